@@ -1,0 +1,48 @@
+"""resnetkit: residual networks, built, trained, judged and put to work.
+
+Names are imported when first used, so that `import resnetkit` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from resnetkit.architecture.spec import NetworkSpec as NetworkSpec
+    from resnetkit.architecture.variants import variants as variants
+    from resnetkit.errors import ResnetkitError as ResnetkitError
+    from resnetkit.evaluation.evaluate import evaluate as evaluate
+    from resnetkit.inference.predictor import Predictor as Predictor
+    from resnetkit.training.run import train as train
+    from resnetkit.weights.files import Model as Model
+    from resnetkit.weights.load import build as build
+    from resnetkit.weights.load import build_resnet as build_resnet
+    from resnetkit.weights.load import load as load
+
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "NetworkSpec": "architecture.spec",
+    "variants": "architecture.variants",
+    "ResnetkitError": "errors",
+    "build": "weights.load",
+    "build_resnet": "weights.load",
+    "load": "weights.load",
+    "Model": "weights.files",
+    "train": "training.run",
+    "evaluate": "evaluation.evaluate",
+    "Predictor": "inference.predictor",
+}
+__all__ = [*_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'resnetkit' has no attribute {name!r}")
+    value = getattr(import_module(f"resnetkit.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,74 @@
+"""The residual block, shortcut(x) + branch(x), with its activation after the sum or before the branch."""
+
+from torch import Tensor, nn
+
+from resnetkit.architecture import layers
+from resnetkit.architecture.spec import NetworkSpec
+from resnetkit.architecture.stages import Row, branch_convs
+
+
+class _Block(nn.Module):
+    """What both orders share: the branch's convolutions, the shortcut and stochastic depth."""
+
+    def __init__(self, spec: NetworkSpec, row: Row) -> None:
+        super().__init__()
+        self.branch = nn.Sequential()
+        self._fill_branch(spec, row)
+        if spec.attention != "none":
+            self.branch.add_module("attention", layers.ATTENTION[spec.attention](row.out_channels))
+        self.shortcut = layers.shortcut(spec, row)
+        self.drop_path = layers.DropPath(row.drop_rate) if row.drop_rate else nn.Identity()
+
+    def _fill_branch(self, spec: NetworkSpec, row: Row) -> None:
+        raise NotImplementedError
+
+    def last_layer(self) -> nn.Module:
+        """The last layer of the branch that has a scale of its own: zero there makes the block its shortcut."""
+        norms = [m for name, m in self.branch.named_children() if name.startswith("norm") and hasattr(m, "weight")]
+        convs = [m for m in self.branch if isinstance(m, nn.Conv2d)]
+        return norms[-1] if len(norms) == len(convs) else convs[-1]
+
+
+class ResidualBlock(_Block):
+    """activation(shortcut(x) + branch(x)), branch = conv norm act ... conv norm (He et al. 2015, figure 5)."""
+
+    def __init__(self, spec: NetworkSpec, row: Row) -> None:
+        super().__init__(spec, row)
+        self.activation = layers.activation(spec)
+
+    def _fill_branch(self, spec: NetworkSpec, row: Row) -> None:
+        shapes = branch_convs(spec, row)
+        for i, shape in enumerate(shapes, 1):
+            self.branch.add_module(f"conv{i}", layers.conv(spec, shape))
+            self.branch.add_module(f"norm{i}", layers.norm(spec, shape.out_channels))
+            if i < len(shapes):
+                self.branch.add_module(f"act{i}", layers.activation(spec))
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = self.drop_path(self.branch(x))
+        return self.activation(residual if self.shortcut is None else self.shortcut(x) + residual)
+
+
+class PreActBlock(_Block):
+    """shortcut(x) + branch(act(norm(x))), branch = conv norm act ... conv (He et al. 2016, figure 1b).
+
+    A shortcut that changes the shape reads the activated x; an identity reads x itself.
+    """
+
+    def __init__(self, spec: NetworkSpec, row: Row) -> None:
+        super().__init__(spec, row)
+        self.preact = nn.Sequential(layers.norm(spec, row.in_channels), layers.activation(spec))
+
+    def _fill_branch(self, spec: NetworkSpec, row: Row) -> None:
+        for i, shape in enumerate(branch_convs(spec, row), 1):
+            if i > 1:
+                self.branch.add_module(f"norm{i}", layers.norm(spec, shape.in_channels))
+                self.branch.add_module(f"act{i}", layers.activation(spec))
+            self.branch.add_module(f"conv{i}", layers.conv(spec, shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = self.preact(x)
+        residual = self.drop_path(self.branch(activated))
+        if self.shortcut is None:
+            return residual
+        return self.shortcut(x if isinstance(self.shortcut, nn.Identity) else activated) + residual

@@ -1,0 +1,150 @@
+"""The smallest parts: convolution, norm, shortcuts, attention, stochastic depth."""
+
+from functools import partial
+from math import log2
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resnetkit.architecture.spec import NetworkSpec
+from resnetkit.architecture.stages import Conv, Row
+
+
+def conv(spec: NetworkSpec, shape: Conv) -> nn.Conv2d:
+    """A convolution that keeps ceil(size / stride); with a bias where the spec asks or no norm follows."""
+    make = SameConv2d if spec.padding == "same" and shape.stride > 1 else nn.Conv2d
+    in_channels, out_channels, kernel, stride, dilation, groups = shape
+    padding = dilation * (kernel // 2)
+    bias = spec.conv_bias or spec.norm == "none"
+    return make(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=bias)
+
+
+def norm(spec: NetworkSpec, channels: int) -> nn.Module:
+    if spec.norm == "none":
+        return nn.Identity()
+    if spec.norm == "group":
+        groups = next(g for g in range(min(32, channels), 0, -1) if channels % g == 0)
+        return nn.GroupNorm(groups, channels, spec.norm_eps)
+    make = FrozenBatchNorm2d if spec.norm == "frozen" else nn.BatchNorm2d
+    return make(channels, spec.norm_eps, spec.norm_momentum)
+
+
+def activation(spec: NetworkSpec) -> nn.Module:
+    # Without norms a pre-activation would overwrite the shortcut's own tensor.
+    inplace = spec.norm != "none"
+    kinds = {"relu": partial(nn.ReLU, inplace), "silu": partial(nn.SiLU, inplace), "gelu": nn.GELU}
+    return kinds[spec.activation]()
+
+
+def shortcut(spec: NetworkSpec, row: Row) -> nn.Module | None:
+    """The other path of a block; None in a plain network."""
+    if row.shortcut == "none":
+        return None
+    if row.shortcut == "identity":
+        return nn.Identity()
+    if row.shortcut == "zero_pad":
+        return ZeroPadShortcut(row.out_channels - row.in_channels, row.stride)
+    pooled = row.shortcut == "pooled" and row.stride > 1
+    parts = nn.Sequential()
+    if pooled:  # He et al. 2018 (bag of tricks), section 4.2, ResNet-D
+        parts.append(nn.AvgPool2d(row.stride, row.stride, ceil_mode=True, count_include_pad=False))
+    parts.append(conv(spec, Conv(row.in_channels, row.out_channels, 1, 1 if pooled else row.stride)))
+    if spec.shortcut_norm:
+        parts.append(norm(spec, row.out_channels))
+    return parts
+
+
+class ZeroPadShortcut(nn.Module):
+    """He et al. 2015, section 3.3, option A: subsample, and fill half of the new channels on each side with zeros."""
+
+    def __init__(self, new_channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.before = new_channels // 2
+        self.after = new_channels - self.before
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
+
+
+def pad_same(x: Tensor, kernel: int, stride: int, value: float) -> Tensor:
+    """TensorFlow's `same`: what padding is needed, with the odd pixel at the bottom and the right."""
+    needed = [max(0, (-(-size // stride) - 1) * stride + kernel - size) for size in x.shape[2:]]
+    top, left = needed[0] // 2, needed[1] // 2
+    return F.pad(x, (left, needed[1] - left, top, needed[0] - top), value=value)
+
+
+class SameConv2d(nn.Conv2d):
+    """A strided convolution padded as TensorFlow pads it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        reach = self.dilation[0] * (self.kernel_size[0] - 1) + 1
+        x = pad_same(x, reach, self.stride[0], 0.0)
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+class SameMaxPool2d(nn.Module):
+    """3x3 max pool of stride 2 padded as TensorFlow pads it, with minus infinity."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(pad_same(x, 3, 2, float("-inf")), 3, 2)
+
+
+class FrozenBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm whose statistics, scale and offset never change, in training mode either."""
+
+    def __init__(self, channels: int, eps: float, momentum: float) -> None:
+        super().__init__(channels, eps, momentum)
+        self.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, drops the branch of whole samples and rescales the rest (Huang et al. 2016)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= self.rate
+        return x * keep.to(x.dtype) / (1 - self.rate)
+
+
+class SqueezeExcite(nn.Module):
+    """Channel gates from pooled features, through channels / 16 (Hu et al. 2018)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        reduced = max(8, channels // 16)
+        self.reduce = nn.Conv2d(channels, reduced, 1)
+        self.expand = nn.Conv2d(reduced, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = x.mean((2, 3), keepdim=True)
+        return x * self.expand(self.reduce(pooled).relu()).sigmoid()
+
+
+class EfficientChannelAttention(nn.Module):
+    """Channel gates from a convolution along the channels, of kernel |log2(channels) + 1| / 2 made odd.
+
+    Wang et al. 2020, equation 12.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        size = int(abs(log2(channels) + 1) / 2)
+        kernel = max(3, size if size % 2 else size + 1)
+        self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = x.mean((2, 3))[:, None]
+        return x * self.conv(pooled).sigmoid()[:, 0, :, None, None]
+
+
+ATTENTION: dict[str, type[nn.Module]] = {"se": SqueezeExcite, "eca": EfficientChannelAttention}

@@ -1,0 +1,94 @@
+"""The network: stem, stages, head."""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from resnetkit.architecture import layers
+from resnetkit.architecture.blocks import PreActBlock, ResidualBlock
+from resnetkit.architecture.spec import STEM_STRIDE, NetworkSpec
+from resnetkit.architecture.stages import plan
+from resnetkit.architecture.stems import Stem
+
+
+class FeatureInfo(NamedTuple):
+    """One map of `ResNet.features`: the module that writes it, its channels, input pixels per position."""
+
+    name: str
+    channels: int
+    stride: int
+
+
+class Head(nn.Module):
+    """Global average pool and classifier: (N, C, H, W) -> (N, num_classes), or (N, C) without a classifier."""
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(channels, num_classes) if num_classes else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(x.mean((2, 3)))
+
+
+class ResNet(nn.Module):
+    """A residual network: float (N, in_channels, H, W) -> logits (N, num_classes).
+
+    `image_size` (height, width) is what `summary` measures with; the network takes any.
+    """
+
+    def __init__(self, spec: NetworkSpec, image_size: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self.spec = spec
+        self.image_size = image_size or ((32, 32) if spec.stem == "3x3" else (224, 224))
+        self.rows = plan(spec)
+        make_block = PreActBlock if spec.preactivation else ResidualBlock
+        self.stem = Stem(spec)
+        self.stages = nn.Sequential(*(nn.Sequential() for _ in spec.depths))
+        for row in self.rows:
+            self.stages[row.stage].append(make_block(spec, row))
+        channels = self.rows[-1].out_channels
+        self.norm: nn.Module = nn.Identity()
+        if spec.preactivation:
+            self.norm = nn.Sequential(layers.norm(spec, channels), layers.activation(spec))
+        self.head = Head(channels, spec.num_classes)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):  # He et al. 2015 (rectifiers), equation 14
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if self.spec.zero_init_residual:  # Goyal et al. 2017, section 5.1
+            for stage in self.stages:
+                for block in stage:
+                    nn.init.zeros_(block.last_layer().weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.stages(self.stem(x))))
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The maps that `feature_info` describes: the stem's before its pool, then each stage's last."""
+        maps = [self.stem.convs(x)]
+        x = self.stem.pool(maps[0])
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        maps[-1] = self.norm(x)
+        return maps
+
+    @property
+    def feature_info(self) -> list[FeatureInfo]:
+        stride = STEM_STRIDE[self.spec.stem]
+        info = [FeatureInfo("stem.convs", self.spec.stem_width, 2 if stride == 4 else 1)]
+        for row in self.rows:
+            stride *= row.stride
+            if row.block == self.spec.depths[row.stage] - 1:
+                info.append(FeatureInfo(f"stages.{row.stage}", row.out_channels, stride))
+        return info
+
+    def summary(self) -> None:
+        """Print the network as the paper's table: a line a stage part, repeated blocks folded."""
+        from resnetkit.architecture.summary import summarise
+
+        print(summarise(self))

@@ -1,0 +1,47 @@
+"""Errors that are the user's to mend: one line each, and the exit code the command gives for them."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ResnetkitError(ValueError):
+    """A mistake in what was asked or given; the message names the thing and the cure."""
+
+    exit_code = 2
+
+
+class TooManyBadImages(ResnetkitError):
+    """More images could not be read than `max_bad` tolerates."""
+
+    exit_code = 3
+
+
+class ModelFileRefused(ResnetkitError):
+    """A model file or checkpoint that is not what it claims to be."""
+
+    exit_code = 4
+
+
+class ResourceExhausted(ResnetkitError):
+    """The disk, or another resource of the machine, gave out."""
+
+    exit_code = 5
+
+
+class Diverged(ResnetkitError):
+    """Training produced a loss that is not a number."""
+
+    exit_code = 6
+
+
+class Interrupted(ResnetkitError):
+    """Training was told to stop and has saved itself; `--resume` goes on."""
+
+    exit_code = 75
+
+
+def did_you_mean(word: str, known: Iterable[str], *, n: int = 1) -> str:
+    """The end of an error message: the nearest known words, or all of them when none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, n=n, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
