@@ -1,0 +1,1 @@
+"""Pixels and labels: from files to batches."""

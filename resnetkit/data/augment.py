@@ -1,0 +1,63 @@
+"""Training-time changes of images. Every draw is a function of (seed, epoch, sample), so that a resume is exact."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from resnetkit.data.preprocess import resize
+
+DRAWS = 5  # uniform numbers a sample: flip, then what a crop needs
+
+
+class Augmentation(NamedTuple):
+    """`crop_padding` pixels of zeros around small images before a random crop; photos are cropped to a random
+    share of their area, `min_scale` at least (1: not at all). `flip`: left to right, half of the time."""
+
+    crop_padding: int
+    min_scale: float
+    flip: bool
+
+
+def epoch_generator(seed: int, epoch: int, purpose: int) -> torch.Generator:
+    """A generator of its own for each (seed, epoch, purpose)."""
+    generator = torch.Generator()
+    generator.manual_seed((seed * 1_000_003 + epoch) * 8 + purpose)
+    return generator
+
+
+def draws(seed: int, epoch: int, samples: int) -> Tensor:
+    """Uniform numbers (samples, DRAWS) in [0, 1)."""
+    return torch.rand(samples, DRAWS, generator=epoch_generator(seed, epoch, purpose=1))
+
+
+def crop_and_flip(images: Tensor, drawn: Tensor, augmentation: Augmentation) -> Tensor:
+    """uint8 (N, C, H, W) with draws (N, DRAWS) -> the same shape, each image shifted and flipped by its own draws."""
+    if not augmentation.crop_padding and not augmentation.flip:
+        return images
+    count, _, height, width = images.shape
+    padding = augmentation.crop_padding
+    shift = (drawn[:, 1:3] * (2 * padding + 1)).long()
+    rows = shift[:, :1] + torch.arange(height)
+    columns = shift[:, 1:] + torch.arange(width)
+    if augmentation.flip:
+        columns = torch.where(drawn[:, :1] < 0.5, columns.flip(1), columns)
+    padded = F.pad(images, (padding,) * 4)
+    sample = torch.arange(count)[:, None, None]
+    # (N, H, W, C) from the index, which is channels_last for the network.
+    return padded[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def random_resized_crop(image: Tensor, drawn: Tensor, *, size: tuple[int, int], augmentation: Augmentation) -> Tensor:
+    """uint8 (C, H, W) of any size -> (C, *size) from a random box of `min_scale` to all of the area and an aspect
+    ratio of 3/4 to 4/3 (Szegedy et al. 2015, section 6), flipped by the draws too."""
+    flip, area, ratio, y, x = drawn.tolist()
+    height, width = image.shape[1:]
+    scale = augmentation.min_scale + area * (1 - augmentation.min_scale)
+    aspect = (3 / 4) ** (1 - 2 * ratio)
+    box_height = min(height, max(1, round((height * width * scale / aspect) ** 0.5)))
+    box_width = min(width, max(1, round((height * width * scale * aspect) ** 0.5)))
+    top, left = int(y * (height - box_height + 1)), int(x * (width - box_width + 1))
+    box = resize(image[:, top : top + box_height, left : left + box_width], list(size))
+    return box.flip(2) if augmentation.flip and flip < 0.5 else box

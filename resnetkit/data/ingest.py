@@ -1,0 +1,91 @@
+"""The one pass over every image before training: does it read, how large is it, what is its hash."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import blake2b
+from os import cpu_count
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from resnetkit.data.datasets import Dataset, Part
+from resnetkit.data.preprocess import BadImage, decode
+from resnetkit.errors import TooManyBadImages
+
+SMALL = 64  # pixels a side; a set no larger, all of one size, is kept decoded in memory
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """A dataset whose every image reads. `hashes` by part, of the file's bytes or of the pixels; `side` is
+    (height, width) where all images share it; `grey` when no image has a colour."""
+
+    dataset: Dataset
+    hashes: dict[str, list[str]]
+    side: tuple[int, int] | None
+    grey: bool
+
+
+@dataclass(frozen=True)
+class _Seen:
+    digest: str
+    reason: str = ""
+    side: tuple[int, int] = (0, 0)
+    grey: bool = True
+    pixels: Tensor | None = None
+
+
+def ingest(dataset: Dataset, max_bad: float) -> Ingested:
+    """Decode everything once, leave out what does not read, decode small sets for good.
+
+    Raises TooManyBadImages past the share `max_bad`.
+    """
+    looks = {name: _look(part.images) for name, part in dataset.parts.items()}
+    bad = [(dataset.parts[n].names[i], s.reason) for n, seen in looks.items() for i, s in enumerate(seen) if s.reason]
+    total = sum(map(len, looks.values()))
+    if len(bad) > max_bad * total:
+        first = f"{bad[0][0]}: {bad[0][1]}"
+        raise TooManyBadImages(f"{len(bad)} of {total} images cannot be read (max_bad {max_bad:g}); the first: {first}")
+    good = {name: [s for s in seen if not s.reason] for name, seen in looks.items()}
+    everything = [s for seen in good.values() for s in seen]
+    sides = {s.side for s in everything}
+    side = sides.pop() if len(sides) == 1 else None
+    grey = all(s.grey for s in everything)
+    parts = {}
+    for name, seen in looks.items():
+        part = dataset.parts[name].take(torch.tensor([i for i, s in enumerate(seen) if not s.reason]))
+        if side and max(side) <= SMALL and not isinstance(part.images, Tensor):
+            stacked = torch.stack([s.pixels for s in good[name] if s.pixels is not None])
+            part = Part(stacked[:, :1].clone() if grey else stacked, part.labels, part.names)
+        parts[name] = part
+    kept = Dataset(dataset.name, dataset.classes, parts, bad)
+    hashes = {name: [s.digest for s in seen] for name, seen in good.items()}
+    return Ingested(kept, hashes, side, grey)
+
+
+def _look(images: Tensor | Sequence[Path | bytes]) -> list[_Seen]:
+    if isinstance(images, Tensor):
+        side, grey = (images.shape[2], images.shape[3]), images.shape[1] == 1
+        return [_Seen(_digest(image.numpy().tobytes()), side=side, grey=grey) for image in images]
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        return list(pool.map(_look_at, images))
+
+
+def _look_at(image: Path | bytes) -> _Seen:
+    try:
+        data = image if isinstance(image, bytes) else image.read_bytes()
+    except OSError as error:
+        return _Seen("", reason=error.strerror or str(error))
+    try:
+        pixels = decode(data, "rgb")
+    except BadImage as error:
+        return _Seen(_digest(data), reason=str(error))
+    side = (pixels.shape[1], pixels.shape[2])
+    grey = bool((pixels[0] == pixels[1]).all() and (pixels[1] == pixels[2]).all())
+    return _Seen(_digest(data), side=side, grey=grey, pixels=pixels.clone() if max(side) <= SMALL else None)
+
+
+def _digest(data: bytes) -> str:
+    return blake2b(data, digest_size=16).hexdigest()

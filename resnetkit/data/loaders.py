@@ -1,0 +1,95 @@
+"""Parts to batches of uint8 images. The order is a function of (seed, epoch) and nothing is kept between batches."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from resnetkit.data.augment import Augmentation, crop_and_flip, draws, epoch_generator, random_resized_crop
+from resnetkit.data.datasets import Part
+from resnetkit.data.preprocess import Preprocessing, resize
+
+Batch = tuple[Tensor, Tensor]
+
+
+class TrainingBatches:
+    """Augmented batches of a part, epoch by epoch.
+
+    The batches of an epoch differ in size by one at most and lose no sample, so none is left with a lone image.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        preprocessing: Preprocessing,
+        augmentation: Augmentation,
+        *,
+        batch_size: int,
+        seed: int,
+        workers: int,
+    ) -> None:
+        self.part = _framed(part, preprocessing)
+        self.preprocessing = preprocessing
+        self.augmentation = augmentation
+        self.seed = seed
+        self.workers = workers
+        self.steps = -(-len(part) // batch_size)
+
+    def epoch(self, epoch: int, size: tuple[int, int], first: int = 0) -> Iterator[Batch]:
+        """uint8 (n, C, *size) and labels (n,) from step `first` of the epoch on."""
+        order = torch.randperm(len(self.part), generator=epoch_generator(self.seed, epoch, purpose=0))
+        batches = order.tensor_split(self.steps)[first:]
+        drawn = draws(self.seed, epoch, len(self.part))
+        if isinstance(self.part.images, Tensor):
+            for chosen in batches:
+                images = crop_and_flip(self.part.images[chosen], drawn[chosen], self.augmentation)
+                yield (
+                    images if tuple(images.shape[2:]) == size else resize(images, list(size)),
+                    self.part.labels[chosen],
+                )
+        else:
+            crop = partial(random_resized_crop, size=size, augmentation=self.augmentation)
+            yield from _load(_Photos(self.part, self.preprocessing, crop, drawn), batches, self.workers)
+
+
+def evaluation_batches(part: Part, preprocessing: Preprocessing, batch_size: int, workers: int) -> Iterator[Batch]:
+    """The part in order, framed as `preprocessing` says."""
+    part = _framed(part, preprocessing)
+    batches = torch.arange(len(part)).split(batch_size)
+    if isinstance(part.images, Tensor):
+        for chosen in batches:
+            yield part.images[chosen], part.labels[chosen]
+    else:
+        yield from _load(_Photos(part, preprocessing), batches, workers)
+
+
+def _framed(part: Part, preprocessing: Preprocessing) -> Part:
+    """Images already in memory are framed once, for training and evaluation alike."""
+    if not isinstance(part.images, Tensor) or tuple(part.images.shape[2:]) == preprocessing.size:
+        return part
+    return Part(preprocessing.frame(part.images), part.labels, part.names)
+
+
+class _Photos(Dataset[Batch]):
+    """Encoded images, decoded one by one in the workers; cropped by their draws, or framed where there are none."""
+
+    def __init__(
+        self,
+        part: Part,
+        preprocessing: Preprocessing,
+        crop: Callable[[Tensor, Tensor], Tensor] | None = None,
+        drawn: Tensor | None = None,
+    ) -> None:
+        self.part, self.preprocessing, self.crop, self.drawn = part, preprocessing, crop, drawn
+
+    def __getitem__(self, index: int) -> Batch:
+        image = self.preprocessing.decode(self.part.images[index])
+        if self.crop is None or self.drawn is None:
+            return self.preprocessing.frame(image), self.part.labels[index]
+        return self.crop(image, self.drawn[index]), self.part.labels[index]
+
+
+def _load(photos: _Photos, batches: tuple[Tensor, ...], workers: int) -> Iterator[Batch]:
+    yield from DataLoader(photos, batch_sampler=[b.tolist() for b in batches], num_workers=workers)

@@ -1,0 +1,1 @@
+"""Trained numbers: the model file, and building a network with or without them."""

@@ -1,0 +1,117 @@
+"""The model file: one safetensors with the tensors and, in its metadata, everything needed to use them.
+
+The metadata has one key, `resnetkit`, whose value is a JSON object: `schema`, `spec`, `classes`, `preprocessing`,
+`metrics`, `provenance`. Nothing in the file can run.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from resnetkit.architecture.resnet import ResNet
+from resnetkit.architecture.spec import NetworkSpec
+from resnetkit.atomic import write_atomically
+from resnetkit.data.preprocess import Preprocessing
+from resnetkit.errors import ModelFileRefused, ResnetkitError
+
+SCHEMA = 1
+KEY = "resnetkit"
+
+
+@dataclass
+class Model:
+    """A network with what its numbers mean. `report` says what was read and how it was understood."""
+
+    network: ResNet
+    classes: list[str]
+    preprocessing: Preprocessing
+    metrics: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    report: str = ""
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+    """Write tensors with a JSON record beside them, atomically. Raises ResourceExhausted."""
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    def write(partial: Path) -> None:
+        try:
+            save_file(whole, partial, metadata={KEY: json.dumps(record)})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+    write_atomically(path, write)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the record of `save_tensors`. Raises ModelFileRefused."""
+    if not path.is_file():
+        raise ModelFileRefused(f"{path}: no such model file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            record = json.loads((file.metadata() or {}).get(KEY, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is no mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelFileRefused(f"{path}: not a safetensors file: {error}") from error
+    if not isinstance(record, dict):
+        raise ModelFileRefused(f"{path}: a safetensors file without resnetkit's record, so not a model file of ours")
+    return tensors, record
+
+
+def save_model(model: Model, path: Path) -> None:
+    record = {
+        "schema": SCHEMA,
+        "spec": asdict(model.network.spec),
+        "image_size": model.network.image_size,
+        "classes": model.classes,
+        "preprocessing": model.preprocessing.to_dict(),
+        "metrics": model.metrics,
+        "provenance": model.provenance,
+    }
+    save_tensors(path, model.network.state_dict(), record)
+
+
+def load_model(path: Path) -> Model:
+    """Read a model file. Raises ModelFileRefused where file, record and tensors do not agree."""
+    tensors, record = read_tensors(path)
+    schema = record.get("schema")
+    if schema != SCHEMA:
+        raise ModelFileRefused(f"{path}: schema {schema!r}; this version reads {SCHEMA}: update resnetkit")
+    try:
+        spec = NetworkSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in record["spec"].items()})
+        preprocessing = Preprocessing.from_dict(record["preprocessing"])
+        classes = [str(name) for name in record["classes"]]
+        height, width = record["image_size"]
+        with torch.device("meta"):
+            network = ResNet(spec, (height, width))
+        check_tensors(network, tensors)
+    except (ResnetkitError, KeyError, TypeError, ValueError, AttributeError) as error:
+        problem = f"its record lacks {error}" if isinstance(error, KeyError) else error
+        raise ModelFileRefused(f"{path}: refused: {problem}") from error
+    if len(classes) != spec.num_classes:
+        raise ModelFileRefused(f"{path}: {len(classes)} class names for {spec.num_classes} outputs")
+    network.load_state_dict(tensors, assign=True)
+    network.eval()
+    report = f"model file of {spec.name}, schema {schema}: {len(tensors)} tensors, {len(classes)} classes"
+    return Model(network, classes, preprocessing, record.get("metrics", {}), record.get("provenance", {}), report)
+
+
+def check_tensors(network: ResNet, tensors: dict[str, Tensor]) -> None:
+    """Raise ResnetkitError that names up to five tensors when names or shapes differ from the network's."""
+    own = network.state_dict()
+    problems = [f"{name} is missing" for name in own if name not in tensors]
+    problems += [f"{name} is unknown" for name in tensors if name not in own]
+    problems += [
+        f"{name} is {tuple(tensors[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ResnetkitError(f"the tensors are not those of {network.spec.name}: {'; '.join(problems[:5])}{more}")
