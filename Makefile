@@ -1,0 +1,52 @@
+# Two commands do everything: `make train` and `make test`. Each sets up what it needs by itself.
+PYTHON ?= python3
+VENV := .venv
+PEERS := .venv-peers
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --constraint constraints.txt
+
+.PHONY: setup train test test-all lint bench docs clean
+setup: $(VENV)/.core
+
+# torch comes first and alone: the pinned build must be there before any package that depends on it.
+$(VENV)/.core: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.core
+	$(PIP) --editable ".[test,lint]"
+	touch $@
+
+# The peers' environment reads the packages of $(VENV), and adds timm and torchvision without their dependencies.
+$(PEERS)/.ready: $(VENV)/.test
+	$(PYTHON) -m venv $(PEERS)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+		> "$$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/resnetkit.pth"
+	$(PEERS)/bin/pip install --quiet --no-deps --constraint constraints.txt timm torchvision huggingface_hub
+	touch $@
+
+train: setup
+	$(BIN)/resnet train digits
+
+test: $(VENV)/.test $(PEERS)/.ready
+	$(BIN)/python -m pytest
+	$(PEERS)/bin/python -m pytest -m "peers and not slow"
+
+test-all: test
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python benchmarks/accuracy.py
+
+docs: $(VENV)/.test
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) $(PEERS)

@@ -1,0 +1,51 @@
+"""resnet inspect"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnetkit.cli.output import JsonFlag, print_json
+
+
+def inspect(
+    target: Annotated[
+        str, typer.Argument(metavar="NAME|MODEL|RUN", help="A network's name, a model file or a run folder.")
+    ],
+    num_classes: Annotated[int | None, typer.Option(help="Classes of a named network.")] = None,
+    img_size: Annotated[int | None, typer.Option(help="Pixels a side that the costs are for.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Show what a network is: its plan, parameters, MACs, activations and, of a model file, where it comes from."""
+    import torch
+
+    from resnetkit.architecture.summary import complexity
+    from resnetkit.weights.load import build, load
+
+    model = None
+    if Path(target).exists() or target.endswith(".safetensors"):
+        model = load(target)
+        network = model.network
+    else:
+        with torch.device("meta"):
+            network = build(target, num_classes)
+    if img_size:
+        network.image_size = (img_size, img_size)
+    facts = (
+        {}
+        if model is None
+        else {
+            "classes": model.classes,
+            "preprocessing": model.preprocessing.to_dict(),
+            "metrics": model.metrics,
+            "provenance": model.provenance,
+        }
+    )
+    if json:
+        print_json(complexity(network) | facts)
+        return
+    network.summary()
+    if model is not None:
+        print(f"\n{model.report}")
+        for name, value in facts.items():
+            print(f"{name}: {value}")

@@ -1,0 +1,50 @@
+"""resnet train"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnetkit.cli.output import JsonFlag, describe_metrics, print_json
+
+
+def train(
+    data: Annotated[
+        str | None, typer.Argument(help="`digits`, a folder of class folders, Parquet, or a CIFAR-10/100 archive.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A network that `resnet models` lists.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    img_size: Annotated[int | None, typer.Option(help="Pixels a side that the network sees.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Repeats a run on a CPU bit for bit.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe by name or TOML file; by default chosen by the images.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the recipe; may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder [default: runs/<data>-<model>-<number>].")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run, exactly.")] = None,
+    max_bad: Annotated[float, typer.Option(help="Share of unreadable images tolerated and left out.")] = 0.1,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that decode photos [default: one a core, at most 4].")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Train a network on images, test it, and write a run folder."""
+    from resnetkit.training.recipe import parse_settings
+    from resnetkit.training.run import train as train_run
+
+    flags = {"model": model, "epochs": epochs, "batch_size": batch_size, "lr": lr, "img_size": img_size, "seed": seed}
+    settings = {key: value for key, value in flags.items() if value is not None} | parse_settings(set_ or [])
+    run = train_run(
+        data, recipe=recipe, out=out, resume=resume, device=device, workers=workers, max_bad=max_bad, **settings
+    )
+    if json:
+        print_json({"run": str(run.folder), "model": str(run.folder / "model.safetensors")} | run.metrics)
+    else:
+        print(describe_metrics(run.metrics))
+        print(f"run folder: {run.folder}")
+        print(f"next: resnet predict {run.folder} IMAGE...")

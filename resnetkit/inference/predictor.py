@@ -1,0 +1,88 @@
+"""Images in, labels with probabilities out."""
+
+import glob
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnetkit.data.datasets import is_image
+from resnetkit.data.preprocess import BadImage
+from resnetkit.errors import ResnetkitError
+from resnetkit.tasks import classification
+from resnetkit.weights.files import Model
+from resnetkit.weights.load import load
+
+BATCH = 32
+
+
+class Predictor:
+    """Labels for images: `Predictor("model.safetensors")("photo.jpg")["label"]`.
+
+    `source` is a model file, a run folder or a loaded Model. `engine` is what computes: "auto" or "torch". `top` is how
+    many of the likeliest classes an answer lists.
+    """
+
+    def __init__(self, source: str | Path | Model, engine: str = "auto", *, device: str = "cpu", top: int = 5) -> None:
+        if engine not in ("auto", "torch"):
+            raise ResnetkitError(f"engine {engine!r} is not known; it must be auto or torch")
+        self.model = source if isinstance(source, Model) else load(source)
+        if not self.model.classes:
+            raise ResnetkitError(f"{self.model.network.spec.name} has no classifier, so there is nothing to predict")
+        self.device = torch.device(device)
+        self.top = top
+        self.model.network.to(self.device, memory_format=torch.channels_last).eval()
+
+    def __call__(self, image: Any) -> dict[str, Any]:
+        """A path, bytes, PIL image or uint8 (H, W[, C]) array -> {path, label, probability, top}. Raises BadImage."""
+        preprocessing = self.model.preprocessing
+        pixels = preprocessing.frame(preprocessing.decode(image))
+        name = str(image) if isinstance(image, (str, Path)) else None
+        return {"path": name} | classification.describe(
+            self._probabilities(pixels[None])[0], self.model.classes, self.top
+        )
+
+    def predict(self, paths: Iterable[str | Path]) -> Iterator[dict[str, Any]]:
+        """One answer a path, in order; an image that cannot be read is answered {path, error}."""
+        preprocessing = self.model.preprocessing
+        remaining = iter(paths)
+        while chunk := list(islice(remaining, BATCH)):
+            frames: dict[int, Tensor] = {}
+            errors: dict[int, str] = {}
+            for i, path in enumerate(chunk):
+                try:
+                    frames[i] = preprocessing.frame(preprocessing.decode(path))
+                except BadImage as error:
+                    errors[i] = str(error)
+            rows = iter(self._probabilities(torch.stack(list(frames.values()))) if frames else ())
+            for i, path in enumerate(chunk):
+                if i in errors:
+                    yield {"path": str(path), "error": errors[i]}
+                else:
+                    yield {"path": str(path)} | classification.describe(next(rows), self.model.classes, self.top)
+
+    @torch.inference_mode()
+    def _probabilities(self, frames: Tensor) -> Tensor:
+        x = self.model.preprocessing.normalise(frames.to(self.device))
+        return self.model.network(x.contiguous(memory_format=torch.channels_last)).softmax(1).cpu()
+
+
+def find_images(arguments: Iterable[str | Path]) -> list[Path]:
+    """Files as given, the images in folders, what globs match: in order, none twice. Raises ResnetkitError for none."""
+    found: dict[Path, None] = {}
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            matches = sorted(p for p in path.rglob("*") if is_image(p))
+        elif path.exists():
+            matches = [path]
+        else:
+            matches = [p for p in map(Path, sorted(glob.glob(str(argument), recursive=True))) if is_image(p)]
+        if not matches:
+            what = "no image in this folder" if path.is_dir() else "no such file, and as a pattern it matches no image"
+            raise ResnetkitError(f"{argument}: {what}")
+        found |= dict.fromkeys(matches)
+    return list(found)

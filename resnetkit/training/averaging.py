@@ -1,0 +1,19 @@
+"""An exponential moving average of a network's weights and statistics."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Average:
+    """Follows a network step by step; with decay 0 it is the network itself and costs nothing."""
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self.decay = decay
+        source = {name: value for name, value in net.state_dict().items() if value.is_floating_point()}
+        self._source = list(source.values())
+        self.values: dict[str, Tensor] = {name: value.clone() for name, value in source.items()} if decay else {}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        if self.decay:
+            torch._foreach_lerp_(list(self.values.values()), self._source, 1 - self.decay)

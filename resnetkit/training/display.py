@@ -1,0 +1,89 @@
+"""What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere; always on standard error."""
+
+from time import perf_counter
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from resnetkit.training.state import TrainingState
+
+LINE_EVERY = 30.0  # seconds between lines within an epoch where there is no bar
+
+
+class Display:
+    """Follows a run of `epochs` epochs of `steps` steps, from step `first` on."""
+
+    def __init__(self, epochs: int, steps: int, first: int) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._epochs, self._steps, self._first = epochs, steps, first
+        self._start = self._epoch_start = self._last_line = perf_counter()
+        self._waited = 0.0
+        self._images = 0
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[state]}"),
+        )
+        self._progress = Progress(
+            *columns, console=self._console, disable=not self._console.is_terminal, transient=True
+        )
+        self._task = self._progress.add_task("training", total=epochs * steps, completed=first, state="")
+
+    def __enter__(self) -> "Display":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def line(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, markup=False)
+
+    def step(self, state: TrainingState, waited: float) -> None:
+        self._waited += waited
+        tally = state.tally
+        seen = tally.images - self._images
+        seconds = perf_counter() - self._epoch_start
+        epoch = (state.step - 1) // self._steps + 1
+        status = (
+            f"loss {tally.loss / tally.images:.3f}  top1 {tally.right / tally.images:.1%}  "
+            f"{seen / seconds:,.0f} images/s  data {self._waited / seconds:.0%}"
+        )
+        self._progress.update(
+            self._task, completed=state.step, description=f"epoch {epoch}/{self._epochs}", state=status
+        )
+        if self._progress.disable and perf_counter() - self._last_line > LINE_EVERY:
+            step = (state.step - 1) % self._steps + 1
+            self.line(f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}  {status}  ETA {self._eta(state)}")
+            self._last_line = perf_counter()
+
+    def epoch(self, state: TrainingState, values: dict[str, float]) -> None:
+        """One line for a finished epoch; `values` is its line of the table."""
+        parts = [key.removesuffix("_loss") for key in values if key.endswith("_loss")]
+        figures = "  ".join(f"{part} {values[f'{part}_loss']:.3f} {values[f'{part}_top1']:.1%}" for part in parts)
+        width = len(str(self._epochs))
+        self.line(
+            f"epoch {values['epoch']:>{width}}/{self._epochs}  {values['size']} px  lr {values['lr']:.4f}  {figures}  "
+            f"{values['images_per_second']:,.0f} images/s  data {values['data_share']:.0%}  ETA {self._eta(state)}"
+        )
+
+    def begin_epoch(self, state: TrainingState) -> None:
+        self._epoch_start = self._last_line = perf_counter()
+        self._waited, self._images = 0.0, state.tally.images
+
+    def speed(self, state: TrainingState) -> dict[str, float]:
+        """Images a second and the share of time spent waiting for data, in this epoch since it began or went on."""
+        seconds = perf_counter() - self._epoch_start
+        images = state.tally.images - self._images
+        return {
+            "images_per_second": round(images / seconds, 1),
+            "data_share": round(self._waited / seconds, 4),
+            "seconds": round(seconds, 2),
+        }
+
+    def _eta(self, state: TrainingState) -> str:
+        done = state.step - self._first
+        left = (perf_counter() - self._start) / max(1, done) * (self._epochs * self._steps - state.step)
+        return f"{int(left // 3600)}:{int(left // 60 % 60):02}:{int(left % 60):02}"

@@ -1,0 +1,124 @@
+"""The run folder: what a run was told, what it found, and where its files lie."""
+
+import json
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resnetkit.atomic import write_text
+from resnetkit.errors import ResnetkitError
+from resnetkit.evaluation.evaluate import Answers
+from resnetkit.training.prepare import Prepared, csv_cell
+from resnetkit.training.recipe import Recipe, load_recipe, to_toml
+
+
+class RunFolder:
+    """Names of the files in a run folder, and those written once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.model = path / "model.safetensors"
+        self.last = path / "checkpoints" / "last.safetensors"
+        self.best = path / "checkpoints" / "best.safetensors"
+        self.curves = path / "plots" / "curves.png"
+        self.confusion = path / "plots" / "confusion_matrix.png"
+        self.metrics = path / "evaluation" / "metrics.json"
+
+    @classmethod
+    def create(cls, path: Path, prepared: Prepared, command: dict[str, Any]) -> "RunFolder":
+        """Make the folder and write what the run was told. Raises ResnetkitError when it holds a run already."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ResnetkitError(
+                f"{path} is there already and would be overwritten; choose another --out, or --resume it"
+            )
+        folder = cls(path)
+        for sub in ("checkpoints", "plots", "evaluation"):
+            (path / sub).mkdir(parents=True, exist_ok=True)
+        texts = {
+            "recipe.toml": to_toml(prepared.recipe),
+            "command.json": json.dumps(command, indent=2) + "\n",
+            "environment.json": json.dumps(environment(), indent=2) + "\n",
+            "classes.json": json.dumps(prepared.dataset.classes, indent=2, ensure_ascii=False) + "\n",
+            "preprocessing.json": json.dumps(prepared.preprocessing.to_dict(), indent=2) + "\n",
+            "split.csv": prepared.split_table,
+            "bad_files.csv": "path,reason\n"
+            + "".join(f"{csv_cell(name)},{csv_cell(reason)}\n" for name, reason in prepared.dataset.bad),
+        }
+        for name, text in texts.items():
+            write_text(path / name, text)
+        return folder
+
+    @classmethod
+    def reopen(cls, path: Path) -> tuple["RunFolder", dict[str, Any], Recipe]:
+        """The folder of an interrupted run, its command and its recipe. Raises ResnetkitError where there is none."""
+        if not (path / "command.json").is_file():
+            raise ResnetkitError(f"{path}: not a run folder; give the folder that `resnet train` printed")
+        return cls(path), json.loads((path / "command.json").read_text()), load_recipe(str(path / "recipe.toml"))
+
+    def check_same_data(self, prepared: Prepared) -> None:
+        if (self.path / "split.csv").read_text(encoding="utf-8") != prepared.split_table:
+            raise ResnetkitError(
+                f"{self.path}: the data has changed since the run began (split.csv has what it was); start a new run"
+            )
+
+    def write_answers(self, prepared: Prepared, answers: Answers) -> None:
+        """predictions.csv with every image of the headline part, mistakes.csv with the wrong ones, surest first."""
+        classes, part = prepared.dataset.classes, prepared.parts[prepared.headline]
+        sure, predicted = answers.probabilities.max(1)
+        columns = zip(part.names, part.labels.tolist(), predicted.tolist(), sure.tolist())
+        rows = [(name, classes[true], classes[guess], probability) for name, true, guess, probability in columns]
+        mistakes = sorted((row for row in rows if row[1] != row[2]), key=lambda row: -row[3])
+        for file, chosen in (("predictions.csv", rows), ("mistakes.csv", mistakes)):
+            lines = [f"{csv_cell(n)},{csv_cell(t)},{csv_cell(g)},{p:.6f}" for n, t, g, p in chosen]
+            write_text(self.path / "evaluation" / file, "\n".join(["path,class,predicted,probability", *lines]) + "\n")
+
+
+def new_run_path(data_name: str, model: str) -> Path:
+    """The first free runs/<data>-<model>-<number>."""
+    number = 1
+    while (path := Path("runs") / f"{data_name}-{model}-{number}").exists():
+        number += 1
+    return path
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and commit of what runs."""
+    packages = {}
+    for name in ("resnetkit", "torch", "numpy", "pillow", "safetensors"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "not installed"
+    return {
+        "python": sys.version.split()[0],
+        "packages": packages,
+        "commit": _commit(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _commit() -> str:
+    here = Path(__file__).resolve().parent
+    git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        found = subprocess.run(git, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

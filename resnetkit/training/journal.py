@@ -1,0 +1,43 @@
+"""What happened in a run: one JSON line an event, and a table with a line an epoch."""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from resnetkit.atomic import write_text
+
+
+class Journal:
+    """`log.jsonl` and `results.csv` in a run folder. On a resume, epochs past the checkpoint are forgotten."""
+
+    def __init__(self, folder: Path) -> None:
+        self._log = folder / "log.jsonl"
+        self._table = folder / "results.csv"
+        self.epochs: list[dict[str, Any]] = []
+
+    def resume(self, finished_epochs: int) -> None:
+        """Read the epochs again, up to those that the checkpoint has finished."""
+        for line in self._log.read_text(encoding="utf-8").splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:  # the last line of a run that was killed
+                continue
+            if event["event"] == "epoch" and event["epoch"] == len(self.epochs) + 1 <= finished_epochs:
+                self.epochs.append({k: v for k, v in event.items() if k not in ("event", "time")})
+
+    def write(self, event: str, **values: Any) -> None:
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        with open(self._log, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": event, "time": time} | values) + "\n")
+
+    def write_epoch(self, **values: Any) -> None:
+        self.epochs.append(values)
+        self.write("epoch", **values)
+        table = io.StringIO()
+        writer = csv.DictWriter(table, self.epochs[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.epochs)
+        write_text(self._table, table.getvalue())

@@ -1,0 +1,105 @@
+"""The recipe of a run: a small file of settings, checked before anything starts."""
+
+import json
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from resnetkit.errors import ResnetkitError, did_you_mean
+
+FOLDER = files("resnetkit") / "recipes"
+
+
+class Recipe(BaseModel):
+    """What changes the numbers of a run, and nothing else. Sizes are in pixels, learning rates per step."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # network
+    model: str
+    img_size: int | None = Field(None, ge=8)  # None: the images' own size, or 224 for photos
+    start_size: float = Field(
+        1.0, ge=0.25, le=1
+    )  # share of the size that the first epoch trains at; it grows to the whole
+    drop_path_rate: float = Field(0.0, ge=0, lt=1)
+    # time
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(128, ge=1)
+    seed: int = Field(0, ge=0)
+    # optimizer
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    schedule: Literal["cosine", "one_cycle"] = "cosine"
+    warmup_epochs: float = Field(0.0, ge=0)
+    # regularisation
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    crop_padding: int = Field(0, ge=0)
+    min_scale: float = Field(1.0, gt=0, le=1)
+    flip: bool = True
+    ema_decay: float = Field(0.0, ge=0, lt=1)  # 0: no average
+    # choosing
+    holdout: float = Field(
+        0.0, ge=0, lt=1
+    )  # share of the training images that picks the best epoch; 0: the last is kept
+    # arithmetic
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+def recipe_names() -> list[str]:
+    return sorted(entry.name.removesuffix(".toml") for entry in FOLDER.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(source: str, settings: dict[str, Any] | None = None) -> Recipe:
+    """A recipe by name or TOML file, with `settings` in place of its own.
+
+    Raises ResnetkitError that names the setting, the value, and the nearest setting for one unknown.
+    """
+    path = Path(source)
+    if source in recipe_names():
+        text = (FOLDER / f"{source}.toml").read_text(encoding="utf-8")
+    elif path.suffix == ".toml" and path.is_file():
+        text = path.read_text(encoding="utf-8")
+    else:
+        raise ResnetkitError(f"no recipe {source!r}: not a .toml file, and {did_you_mean(source, recipe_names())}")
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ResnetkitError(f"{source}: not valid TOML: {error}") from error
+    return make_recipe(values | (settings or {}))
+
+
+def make_recipe(values: dict[str, Any]) -> Recipe:
+    for key in values:
+        if key not in Recipe.model_fields:
+            raise ResnetkitError(f"no setting is called {key!r}; {did_you_mean(key, Recipe.model_fields)}")
+    try:
+        return Recipe(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise ResnetkitError(
+            f"setting {name}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+        ) from error
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The recipe as a file that `load_recipe` reads; a setting left None is left out."""
+    values = recipe.model_dump(exclude_none=True)
+    # TOML writes strings, numbers and booleans as JSON does.
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+
+
+def parse_settings(pairs: list[str]) -> dict[str, str]:
+    """["lr=0.2", ...] -> {"lr": "0.2", ...}; the recipe turns the words into numbers. Raises ResnetkitError."""
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ResnetkitError(f"--set {pair}: write it as key=value")
+        settings[key.strip().replace("-", "_")] = value.strip()
+    return settings

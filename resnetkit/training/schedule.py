@@ -1,0 +1,41 @@
+"""What changes over a run, as pure functions: the learning rate by step, the image size by epoch."""
+
+from math import cos, pi
+
+from resnetkit.training.recipe import Recipe
+
+ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-4 / 25  # shares of the peak rate (Smith & Topin 2018, as PyTorch has it)
+ONE_CYCLE_RISE = 0.3  # share of the steps
+
+
+def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """The rate of one step, counted from 0.
+
+    `cosine`: a linear warm-up, then half a cosine to 0 (Loshchilov & Hutter 2017). `one_cycle`: half a cosine up and
+    half a cosine down; it warms up by itself, and `warmup_epochs`, where given, is the length of the rise.
+    """
+    total = recipe.epochs * steps_per_epoch
+    warmup = min(recipe.warmup_epochs * steps_per_epoch, total - 1)
+    if recipe.schedule == "one_cycle":
+        rise = max(1.0, (warmup or ONE_CYCLE_RISE * total) - 1)
+        if step <= rise:
+            return recipe.lr * _between(ONE_CYCLE_START, 1, step / rise)
+        return recipe.lr * _between(1, ONE_CYCLE_END, (step - rise) / (total - 1 - rise))
+    if step < warmup:
+        return recipe.lr * (step + 1) / warmup
+    return recipe.lr * _between(1, 0, (step - warmup) / (total - warmup))
+
+
+def _between(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + cos(pi * share)) / 2
+
+
+def training_size(recipe: Recipe, size: tuple[int, int], epoch: int) -> tuple[int, int]:
+    """(height, width) that an epoch, counted from 0, trains at.
+
+    From `start_size` of the full size linearly to all of it at 4/5 of the epochs, in eighths of the full size
+    (progressive resizing, as in the ImageNet recipes of Howard 2018 and FFCV 2022).
+    """
+    share = min(1.0, recipe.start_size + (1 - recipe.start_size) * epoch / (0.8 * recipe.epochs))
+    height, width = (max(1, int(share * 8 + 1e-9) * side // 8) for side in size)
+    return height, width

@@ -1,0 +1,87 @@
+"""Everything a checkpoint holds, and nothing else: a run goes on from it bit for bit.
+
+Order, augmentation and the network's own randomness are functions of (seed, epoch, step), so no generator is kept.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from resnetkit.architecture.resnet import ResNet
+from resnetkit.errors import ModelFileRefused, ResnetkitError
+from resnetkit.training.averaging import Average
+from resnetkit.weights.files import check_tensors, read_tensors, save_tensors
+
+
+@dataclass
+class Tally:
+    """Sums over the images an epoch has seen so far."""
+
+    loss: float = 0.0
+    right: int = 0
+    images: int = 0
+
+
+@dataclass
+class TrainingState:
+    """A network on its way. `step` counts optimizer steps from the start of the run; `best` is the best held-out
+    top-1 so far."""
+
+    net: ResNet
+    optimizer: Optimizer
+    average: Average
+    step: int = 0
+    best: float = -1.0
+    tally: Tally = field(default_factory=Tally)
+
+    def final_tensors(self) -> dict[str, Tensor]:
+        """What the run delivers: the average where there is one, else the network."""
+        return self.net.state_dict() | self.average.values
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, atomically. Raises ResourceExhausted."""
+        tensors = {f"network.{name}": value for name, value in self.net.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.values.items()}
+        for name, parameter in self._parameters():
+            for key, value in self.optimizer.state[parameter].items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{key}.{name}"] = value
+        save_tensors(path, tensors, {"step": self.step, "best": self.best, "tally": vars(self.tally)})
+
+    def restore(self, path: Path) -> None:
+        """Take over a checkpoint of the same run. Raises ModelFileRefused."""
+        tensors, record = read_tensors(path)
+        groups: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
+        try:
+            for name, value in tensors.items():
+                group, _, rest = name.partition(".")
+                groups[group][rest] = value
+            check_tensors(self.net, groups["network"])
+            if groups["average"].keys() != self.average.values.keys():
+                raise ResnetkitError("its average is not of this recipe")
+            self.step, self.best, self.tally = record["step"], record["best"], Tally(**record["tally"])
+        except (ResnetkitError, KeyError, TypeError) as error:
+            raise ModelFileRefused(f"{path}: not a checkpoint of this run: {error}") from error
+        self.net.load_state_dict(groups["network"])
+        with torch.no_grad():
+            for name, value in self.average.values.items():
+                value.copy_(groups["average"][name])
+        self._restore_optimizer(groups["optimizer"])
+
+    def _restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        by_parameter: dict[str, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            key, _, parameter_name = name.partition(".")
+            by_parameter.setdefault(parameter_name, {})[key] = value
+        for name, parameter in self._parameters():
+            self.optimizer.state[parameter] = {
+                # Like the parameter in memory format too, or the next step would round in another order.
+                key: torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+                for key, value in by_parameter.get(name, {}).items()
+            }
+
+    def _parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
