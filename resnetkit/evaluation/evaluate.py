@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnetkit.data.datasets import Dataset, Part, open_dataset
@@ -15,7 +16,6 @@ from resnetkit.data.loaders import Batch, evaluation_batches
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ResnetkitError, did_you_mean
 from resnetkit.evaluation import metrics
-from resnetkit.tasks import classification
 from resnetkit.weights.files import Model
 from resnetkit.weights.load import load
 
@@ -45,7 +45,7 @@ class Answers:
             "top1": right / n,
             "top1_interval": metrics.wilson_interval(right, n),
             "top5": metrics.top_k(probabilities, self.labels, 5) / n,
-            "loss": float(classification.loss(self.logits.double(), self.labels)),
+            "loss": float(F.cross_entropy(self.logits.double(), self.labels)),
             "ece": metrics.expected_calibration_error(probabilities, self.labels),
             "n": n,
         }

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from resnetkit.architecture.resnet import ResNet
@@ -40,13 +40,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], record: dict[str, Any])
     """Write tensors with a JSON record beside them, atomically. Raises ResourceExhausted."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
-    def write(partial: Path) -> None:
-        try:
-            save_file(whole, partial, metadata={KEY: json.dumps(record)})
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
-
-    write_atomically(path, write)
+    write_atomically(path, lambda partial: partial.write_bytes(save(whole, metadata={KEY: json.dumps(record)})))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

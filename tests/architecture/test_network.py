@@ -1,0 +1,156 @@
+"""What a network does: choices, features, dilation, refusals."""
+
+import pytest
+import torch
+from torch import nn
+
+import resnetkit as rk
+from resnetkit.architecture.stages import plan
+from resnetkit.architecture.variants import spec
+from tests.conftest import randomise
+
+
+@pytest.mark.parametrize(("stride", "step"), [(8, 4), (16, 2)])
+@pytest.mark.parametrize("choices", [{}, {"stride_in_1x1": True}, {"block": "basic"}])
+def test_a_dilated_network_computes_the_same_at_more_places(stride, step, choices):
+    """Dilation must be the strided network evaluated densely: subsampled, its maps are the strided ones."""
+    strided = randomise(rk.build("resnet50", **choices)).double().eval()
+    dilated = rk.build("resnet50", output_stride=stride, **choices).double().eval()
+    dilated.load_state_dict(strided.state_dict())
+    x = torch.randn(1, 3, 64, 96, dtype=torch.float64)
+    with torch.no_grad():
+        sparse, dense = strided.features(x)[-1], dilated.features(x)[-1]
+    assert dense.shape[2:] == (64 // stride, 96 // stride)
+    torch.testing.assert_close(dense[:, :, ::step, ::step], sparse)
+
+
+def test_a_backbone_gives_pooled_features():
+    net = rk.build("resnet18", num_classes=0).eval()
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(net(x), net.features(x)[-1].mean((2, 3)))
+    assert net(x).shape == (2, 512)
+
+
+@pytest.mark.parametrize("name", ["resnet20_cifar", "preact_resnet50", "resnet50d", "seresnet50", "plain56_cifar"])
+@pytest.mark.parametrize("norm", ["batch", "group", "frozen", "none"])
+def test_every_norm_trains_and_leaves_its_input_alone(name, norm):
+    net = rk.build(name, num_classes=3, norm=norm, in_channels=2).train()
+    x = torch.randn(2, 2, 64, 64)
+    kept = x.clone()
+    net(x).sum().backward()
+    assert torch.equal(x, kept)
+    trained = [p for p in net.parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
+
+
+def test_frozen_norms_never_change():
+    net = randomise(rk.build("resnet20_cifar", norm="frozen")).train()
+    before = {k: v.clone() for k, v in net.state_dict().items() if "norm" in k}
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
+    net(torch.randn(4, 3, 32, 32)).sum().backward()
+    optimizer.step()
+    assert all(torch.equal(v, net.state_dict()[k]) for k, v in before.items())
+
+
+@pytest.mark.parametrize("name", ["resnet20_cifar", "resnet50", "preact_resnet110_cifar"])
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_zero_init_makes_every_block_its_shortcut(name, norm):
+    net = rk.build(name, zero_init_residual=True, norm=norm).eval()
+    for row, block in zip(net.rows, (b for stage in net.stages for b in stage), strict=True):
+        x = torch.randn(2, row.in_channels, 8, 8).relu()
+        if row.shortcut == "identity":
+            torch.testing.assert_close(block(x), x)
+
+
+def test_stochastic_depth_drops_branches_in_training_only():
+    net = rk.build("resnet20_cifar", drop_path_rate=0.5)
+    rates = [row.drop_rate for row in net.rows]
+    assert rates == pytest.approx([0.5 * (i + 1) / 9 for i in range(9)])  # Huang et al. 2016, equation 4
+    drop = net.stages[2][2].drop_path
+    ones = torch.ones(20_000, 1, 1, 1)
+    dropped = drop.train()(ones)
+    assert set(dropped.unique().tolist()) == {0.0, 2.0}
+    assert dropped.mean().item() == pytest.approx(1, abs=0.05)
+    assert torch.equal(drop.eval()(ones), ones)
+
+
+def test_plain_twin_has_no_shortcut_and_nothing_else_changed():
+    plain, residual = rk.build("plain56_cifar"), rk.build("resnet56_cifar")
+    assert {row.shortcut for row in plain.rows} == {"none"}
+    assert plain.state_dict().keys() == residual.state_dict().keys()  # option A shortcuts hold no tensors
+    block = plain.stages[0][0].eval()
+    x = torch.randn(1, 16, 8, 8)
+    torch.testing.assert_close(block(x), block.branch(x).relu())
+
+
+def test_projection_where_width_or_stride_changes():
+    first = plan(spec("resnet50"))[0]
+    assert (first.stride, first.shortcut) == (1, "projection")
+    rows = plan(spec("resnet18", widths=(64, 64, 64, 64)))
+    assert [row.shortcut for row in rows] == ["identity"] * 2 + ["projection", "identity"] * 3
+
+
+def test_stride_in_the_last_block_subsamples_there():
+    rows = plan(spec("preact_resnet50", stride_in_last_block=True, strides=(2, 2, 2, 1)))
+    assert [(row.block, row.stride, row.shortcut) for row in rows if row.stage == 0] == [
+        (0, 1, "projection"),
+        (1, 1, "identity"),
+        (2, 2, "zero_pad"),  # keras.applications v2: a max pool of kernel 1
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "says"),
+    [
+        ("resnet21_cifar", {}, "6n+2 (basic) nor 9n+2 (bottleneck); the nearest that do are 20 and 26"),
+        ("wide_resnet30_2_cifar", {}, "nearest that do are 28 and 34"),
+        ("resnet5O", {}, "did you mean resnet50"),
+        ("resnet50", {"atention": "se"}, "did you mean attention?"),
+        ("resnet50", {"norm": "layer"}, "norm='layer' is impossible; it must be one of batch, group, frozen, none"),
+        ("resnet50", {"output_stride": 12}, "output_stride=12 is impossible; it must be one of [4, 8, 16, 32]"),
+        ("resnet18", {"cardinality": 32}, "cardinality=32 is impossible"),
+        ("resnet18", {"stride_in_1x1": True}, "which has no 1x1"),
+        ("resnet18", {"drop_path_rate": 1.0}, "below 1"),
+        ("resnet18", {"num_classes": -1}, "num_classes=-1"),
+        ("plain34", {"drop_path_rate": 0.1}, "without shortcuts"),
+        ("resnet50", {"strides": (1, 2)}, "strides=(1, 2) is impossible; it must be 4 positive whole numbers"),
+    ],
+)
+def test_impossible_networks_are_refused_by_name(name, choices, says):
+    with pytest.raises(rk.ResnetkitError, match="(?s).*") as error:
+        rk.build(name, **choices)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_depth_formulas_choose_the_block():
+    assert spec("resnet20_cifar").block == "basic"  # fits 6n+2 and 9n+2
+    assert spec("resnet20_cifar", block="bottleneck").depths == (2, 2, 2)
+    assert spec("resnet29_cifar").block == "bottleneck"
+    assert spec("preact_resnet110_cifar").block == "basic"
+    assert spec("preact_resnet164_cifar").block == "bottleneck"
+    assert spec("preact_resnet164_cifar", block="basic").depths == (27, 27, 27)
+    assert spec("preact_resnet1001_cifar").depths == (111, 111, 111)
+
+
+def test_names():
+    assert rk.variants("resnext50*") == ["resnext50_32x4d"]
+    assert spec("resnet18").num_classes == 1000
+    assert spec("resnet20_cifar").num_classes == 10
+    assert [f.name for f in rk.build("resnet18").feature_info] == ["stem.convs", *(f"stages.{i}" for i in range(4))]
+
+
+def test_summary_folds_repeats(capsys):
+    rk.build("resnet50").summary()
+    table = capsys.readouterr().out
+    assert "stages.2.1 x5" in table
+    assert "25,557,032 parameters" in table and "4.089 G MACs" in table
+    assert len(table.splitlines()) < 20
+
+
+def test_network_is_traceable_and_scripts_nothing():
+    net = rk.build("resnet20_cifar").eval()
+    exported = torch.export.export(net, (torch.randn(2, 3, 32, 32),))
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(exported.module()(x), net(x))
+    assert not any(isinstance(m, nn.Dropout) for m in net.modules())

@@ -1,0 +1,176 @@
+"""The command as a user types it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import resnetkit as rk
+
+RESNET = [sys.executable, "-m", "resnetkit.cli.main"]
+
+
+def resnet(*arguments, **options):
+    return subprocess.run([*RESNET, *map(str, arguments)], capture_output=True, text=True, **options)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return rk.train("digits", out=folder, model="resnet8_cifar", epochs=2).folder
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    for i in range(3):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder
+
+
+def test_help_is_quick_and_imports_no_torch():
+    started = time.perf_counter()
+    done = resnet("--help")
+    assert time.perf_counter() - started < 2  # the real figure is 0.2 s; a busy machine may not fail this
+    assert done.returncode == 0
+    for verb in ("train", "evaluate", "predict", "inspect", "models"):
+        assert verb in done.stdout
+    loaded = "import sys; sys.argv = ['resnet', '--help']; import resnetkit.cli.main as m\n"
+    loaded += "try: m.main()\nexcept SystemExit: pass\n"
+    loaded += "print([n for n in ('torch', 'numpy', 'PIL', 'matplotlib') if n in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True)
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["train", "digits", "--epoch", "3"], 2, "--epochs"),
+        (["trian"], 2, "No such command 'trian'"),
+        (["train", "digits", "--set", "label_smothing=0.1"], 2, "did you mean label_smoothing?"),
+        (["train", "digits", "--model", "resnet21_cifar", "--out", "x"], 2, "nearest that do are 20 and 26"),
+        (["train", "nowhere"], 2, "no dataset 'nowhere'"),
+        (["train"], 2, "nothing to train on"),
+        (["train", "--resume", "nowhere"], 2, "not a run folder"),
+        (["train", "digits", "--device", "cuda:7"], 2, "device 'cuda:7' is not to be had here"),
+        (["inspect", "resnet5O"], 2, "did you mean resnet50"),
+        (["inspect", "gone.safetensors"], 4, "no such model file"),
+        (["models", "resnot*"], 2, "no network matches"),
+        (["predict", "gone.safetensors", "x.png"], 2, "x.png: no such file"),
+        (["evaluate", "gone"], 4, "no such model file or run folder"),
+    ],
+)
+def test_mistakes_are_one_line_and_an_exit_code(tmp_path, arguments, code, says):
+    done = resnet(*arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr and done.stdout == ""
+    assert list(tmp_path.iterdir()) == []  # nothing half-made
+
+
+def test_train_prints_one_object(tmp_path):
+    done = resnet("train", "digits", "--model", "resnet8_cifar", "--epochs", 1, "--out", "run", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert set(result) == {"run", "model", "split", "top1", "top1_interval", "top5", "loss", "ece", "n"}
+    low, high = result["top1_interval"]
+    assert 0 <= low <= result["top1"] <= high <= 1
+    assert (tmp_path / result["model"]).is_file()
+    assert "epoch 1/1" in done.stderr and "images/s" in done.stderr and "data " in done.stderr
+
+
+def test_train_for_people(tmp_path):
+    done = resnet("train", "digits", "--model", "resnet8_cifar", "--epochs", 1, cwd=tmp_path)
+    assert "95 % interval" in done.stdout
+    assert "run folder: runs/digits-resnet8_cifar-1" in done.stdout
+    assert (tmp_path / "runs/digits-resnet8_cifar-1/model.safetensors").is_file()
+
+
+def test_inspect_prints_the_plan():
+    done = resnet("inspect", "resnet50", "--json")
+    facts = json.loads(done.stdout)
+    assert {"name", "parameters", "macs", "activation_bytes", "receptive_field", "output_stride", "rows"} <= set(facts)
+    assert (facts["parameters"], facts["receptive_field"], len(facts["rows"])) == (25_557_032, 427, 18)
+    assert facts["rows"][4]["stride"] == 2 and facts["rows"][4]["shortcut"] == "projection"
+    assert sum(row["parameters"] for row in facts["rows"]) == facts["parameters"]
+    assert "stages.0.1 x2" in resnet("inspect", "resnet50").stdout
+
+
+def test_inspect_a_run(model):
+    facts = json.loads(resnet("inspect", model, "--json").stdout)
+    assert facts["name"] == "resnet8_cifar"
+    assert facts["classes"] == [str(i) for i in range(10)]
+    assert facts["provenance"]["data"] == "digits"
+
+
+def test_models_lists_the_family():
+    assert [json.loads(line)["name"] for line in resnet("models", "resnext*", "--json").stdout.splitlines()] == rk.variants("resnext*")
+
+
+def test_evaluate(model):
+    result = json.loads(resnet("evaluate", model, "--json").stdout)
+    assert result == pytest.approx(json.loads((model / "evaluation/metrics.json").read_text()))
+    train_part = json.loads(resnet("evaluate", model, "--split", "train", "--json").stdout)
+    assert train_part["n"] == 1438
+    assert "no val part; it has train, test" in resnet("evaluate", model, "--split", "val").stderr
+    assert "name the labelled images with --data" in resnet("evaluate", model / "model.safetensors").stderr
+
+
+def test_predict_answers_in_order(model, images):
+    done = resnet("predict", model, images, "--json")
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [Path(a["path"]).name for a in answers] == ["0.png", "1.png", "2.png"]
+    for answer in answers:
+        assert set(answer) == {"path", "label", "probability", "top"}
+        assert answer["top"][0] == [answer["label"], answer["probability"]]
+        assert len(answer["top"]) == 5
+    again = resnet("predict", model, images / "[12].png", images / "0.png", images / "1.png", "--json").stdout
+    assert [Path(json.loads(line)["path"]).name for line in again.splitlines()] == ["1.png", "2.png", "0.png"]
+    first = rk.Predictor(model)(images / "0.png")
+    assert first["label"] == answers[0]["label"]
+    assert first["probability"] == pytest.approx(answers[0]["probability"], abs=1e-6)
+
+
+def test_predict_answers_the_others_when_one_is_bad(model, images, tmp_path):
+    for name in ("0.png", "1.png"):
+        (tmp_path / name).write_bytes((images / name).read_bytes())
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    done = resnet("predict", model, tmp_path, "--json")
+    assert done.returncode == 3
+    assert len(done.stdout.splitlines()) == 2
+    assert "bad.jpg" in done.stderr and "1 of 3 images cannot be read" in done.stderr
+    assert resnet("predict", model, tmp_path, "--json", "--max-bad", 0.5).returncode == 0
+
+
+def test_too_many_bad_images_stop_training(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            (tmp_path / name / f"{i}.png").write_bytes(b"no image")
+    done = resnet("train", tmp_path, "--out", tmp_path / "run")
+    assert done.returncode == 3
+    assert "6 of 6 images cannot be read" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_broken_torchvision_on_the_path_is_no_matter(tmp_path, images):
+    """The field's commonest install complaint: its compiled operators do not match the build of torch."""
+    package = tmp_path / "path" / "torchvision"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "path")}
+    broken = subprocess.run([sys.executable, "-c", "import torchvision"], env=environment, capture_output=True, text=True)
+    assert "torchvision::nms does not exist" in broken.stderr
+    options = {"cwd": tmp_path, "env": environment}
+    done = resnet("train", "digits", "--model", "resnet8_cifar", "--epochs", 1, "--out", "run", "--json", **options)
+    assert done.returncode == 0, done.stderr
+    for arguments in (["predict", "run", images, "--json"], ["evaluate", "run", "--json"], ["inspect", "run", "--json"]):
+        done = resnet(*arguments, **options)
+        assert done.returncode == 0, done.stderr

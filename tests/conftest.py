@@ -1,0 +1,35 @@
+"""What the tests share: real data where it lies beside the project, and small runs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real data and published checkpoints; they are not part of the repository."""
+    if not SHARED.is_dir():
+        pytest.skip("the shared folder with CIFAR-10 and published checkpoints is not beside the repository")
+    return SHARED
+
+
+@torch.no_grad()
+def randomise(net: nn.Module) -> nn.Module:
+    """Norms as after training: scales, offsets and statistics that a mistake of order or epsilon would show in."""
+    for module in net.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.GroupNorm)):
+            module.weight.uniform_(0.5, 1.5)
+            module.bias.normal_(0, 0.2)
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(1e-4, 2.0)
+    return net

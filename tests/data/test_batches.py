@@ -1,0 +1,115 @@
+"""Batches: order and augmentation are functions of (seed, epoch, sample) and nothing else."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from resnetkit.data.augment import Augmentation, crop_and_flip, draws, random_resized_crop
+from resnetkit.data.datasets import Part
+from resnetkit.data.loaders import TrainingBatches, evaluation_batches
+from resnetkit.data.preprocess import Preprocessing
+
+SIZE = (8, 8)
+
+
+def part(count=50):
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, 3, 8, 8), dtype=np.uint8))
+    return Part(images, torch.arange(count), [str(i) for i in range(count)])
+
+
+def batches(seed=0, batch_size=16, count=50):
+    preprocessing = Preprocessing(size=SIZE, resize=None)
+    augmentation = Augmentation(2, 1.0, True)
+    return TrainingBatches(part(count), preprocessing, augmentation, batch_size=batch_size, seed=seed, workers=0)
+
+
+def epoch(loader, number, first=0):
+    return list(loader.epoch(number, SIZE, first))
+
+
+def test_an_epoch_has_every_sample_once_in_even_batches():
+    loader = batches()
+    got = epoch(loader, 0)
+    assert len(got) == loader.steps == 4
+    assert sorted(torch.cat([labels for _, labels in got]).tolist()) == list(range(50))
+    assert {len(labels) for _, labels in got} == {12, 13}  # never a lone last image
+
+
+def test_an_epoch_begun_in_the_middle_goes_on_the_same():
+    whole, rest = epoch(batches(), 3), epoch(batches(), 3, first=2)
+    for (x, y), (rx, ry) in zip(whole[2:], rest, strict=True):
+        assert torch.equal(x, rx) and torch.equal(y, ry)
+
+
+def test_seed_and_epoch_change_order_and_augmentation():
+    one, other_epoch, other_seed = epoch(batches(), 0), epoch(batches(), 1), epoch(batches(seed=1), 0)
+    assert not torch.equal(one[0][1], other_epoch[0][1])
+    assert not torch.equal(one[0][1], other_seed[0][1])
+    assert not torch.equal(draws(0, 0, 5), draws(0, 1, 5))
+
+
+def test_augmentation_belongs_to_the_sample_not_to_the_batch():
+    small, large = epoch(batches(batch_size=5), 0), epoch(batches(batch_size=50), 0)
+    by_label = {label: x for images, labels in large for x, label in zip(images, labels.tolist())}
+    for images, labels in small:
+        for x, label in zip(images, labels.tolist()):
+            assert torch.equal(x, by_label[label])
+
+
+def test_crop_and_flip_is_a_padded_crop():
+    images = part(64).images
+    drawn = torch.rand(64, 5)
+    got = crop_and_flip(images, drawn, Augmentation(2, 1.0, True))
+    padded = F.pad(images, (2, 2, 2, 2))
+    flips = 0
+    for x, row, out in zip(padded, drawn.tolist(), got):
+        top, left = int(row[1] * 5), int(row[2] * 5)
+        crop = x[:, top : top + 8, left : left + 8]
+        flips += row[0] < 0.5
+        assert torch.equal(out, crop.flip(2) if row[0] < 0.5 else crop)
+    assert 15 < flips < 50
+
+
+def test_no_augmentation_leaves_images_alone():
+    images = part().images
+    assert crop_and_flip(images, torch.rand(50, 5), Augmentation(0, 1.0, False)) is images
+
+
+@pytest.mark.parametrize("shape", [(3, 100, 150), (3, 20, 300), (1, 7, 5)])
+def test_random_resized_crop_takes_the_share_it_says(shape):
+    image = torch.full(shape, 9, dtype=torch.uint8)
+    for row in torch.rand(50, 5):
+        out = random_resized_crop(image, row, size=(24, 24), augmentation=Augmentation(0, 0.25, True))
+        assert out.shape == (shape[0], 24, 24) and (out == 9).all()
+    whole = random_resized_crop(image, torch.tensor([0.9, 1.0, 0.5, 0.0, 0.0]), size=shape[1:], augmentation=Augmentation(0, 1.0, False))
+    assert whole.shape == shape
+
+
+@pytest.fixture
+def photos(tmp_path):
+    generator = np.random.default_rng(0)
+    paths = []
+    for i in range(9):
+        paths.append(tmp_path / f"{i}.png")
+        Image.fromarray(generator.integers(0, 256, (30 + i, 50, 3), dtype=np.uint8)).save(paths[-1])
+    return Part(paths, torch.arange(9), [p.name for p in paths])
+
+
+def test_photos_are_the_same_with_any_number_of_workers(photos):
+    preprocessing = Preprocessing(size=(16, 16), resize=18)
+    runs = []
+    for workers in (0, 2):
+        loader = TrainingBatches(photos, preprocessing, Augmentation(0, 0.3, True), batch_size=4, seed=0, workers=workers)
+        runs.append(list(loader.epoch(0, (12, 12))))
+    for (x, y), (wx, wy) in zip(*runs, strict=True):
+        assert x.shape[1:] == (3, 12, 12)
+        assert torch.equal(x, wx) and torch.equal(y, wy)
+
+
+def test_evaluation_frames_every_image_in_order(photos):
+    preprocessing = Preprocessing(size=(16, 16), resize=18)
+    got = list(evaluation_batches(photos, preprocessing, 4, workers=0))
+    assert torch.cat([labels for _, labels in got]).tolist() == list(range(9))
+    assert torch.equal(got[2][0][0], preprocessing.frame(preprocessing.decode(photos.images[8])))

@@ -1,0 +1,230 @@
+"""Every layout that is read, on small data in the published form, and what is refused."""
+
+import io
+import json
+import pickle
+import tarfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from resnetkit.data.datasets import open_dataset
+from resnetkit.data.ingest import ingest
+from resnetkit.errors import ResnetkitError, TooManyBadImages
+
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def pixels(count, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, 256, (count, 3072), dtype=np.uint8), generator.integers(0, 10, count)
+
+
+def png(array) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def test_digits_are_scikit_learns_split_in_a_fixed_way():
+    dataset = open_dataset("digits")
+    train, test = dataset.parts["train"], dataset.parts["test"]
+    assert (len(train), len(test)) == (1438, 359)
+    theirs = load_digits()
+    for part in (train, test):
+        for image, label, name in zip(part.images, part.labels.tolist(), part.names):
+            i = int(name.removeprefix("digits/"))
+            assert torch.equal(image[0], torch.from_numpy((theirs.images[i] * 255 / 16).round().astype(np.uint8)))
+            assert label == theirs.target[i]
+    assert not set(train.names) & set(test.names)
+    assert open_dataset("digits").parts["test"].names == test.names
+    shares = test.labels.bincount() / (train.labels.bincount() + test.labels.bincount())
+    assert shares.min() > 0.18 and shares.max() < 0.22
+
+
+def cifar10_files(kind):
+    """CIFAR-10's files as its authors describe them, six images a batch."""
+    files = {}
+    for i, name in enumerate([*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]):
+        data, labels = pixels(6, seed=i)
+        if kind == "python":
+            record = {b"batch_label": b"x", b"labels": labels.tolist(), b"data": data, b"filenames": [b"a.png"] * 6}
+            files[name] = pickle.dumps(record, protocol=2)
+        else:
+            files[f"{name}.bin"] = np.concatenate([labels[:, None].astype(np.uint8), data], 1).tobytes()
+    if kind == "python":
+        meta = {b"label_names": [c.encode() for c in CLASSES], b"num_cases_per_batch": 6, b"num_vis": 3072}
+        files["batches.meta"] = pickle.dumps(meta, protocol=2)
+    else:
+        files["batches.meta.txt"] = "\n".join(CLASSES).encode() + b"\n\n"
+    return files
+
+
+def cifar100_files(kind):
+    files = {}
+    for i, name in enumerate(["train", "test"]):
+        data, fine = pixels(8, seed=i)
+        coarse = np.full(8, 3, np.uint8)
+        if kind == "python":
+            record = {b"fine_labels": fine.tolist(), b"coarse_labels": coarse.tolist(), b"data": data}
+            files[name] = pickle.dumps(record, protocol=2)
+        else:
+            files[f"{name}.bin"] = np.concatenate([coarse[:, None], fine[:, None].astype(np.uint8), data], 1).tobytes()
+    if kind == "python":
+        files["meta"] = pickle.dumps({b"fine_label_names": [c.encode() for c in CLASSES], b"coarse_label_names": [b"x"]})
+    else:
+        files["fine_label_names.txt"] = "\n".join(CLASSES).encode()
+        files["coarse_label_names.txt"] = b"x\n"
+    return files
+
+
+@pytest.mark.parametrize("archived", [False, True])
+@pytest.mark.parametrize("kind", ["python", "binary"])
+@pytest.mark.parametrize(("make", "per_batch", "batches"), [(cifar10_files, 6, 5), (cifar100_files, 8, 1)])
+def test_cifar_archives(tmp_path, make, per_batch, batches, kind, archived):
+    files = make(kind)
+    if archived:
+        path = tmp_path / "cifar.tar.gz"
+        with tarfile.open(path, "w:gz") as archive:
+            for name, data in files.items():
+                info = tarfile.TarInfo(f"cifar-batches/{name}")
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    else:
+        path = tmp_path
+        for name, data in files.items():
+            (path / name).write_bytes(data)
+    dataset = open_dataset(path)
+    assert dataset.classes == CLASSES
+    train, test = dataset.parts["train"], dataset.parts["test"]
+    assert (len(train), len(test)) == (per_batch * batches, per_batch)
+    data, labels = pixels(per_batch, seed=0)
+    assert torch.equal(train.images[:per_batch], torch.from_numpy(data.reshape(-1, 3, 32, 32)))
+    assert train.labels[:per_batch].tolist() == labels.tolist()
+
+
+def test_a_cifar_pickle_that_would_run_code_is_refused(tmp_path):
+    class Canary:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "canary"), "w"))
+
+    files = cifar10_files("python") | {"data_batch_2": pickle.dumps({b"data": Canary(), b"labels": []})}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(ResnetkitError, match="data_batch_2: refused: it names io.open|data_batch_2: refused: it names _io.open"):
+        open_dataset(tmp_path)
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "short"])
+def test_a_damaged_cifar_archive_is_refused(tmp_path, damage):
+    files = cifar10_files("binary")
+    if damage == "missing":
+        del files["data_batch_3.bin"]
+    else:
+        files["data_batch_3.bin"] = files["data_batch_3.bin"][:-1]
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(ResnetkitError, match="data_batch_3.bin"):
+        open_dataset(tmp_path)
+
+
+def write_parquet(path, rows, labels, names=None):
+    table = pa.table({"image": [{"bytes": data, "path": None} for data in rows], "label": labels})
+    if names:
+        features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": names}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, path)
+
+
+def test_parquet_as_hugging_face_writes_it(tmp_path):
+    images = [np.full((12, 12, 3), i, np.uint8) + np.arange(3, dtype=np.uint8) for i in range(6)]
+    write_parquet(tmp_path / "train-00000-of-00002.parquet", map(png, images[:2]), [1, 0], ["cat", "dog"])
+    write_parquet(tmp_path / "train-00001-of-00002.parquet", map(png, images[2:4]), [1, 1], ["cat", "dog"])
+    write_parquet(tmp_path / "validation-00000-of-00001.parquet", map(png, images[4:]), [0, 1], ["cat", "dog"])
+    read = ingest(open_dataset(tmp_path), 0.0)
+    assert read.dataset.classes == ["cat", "dog"]
+    assert read.side == (12, 12) and not read.grey
+    train = read.dataset.parts["train"]
+    assert train.labels.tolist() == [1, 0, 1, 1]
+    assert torch.equal(train.images[3], torch.from_numpy(images[3]).permute(2, 0, 1))
+    assert read.dataset.parts["val"].names == ["validation-00000-of-00001.parquet#0", "validation-00000-of-00001.parquet#1"]
+
+
+def test_parquet_without_metadata_takes_names_from_the_labels(tmp_path):
+    rows = [png(np.full((9, 9), i * 20, np.uint8)) for i in range(10)]
+    write_parquet(tmp_path / "data.parquet", rows, ["dog", "cat"] * 5)
+    read = ingest(open_dataset(tmp_path / "data.parquet"), 0.0)
+    assert read.dataset.classes == ["cat", "dog"]
+    assert read.grey and read.dataset.parts["train"].images.shape[1] == 1
+    assert {name: len(part) for name, part in read.dataset.parts.items()} == {"train": 8, "test": 2}
+
+
+def test_parquet_problems_name_the_place(tmp_path):
+    write_parquet(tmp_path / "a.parquet", [png(np.zeros((8, 8), np.uint8))] * 2, [0, 7], ["x", "y"])
+    with pytest.raises(ResnetkitError, match=r"a.parquet#1: label 7 is none of the 2 classes"):
+        open_dataset(tmp_path)
+    pq.write_table(pa.table({"text": ["x"]}), tmp_path / "a.parquet")
+    with pytest.raises(ResnetkitError, match="no image column; columns: text"):
+        open_dataset(tmp_path)
+    (tmp_path / "a.parquet").write_bytes(b"nonsense")
+    with pytest.raises(ResnetkitError, match="not readable as Parquet"):
+        open_dataset(tmp_path)
+
+
+def make_folder(root, counts, size=(40, 30)):
+    generator = np.random.default_rng(0)
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            image = Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8))
+            image.save(root / name / f"{i}.png")
+
+
+def test_folder_with_its_own_split(tmp_path):
+    make_folder(tmp_path / "train", {"b": 3, "a": 2})
+    make_folder(tmp_path / "val", {"a": 1, "b": 1})
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ["a", "b"]
+    assert dataset.parts["train"].names == ["train/a/0.png", "train/a/1.png", "train/b/0.png", "train/b/1.png", "train/b/2.png"]
+    assert dataset.parts["val"].labels.tolist() == [0, 1]
+    assert list(dataset.parts) == ["train", "val"]
+
+
+def test_folder_split_for_you_is_stratified_and_stable(tmp_path):
+    make_folder(tmp_path, {"many": 20, "few": 2})
+    parts = open_dataset(tmp_path).parts
+    assert parts["train"].labels.bincount().tolist() == [1, 16]
+    assert parts["test"].labels.bincount().tolist() == [1, 4]
+    assert open_dataset(tmp_path).parts["test"].names == parts["test"].names
+
+
+def test_folder_problems_name_the_cure(tmp_path):
+    make_folder(tmp_path / "train", {"cat": 2, "dog": 2})
+    make_folder(tmp_path / "val", {"cats": 1})
+    with pytest.raises(ResnetkitError, match="val/cats: a class that training does not know; did you mean cat?"):
+        open_dataset(tmp_path)
+    (tmp_path / "train" / "empty").mkdir()
+    with pytest.raises(ResnetkitError, match="empty: the class has no image"):
+        open_dataset(tmp_path / "train")
+    with pytest.raises(ResnetkitError, match="two are needed; found only 'cats'"):
+        open_dataset(tmp_path / "val")
+    with pytest.raises(ResnetkitError, match="no dataset 'digts'.*digits"):
+        open_dataset("digts")
+
+
+def test_bad_files_are_left_out_and_counted(tmp_path):
+    make_folder(tmp_path, {"a": 10, "b": 10})
+    (tmp_path / "a" / "0.png").write_bytes(b"broken")
+    (tmp_path / "b" / "3.png").write_bytes((tmp_path / "b" / "3.png").read_bytes()[:200])
+    read = ingest(open_dataset(tmp_path), max_bad=0.1)
+    assert {name for name, _ in read.dataset.bad} == {"a/0.png", "b/3.png"}
+    assert all(reason for _, reason in read.dataset.bad)
+    assert sum(len(part) for part in read.dataset.parts.values()) == 18
+    with pytest.raises(TooManyBadImages, match="2 of 20 images cannot be read"):
+        ingest(open_dataset(tmp_path), max_bad=0.05)

@@ -1,0 +1,121 @@
+"""Pixels against Pillow's own, and files as people have them."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from resnetkit.data.preprocess import BadImage, Preprocessing, decode, resize
+from resnetkit.errors import ResnetkitError
+
+PHOTO = Preprocessing(size=(64, 48), resize=72)
+
+
+def noise(height=90, width=120, channels=3):
+    return np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("name", "pillow"), [("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)])
+@pytest.mark.parametrize("size", [(31, 44), (90, 50), (140, 200)])
+def test_resize_is_pillows_within_one_level(name, pillow, size):
+    pixels = noise()
+    ours = resize(torch.from_numpy(pixels).permute(2, 0, 1), list(size), name).permute(1, 2, 0).numpy()
+    theirs = np.asarray(Image.fromarray(pixels).resize(size[::-1], pillow))
+    assert np.abs(ours.astype(int) - theirs).max() <= 1
+
+
+def test_frame_resizes_the_shorter_side_and_crops_the_centre():
+    pixels = torch.arange(256, dtype=torch.uint8).repeat(3, 128, 1)  # a ramp of 256 columns, 128 rows
+    framed = Preprocessing(size=(64, 64), resize=64).frame(pixels)
+    assert framed.shape == (3, 64, 64)
+    assert abs(int(framed[0, 32, 0]) - 64) <= 2 and abs(int(framed[0, 32, 63]) - 191) <= 2
+
+
+def test_frame_leaves_the_right_size_alone():
+    image = torch.from_numpy(noise(32, 32)).permute(2, 0, 1)
+    assert Preprocessing(size=(32, 32), resize=None).frame(image) is image
+
+
+def test_one_image_is_framed_as_in_a_batch():
+    images = torch.from_numpy(np.stack([noise(), noise()[:, ::-1].copy()])).permute(0, 3, 1, 2)
+    together = PHOTO.frame(images)
+    assert all(torch.equal(PHOTO.frame(image), row) for image, row in zip(images, together))
+
+
+def test_normalise():
+    batch = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    values = Preprocessing(size=(1, 1), resize=None, mean=(0.5, 0.1, 0.0), std=(0.25, 0.5, 1.0)).normalise(batch)
+    torch.testing.assert_close(values.flatten(), torch.tensor([-2.0, 0.2, 1.0]))
+
+
+def test_exif_orientation_is_applied():
+    image = Image.fromarray(noise(20, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to view
+    turned = decode(encoded(image, "png", exif=exif), "rgb")
+    assert torch.equal(turned, torch.from_numpy(np.rot90(np.asarray(image), -1).copy()).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_lies_on_white(mode):
+    image = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    image.putpixel((0, 0), (0, 0, 0, 255))
+    pixels = decode(encoded(image.convert(mode), "png"), "rgb")
+    assert pixels[:, 0, 0].tolist() == [0, 0, 0]
+    assert pixels[:, 3, 3].tolist() == [255, 255, 255]
+
+
+def test_sixteen_bits_are_scaled_not_clipped():
+    levels = np.array([[0, 257 * 7, 65535]], np.uint16)
+    assert decode(encoded(Image.fromarray(levels), "png"), "grey").flatten().tolist() == [0, 7, 255]
+
+
+def test_cmyk_and_grey():
+    assert decode(encoded(Image.new("CMYK", (2, 2), (0, 255, 255, 0)), "jpeg"), "rgb")[0].float().mean() > 200
+    grey = Image.fromarray(noise()[..., 0])
+    assert torch.equal(decode(encoded(grey, "png"), "rgb")[1], torch.from_numpy(noise()[..., 0]))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"not an image", encoded(Image.fromarray(noise()), "jpeg")[:500], encoded(Image.fromarray(noise()), "png")[:-500]],
+)
+def test_broken_images_are_bad_with_a_reason(data):
+    with pytest.raises(BadImage, match="."):
+        decode(data, "rgb")
+
+
+def test_a_decompression_bomb_is_bad(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(BadImage, match="bomb"):
+        decode(encoded(Image.fromarray(noise()), "png"), "rgb")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"size": (32, 32), "resize": 16},
+        {"size": (0, 32), "resize": None},
+        {"size": (32, 32), "resize": None, "channels": "bgr"},
+        {"size": (32, 32), "resize": None, "std": (1.0, 0.0, 1.0)},
+        {"size": (32, 32), "resize": None, "mean": (0.5,)},
+        {"size": (32, 32), "resize": None, "interpolation": "nearest"},
+    ],
+)
+def test_impossible_records_are_refused(record):
+    with pytest.raises(ResnetkitError, match="preprocessing: "):
+        Preprocessing(**record)
+
+
+def test_record_round_trip_and_unknown_key():
+    assert Preprocessing.from_dict(PHOTO.to_dict()) == PHOTO
+    with pytest.raises(ResnetkitError, match="unknown gamma"):
+        Preprocessing.from_dict(PHOTO.to_dict() | {"gamma": 2})

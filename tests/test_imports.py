@@ -1,0 +1,60 @@
+"""Which package may import which, and what none may import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "resnetkit"
+BELOW = {
+    "architecture": set(),
+    "data": set(),
+    "tasks": {"architecture", "data"},
+    "weights": {"architecture", "data"},
+    "evaluation": {"architecture", "data", "tasks", "weights"},
+    "training": {"architecture", "data", "tasks", "weights", "evaluation"},
+    "inference": {"architecture", "data", "tasks", "weights"},
+    "cli": {"architecture", "data", "tasks", "weights", "evaluation", "training", "inference"},
+}
+FOUNDATION = {"errors", "atomic"}  # modules below every package
+
+
+def imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def forbidden(package: str, names: set[str]) -> list[str]:
+    allowed = BELOW[package] | FOUNDATION | {package}
+    ours = [name for name in names if name.startswith("resnetkit.")]
+    return [n for n in ours if n.split(".")[1] not in allowed] + [
+        n for n in names if n.split(".")[0] in ("torchvision", "timm", "transformers", "keras")
+    ]
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(file):
+    package = file.relative_to(ROOT).parts[0]
+    if package in BELOW:
+        assert forbidden(package, imports(file)) == []
+
+
+def test_the_guard_can_fail():
+    assert forbidden("architecture", {"resnetkit.data.preprocess.resize"})
+    assert forbidden("cli", {"torchvision.ops"})
+
+
+def test_every_package_is_in_the_table():
+    assert {p.parent.name for p in ROOT.glob("*/__init__.py")} == set(BELOW)
+
+
+def test_import_costs_nothing():
+    check = "import sys, resnetkit; assert not {'torch', 'numpy'} & set(sys.modules); resnetkit.variants(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True)

@@ -1,0 +1,46 @@
+"""Recipes: every shipped one is valid, and a wrong setting is named with the nearest right one."""
+
+import pytest
+
+from resnetkit.architecture.variants import spec
+from resnetkit.errors import ResnetkitError
+from resnetkit.training.recipe import load_recipe, make_recipe, parse_settings, recipe_names, to_toml
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_are_valid_and_round_trip(name, tmp_path):
+    recipe = load_recipe(name)
+    spec(recipe.model)
+    (tmp_path / "r.toml").write_text(to_toml(recipe))
+    assert load_recipe(str(tmp_path / "r.toml")) == recipe
+
+
+def test_settings_replace_and_are_converted():
+    recipe = load_recipe("digits", parse_settings(["lr=0.2", "flip=true", "batch-size=32", "model=resnet8_cifar"]))
+    assert (recipe.lr, recipe.flip, recipe.batch_size, recipe.model) == (0.2, True, 32, "resnet8_cifar")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"label_smothing": 0.1}, "no setting is called 'label_smothing'; did you mean label_smoothing?"),
+        ({"lr": "fast"}, "setting lr='fast': input should be a valid number"),
+        ({"epochs": 0}, "setting epochs=0: input should be greater than or equal to 1"),
+        ({"optimizer": "adam"}, "setting optimizer='adam': input should be 'sgd' or 'adamw'"),
+        ({"ema_decay": 1.0}, "less than 1"),
+    ],
+)
+def test_wrong_settings_are_named(settings, says):
+    with pytest.raises(ResnetkitError) as error:
+        make_recipe({"model": "resnet18", "epochs": 1, "lr": 0.1} | settings)
+    assert says in str(error.value)
+
+
+def test_wrong_recipes_are_named(tmp_path):
+    with pytest.raises(ResnetkitError, match="no recipe 'digit': .*did you mean digits?"):
+        load_recipe("digit")
+    (tmp_path / "r.toml").write_text("lr = ")
+    with pytest.raises(ResnetkitError, match="not valid TOML"):
+        load_recipe(str(tmp_path / "r.toml"))
+    with pytest.raises(ResnetkitError, match="write it as key=value"):
+        parse_settings(["lr"])

@@ -1,0 +1,302 @@
+"""Runs on the digits: what they write, that a seed repeats them, that an interruption changes nothing."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import resnetkit as rk
+from resnetkit.errors import Diverged
+from resnetkit.training import loop, run
+
+TINY = {"model": "resnet8_cifar", "epochs": 3, "drop_path_rate": 0.2, "ema_decay": 0.9}
+
+
+def train(out, **settings):
+    return rk.train("digits", out=out, **TINY | settings)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("runs") / "run")
+
+
+def same_tensors(one: Path, other: Path) -> bool:
+    a, b = load_file(one), load_file(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_run_folder(finished):
+    folder = finished.folder
+    for name in ("recipe.toml", "command.json", "environment.json", "preprocessing.json", "bad_files.csv", "log.jsonl"):
+        assert (folder / name).stat().st_size > 0, name
+    for name in ("plots/curves.png", "plots/confusion_matrix.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    assert json.loads((folder / "classes.json").read_text()) == [str(i) for i in range(10)]
+    rows = list(csv.DictReader((folder / "split.csv").open()))
+    assert len(rows) == 1797 and {row["split"] for row in rows} == {"train", "test"}
+    assert len({row["hash"] for row in rows}) > 1790
+    epochs = list(csv.DictReader((folder / "results.csv").open()))
+    assert [row["epoch"] for row in epochs] == ["1", "2", "3"]
+    events = [json.loads(line)["event"] for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert events == ["started", "epoch", "epoch", "epoch", "finished"]
+    assert not list(folder.rglob("*.partial"))
+
+
+def test_predictions_agree_with_the_metrics(finished):
+    rows = list(csv.DictReader((finished.folder / "evaluation" / "predictions.csv").open()))
+    wrong = [row for row in rows if row["class"] != row["predicted"]]
+    assert finished.metrics["n"] == len(rows) == 359
+    assert finished.metrics["top1"] == pytest.approx(1 - len(wrong) / len(rows), abs=1e-12)
+    mistakes = list(csv.DictReader((finished.folder / "evaluation" / "mistakes.csv").open()))
+    assert sorted(row["path"] for row in mistakes) == sorted(row["path"] for row in wrong)
+    sure = [float(row["probability"]) for row in mistakes]
+    assert sure == sorted(sure, reverse=True)
+
+
+def test_evaluate_repeats_the_runs_figures(finished):
+    stored = json.loads((finished.folder / "evaluation" / "metrics.json").read_text())
+    assert rk.evaluate(finished.folder) == pytest.approx(stored)
+    assert rk.evaluate(finished.folder / "model.safetensors", "digits")["top1"] == stored["top1"]
+    assert finished.model.metrics["top1"] == stored["top1"]
+    assert finished.model.provenance["recipe"]["model"] == "resnet8_cifar"
+
+
+def test_a_seed_repeats_a_run_bit_for_bit(finished, tmp_path):
+    again = train(tmp_path / "again")
+    assert same_tensors(finished.folder / "model.safetensors", again.folder / "model.safetensors")
+    assert same_tensors(finished.folder / "checkpoints/last.safetensors", again.folder / "checkpoints/last.safetensors")
+    other = train(tmp_path / "other", seed=1)
+    assert not same_tensors(finished.folder / "model.safetensors", other.folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw", "lr": 0.002, "holdout": 0.1}])
+@pytest.mark.parametrize("steps", [[1], [10, 23, 24, 40]])
+def test_interruptions_change_nothing(tmp_path, monkeypatch, steps, settings):
+    """Stopped in mid-epoch, at an epoch's end, after one step of the next, and resumed each time."""
+    whole = train(tmp_path / "whole", **settings)
+    stops = set(steps)
+    after_step = run._Trainer._after_step
+
+    def stop_there(self, state, waited):
+        if state.step in stops:
+            stops.discard(state.step)
+            self.stop.requested = True
+        after_step(self, state, waited)
+
+    monkeypatch.setattr(run._Trainer, "_after_step", stop_there)
+    with pytest.raises(rk.ResnetkitError, match="--resume") as stopped:
+        train(tmp_path / "parts", **settings)
+    assert stopped.value.exit_code == 75
+    while stops:
+        with pytest.raises(rk.ResnetkitError):
+            rk.train(resume=tmp_path / "parts")
+    resumed = rk.train(resume=tmp_path / "parts")
+    for file in ("model.safetensors", "checkpoints/last.safetensors"):
+        assert same_tensors(whole.folder / file, resumed.folder / file)
+    assert resumed.metrics == whole.metrics
+    timing = ("images_per_second", "data_share", "seconds")
+    tables = [list(csv.DictReader((r.folder / "results.csv").open())) for r in (whole, resumed)]
+    for row, other in zip(*tables, strict=True):
+        assert {k: v for k, v in row.items() if k not in timing} == {k: v for k, v in other.items() if k not in timing}
+
+
+def test_a_resume_that_forgot_something_is_caught(tmp_path, monkeypatch):
+    """The guard above can fail: without the optimizer's memory the tensors differ."""
+    whole = train(tmp_path / "whole", epochs=1)
+    monkeypatch.setattr(run._Trainer, "_after_step", stop_at(10, run._Trainer._after_step))
+    with pytest.raises(rk.ResnetkitError):
+        train(tmp_path / "parts", epochs=1)
+    monkeypatch.setattr("resnetkit.training.state.TrainingState._restore_optimizer", lambda self, tensors: None)
+    resumed = rk.train(resume=tmp_path / "parts")
+    assert not same_tensors(whole.folder / "model.safetensors", resumed.folder / "model.safetensors")
+
+
+def stop_at(step, after_step):
+    once = {step}
+
+    def stop_there(self, state, waited):
+        if state.step in once:
+            once.clear()
+            self.stop.requested = True
+        after_step(self, state, waited)
+
+    return stop_there
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_real_signal_saves_and_resumes_exactly(tmp_path, number):
+    """The command itself, stopped three times by signals at whatever step they meet, against the run left alone."""
+    resnet = [sys.executable, "-m", "resnetkit.cli.main"]
+    settings = ["--model", "resnet20_cifar", "--epochs", "6", "--json"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    whole = subprocess.run(
+        [*resnet, "train", "digits", "--out", "whole", *settings], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert whole.returncode == 0, whole.stderr
+    command = [*resnet, "train", "digits", "--out", "parts", *settings]
+    stopped = 0
+    for _ in range(3):
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        events = sum(1 for _ in open_when_there(tmp_path / "parts" / "log.jsonl"))
+        wait_for_more_events(tmp_path / "parts" / "log.jsonl", events, process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        if process.returncode == 0:
+            break
+        assert process.returncode == 75, err
+        assert out == "" and "--resume parts" in err
+        stopped += 1
+        command = [*resnet, "train", "--resume", "parts", "--json"]
+    assert stopped >= 2
+    last = subprocess.run([*resnet, "train", "--resume", "parts", "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert last.returncode == 0, last.stderr
+    assert same_tensors(tmp_path / "whole/model.safetensors", tmp_path / "parts/model.safetensors")
+    drop = lambda text: {k: v for k, v in json.loads(text).items() if k not in ("run", "model")}  # noqa: E731
+    assert drop(last.stdout) == drop(whole.stdout)
+
+
+def open_when_there(path):
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def wait_for_more_events(path, count, process):
+    """Until the run has begun (or gone on) and a moment of training has passed."""
+    deadline = time.monotonic() + 60
+    while len(open_when_there(path)) <= count and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.4)
+
+
+def test_a_resume_is_refused_when_the_data_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(run._Trainer, "_after_step", stop_at(2, run._Trainer._after_step))
+    with pytest.raises(rk.ResnetkitError):
+        train(tmp_path / "run", epochs=1)
+    split = tmp_path / "run" / "split.csv"
+    split.write_text(split.read_text().replace(",train,", ",test,", 1))
+    with pytest.raises(rk.ResnetkitError, match="the data has changed since the run began"):
+        rk.train(resume=tmp_path / "run")
+
+
+def test_a_finished_run_resumes_to_its_figures(finished):
+    assert rk.train(resume=finished.folder).metrics == finished.metrics
+
+
+def test_nothing_is_overwritten(finished):
+    with pytest.raises(rk.ResnetkitError, match="would be overwritten"):
+        train(finished.folder)
+
+
+def test_divergence_stops_with_its_own_code(tmp_path):
+    with pytest.raises(Diverged, match="lower lr") as error:
+        train(tmp_path / "run", lr=1e30)
+    assert error.value.exit_code == 6
+    tensors = load_file(tmp_path / "run" / "checkpoints" / "last.safetensors") if (tmp_path / "run/checkpoints/last.safetensors").exists() else {}
+    assert all(t.isfinite().all() for t in tensors.values() if t.is_floating_point())
+
+
+def test_holdout_picks_the_best_epoch(tmp_path):
+    result = train(tmp_path / "run", holdout=0.2, epochs=4)
+    rows = list(csv.DictReader((result.folder / "results.csv").open()))
+    best = max(float(row["holdout_top1"]) for row in rows)
+    stored = rk.load(result.folder / "checkpoints" / "best.safetensors")
+    assert stored.metrics["top1"] == best
+    assert same_tensors(result.folder / "checkpoints/best.safetensors", result.folder / "model.safetensors")
+    assert result.metrics["split"] == "test"
+
+
+def test_the_test_part_is_never_seen_before_the_end(tmp_path, monkeypatch):
+    seen = []
+    answer = run.answer
+
+    def watched(net, batches, preprocessing):
+        result = answer(net, batches, preprocessing)
+        seen.append(len(result.labels))
+        return result
+
+    monkeypatch.setattr(run, "answer", watched)
+    train(tmp_path / "run", holdout=0.1)
+    assert seen.count(359) == 1 and seen[-1] == 359
+
+
+def test_weights_move_only_where_they_should(tmp_path):
+    """No decay on norms and biases: with a zero gradient only convolutions and the classifier's weight shrink."""
+    from resnetkit.training.optimizer import make_optimizer
+    from resnetkit.training.recipe import make_recipe
+
+    net = rk.build("resnet8_cifar")
+    before = {name: p.clone() for name, p in net.named_parameters()}
+    optimizer = make_optimizer(net, make_recipe({"model": "resnet8_cifar", "epochs": 1, "lr": 1.0, "weight_decay": 0.1}))
+    for p in net.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    moved = {name for name, p in net.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {name for name, p in before.items() if p.ndim > 1}
+
+
+def test_the_average_is_pytorchs():
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+    from resnetkit.training.averaging import Average
+
+    net = rk.build("resnet8_cifar").train()
+    ours = Average(net, 0.9)
+    theirs = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    theirs.update_parameters(net)  # its first update copies
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(3):
+        net(torch.randn(4, 3, 16, 16)).square().sum().backward()
+        optimizer.step()
+        ours.update()
+        theirs.update_parameters(net)
+    reference = theirs.module.state_dict()
+    for name, value in ours.values.items():
+        torch.testing.assert_close(value, reference[name])
+
+
+def test_a_step_is_plain_pytorch(tmp_path):
+    """One epoch of ours in float32 against a loop written straight from the documentation."""
+    from resnetkit.data.loaders import TrainingBatches
+    from resnetkit.training.prepare import prepare
+    from resnetkit.training.schedule import learning_rate
+
+    settings = {"model": "resnet8_cifar", "epochs": 1, "precision": "float32"}
+    prepared = prepare("digits", None, settings, 0.1)
+    state = run._new_state(prepared, torch.device("cpu"))
+    reference = rk.build("resnet8_cifar", 10, in_channels=1)
+    reference.load_state_dict(state.net.state_dict())
+    recipe, preprocessing = prepared.recipe, prepared.preprocessing
+    batches = TrainingBatches(
+        prepared.parts["train"], preprocessing, prepared.augmentation, batch_size=recipe.batch_size, seed=0, workers=0
+    )
+    loop.train_epoch(
+        state,
+        batches.epoch(0, (8, 8)),
+        recipe,
+        steps_per_epoch=batches.steps,
+        preprocessing=preprocessing,
+        after_step=lambda *_: None,
+    )
+    decayed = [p for p in reference.parameters() if p.ndim > 1]
+    rest = [p for p in reference.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 5e-4}, {"params": rest}]
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
+    reference.train()
+    for step, (images, labels) in enumerate(batches.epoch(0, (8, 8))):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step, batches.steps)
+        x = (images / 255 - preprocessing.mean[0]) / preprocessing.std[0]
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(reference(x), labels).backward()
+        optimizer.step()
+    ours = state.net.state_dict()
+    for name, value in reference.state_dict().items():
+        torch.testing.assert_close(ours[name], value, rtol=2e-3, atol=2e-4)

@@ -1,0 +1,117 @@
+"""The model file: what goes in comes out, the first one ever written still loads, and what is not one is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import resnetkit as rk
+from resnetkit.data.preprocess import Preprocessing
+from resnetkit.errors import ModelFileRefused
+from resnetkit.weights.files import KEY, Model, save_model
+from tests.conftest import randomise
+from tests.golden.family import wave
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def small_model() -> Model:
+    net = randomise(rk.build("resnet8_cifar", 3, in_channels=1, widths=(4, 8, 8), stem_width=4, drop_path_rate=0.1))
+    preprocessing = Preprocessing(size=(8, 8), resize=None, channels="grey", mean=(0.3,), std=(0.4,))
+    return Model(net, ["a", "b", "ü"], preprocessing, {"top1": 0.5}, {"data": "made up"})
+
+
+def test_round_trip(tmp_path):
+    model = small_model()
+    save_model(model, tmp_path / "m.safetensors")
+    again = rk.load(tmp_path / "m.safetensors")
+    assert again.network.spec == model.network.spec
+    assert again.classes == model.classes and again.preprocessing == model.preprocessing
+    assert again.metrics == model.metrics and again.provenance == model.provenance
+    for name, tensor in model.network.state_dict().items():
+        assert torch.equal(tensor, again.network.state_dict()[name])
+    x = torch.randn(2, 1, 8, 8)
+    assert torch.equal(model.network.eval()(x), again.network(x))
+    assert "resnet8_cifar" in again.report
+
+
+def test_build_takes_weights_from_a_model_file(tmp_path):
+    model = small_model()
+    save_model(model, tmp_path / "m.safetensors")
+    choices = {"widths": (4, 8, 8), "stem_width": 4}
+    net = rk.build("resnet8_cifar", 3, in_channels=1, weights=tmp_path / "m.safetensors", **choices)
+    assert torch.equal(net.head.classifier.weight, model.network.head.classifier.weight)
+    with pytest.raises(ModelFileRefused, match=r"head.classifier.weight is \(3, 8\), not \(4, 8\)"):
+        rk.build("resnet8_cifar", 4, in_channels=1, weights=tmp_path / "m.safetensors", **choices)
+
+
+def test_the_first_release_still_loads():
+    """model_schema1.safetensors was written by the first version that wrote model files; it never changes."""
+    model = rk.load(GOLDEN / "model_schema1.safetensors")
+    expected = json.loads((GOLDEN / "model_schema1.json").read_text())
+    assert model.classes == expected["classes"]
+    assert model.preprocessing == Preprocessing.from_dict(expected["preprocessing"])
+    with torch.no_grad():
+        logits = model.network(wave(2 * 64, 0.0).float().reshape(2, 1, 8, 8))
+    torch.testing.assert_close(logits, torch.tensor(expected["logits"]), rtol=1e-5, atol=1e-6)
+
+
+def edited(tmp_path, edit_record=None, edit_tensors=None):
+    save_model(small_model(), tmp_path / "m.safetensors")
+    tensors = load_file(tmp_path / "m.safetensors")
+    from safetensors import safe_open
+
+    with safe_open(tmp_path / "m.safetensors", "pt") as file:
+        record = json.loads(file.metadata()[KEY])
+    if edit_record:
+        edit_record(record)
+    if edit_tensors:
+        edit_tensors(tensors)
+    save_file(tensors, tmp_path / "m.safetensors", {KEY: json.dumps(record)})
+    return tmp_path / "m.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("edit_record", "edit_tensors", "says"),
+    [
+        (lambda r: r.update(schema=2), None, "schema 2; this version reads 1"),
+        (lambda r: r.pop("classes"), None, "its record lacks 'classes'"),
+        (lambda r: r["classes"].pop(), None, "2 class names for 3 outputs"),
+        (lambda r: r["spec"].update(norm="layer"), None, "norm='layer' is impossible"),
+        (lambda r: r["spec"].update(shiny=1), None, "shiny"),
+        (lambda r: r["preprocessing"].update(std=[0.0]), None, "std must be above 0"),
+        (None, lambda t: t.pop("head.classifier.bias"), "head.classifier.bias is missing"),
+        (None, lambda t: t.update(extra=torch.zeros(1)), "extra is unknown"),
+        (None, lambda t: t.update({"head.classifier.bias": torch.zeros(4)}), "head.classifier.bias is (4,), not (3,)"),
+    ],
+)
+def test_what_does_not_agree_is_refused(tmp_path, edit_record, edit_tensors, says):
+    with pytest.raises(ModelFileRefused) as error:
+        rk.load(edited(tmp_path, edit_record, edit_tensors))
+    assert says in str(error.value)
+    assert error.value.exit_code == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100, (2**62).to_bytes(8, "little") + b"{}", b"PK\x03\x04"])
+def test_other_files_are_refused(tmp_path, content):
+    (tmp_path / "m.safetensors").write_bytes(content)
+    with pytest.raises(ModelFileRefused, match="not a safetensors file"):
+        rk.load(tmp_path / "m.safetensors")
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "m.safetensors"
+    save_model(small_model(), path)
+    before = path.read_bytes()
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(rk.ResnetkitError, match="not saved: No space left on device") as error:
+        save_model(small_model(), path)
+    assert error.value.exit_code == 5
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
