@@ -19,12 +19,12 @@ $(VENV)/.test: $(VENV)/.core
 	$(PIP) --editable ".[test,lint]"
 	touch $@
 
-# The peers' environment reads the packages of $(VENV), and adds timm and torchvision without their dependencies.
+# The peers' environment reads the packages of $(VENV), torch among them, and adds timm and torchvision.
 $(PEERS)/.ready: $(VENV)/.test
 	$(PYTHON) -m venv $(PEERS)
 	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
 		> "$$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/resnetkit.pth"
-	$(PEERS)/bin/pip install --quiet --no-deps --constraint constraints.txt timm torchvision huggingface_hub
+	$(PEERS)/bin/pip install --quiet --constraint constraints.txt timm torchvision
 	touch $@
 
 train: setup

@@ -46,7 +46,9 @@ class ResidualBlock(_Block):
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.drop_path(self.branch(x))
-        return self.activation(residual if self.shortcut is None else self.shortcut(x) + residual)
+        if self.shortcut is not None:
+            residual = self.shortcut(x) + residual
+        return self.activation(residual)
 
 
 class PreActBlock(_Block):
@@ -68,7 +70,7 @@ class PreActBlock(_Block):
 
     def forward(self, x: Tensor) -> Tensor:
         activated = self.preact(x)
-        residual = self.drop_path(self.branch(activated))
         if self.shortcut is None:
-            return residual
-        return self.shortcut(x if isinstance(self.shortcut, nn.Identity) else activated) + residual
+            return self.branch(activated)
+        shortcut = self.shortcut(x if isinstance(self.shortcut, nn.Identity) else activated)
+        return shortcut + self.drop_path(self.branch(activated))

@@ -37,7 +37,7 @@ def draw_confusion(counts: Tensor, classes: list[str], title: str, path: Path) -
     side = max(4.5, 0.42 * len(classes) + 2) if named else 9
     figure = Figure(figsize=(side * 1.12, side), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, format=PercentFormatter(1.0), shrink=0.8, label="share of the true class")
     axes.set(title=title, xlabel="predicted", ylabel="true")
     if named:

@@ -116,7 +116,7 @@ def test_models_lists_the_family():
 
 def test_evaluate(model):
     result = json.loads(resnet("evaluate", model, "--json").stdout)
-    assert result == pytest.approx(json.loads((model / "evaluation/metrics.json").read_text()))
+    assert result == json.loads((model / "evaluation/metrics.json").read_text())
     train_part = json.loads(resnet("evaluate", model, "--split", "train", "--json").stdout)
     assert train_part["n"] == 1438
     assert "no val part; it has train, test" in resnet("evaluate", model, "--split", "val").stderr
