@@ -14,6 +14,7 @@ from resnetkit.data.datasets import Dataset, Part
 from resnetkit.data.preprocess import BadImage, decode
 from resnetkit.errors import TooManyBadImages
 
+LARGE_FILE = 20_000  # bytes
 SMALL = 64  # pixels a side; a set no larger, all of one size, is kept decoded in memory
 
 
@@ -69,7 +70,9 @@ def _look(images: Tensor | Sequence[Path | bytes]) -> list[_Seen]:
     if isinstance(images, Tensor):
         side, grey = (images.shape[2], images.shape[3]), images.shape[1] == 1
         return [_Seen(_digest(image.numpy().tobytes()), side=side, grey=grey) for image in images]
-    with ThreadPoolExecutor(cpu_count()) as pool:
+    # Large images decode outside Python's lock; small ones spend their time in it, where threads only get in the way.
+    size = max((len(i) if isinstance(i, bytes) else i.stat().st_size for i in images[:8]), default=0)
+    with ThreadPoolExecutor(cpu_count() if size > LARGE_FILE else 1) as pool:
         return list(pool.map(_look_at, images))
 
 

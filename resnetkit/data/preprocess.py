@@ -14,6 +14,7 @@ from torch import Tensor
 from resnetkit.errors import ResnetkitError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ORIENTATION = 0x0112  # the EXIF tag
 PIL_MODES = {"rgb": "RGB", "grey": "L"}
 
 
@@ -97,7 +98,8 @@ def decode(source: Any, channels: str) -> Tensor:
     try:
         image = _open(source)
         image.load()
-        image = ImageOps.exif_transpose(image)
+        if image.getexif().get(ORIENTATION, 1) != 1:
+            image = ImageOps.exif_transpose(image)
     except Exception as error:  # Pillow's plugins raise many kinds on broken files
         raise BadImage(str(error).replace("\n", " ") or type(error).__name__) from error
     if image.mode.startswith("I;16"):
