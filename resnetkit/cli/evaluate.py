@@ -16,13 +16,21 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 256,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     workers: Annotated[int, typer.Option(help="Processes that decode photos.")] = 0,
+    max_bad: Annotated[float, typer.Option(help="Share of unreadable images tolerated and left out.")] = 0.0,
     json: JsonFlag = False,
 ) -> None:
     """Measure a trained network on labelled images."""
     from resnetkit.evaluation.evaluate import evaluate as evaluate_model
 
     metrics = evaluate_model(
-        source, data, split=split, precision=precision, device=device, batch_size=batch_size, workers=workers
+        source,
+        data,
+        split=split,
+        precision=precision,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        max_bad=max_bad,
     )
     if json:
         print_json(metrics)

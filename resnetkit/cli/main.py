@@ -29,5 +29,7 @@ def main() -> None:
     except BrokenPipeError:  # `| head` has seen enough
         sys.stderr.close()
         sys.exit(1)
+
+
 if __name__ == "__main__":
     main()

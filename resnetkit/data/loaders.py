@@ -1,5 +1,6 @@
 """Parts to batches of uint8 images. The order is a function of (seed, epoch) and nothing is kept between batches."""
 
+import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -92,4 +93,10 @@ class _Photos(Dataset[Batch]):
 
 
 def _load(photos: _Photos, batches: tuple[Tensor, ...], workers: int) -> Iterator[Batch]:
-    yield from DataLoader(photos, batch_sampler=[b.tolist() for b in batches], num_workers=workers)
+    sampler = [chosen.tolist() for chosen in batches]
+    yield from DataLoader(photos, batch_sampler=sampler, num_workers=workers, worker_init_fn=_leave_signals_to_the_run)
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; a worker that died of it would spoil the step in progress."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -78,11 +78,13 @@ def evaluate(
     device: str = "cpu",
     batch_size: int = 256,
     workers: int = 0,
+    max_bad: float = 0.0,
 ) -> dict[str, Any]:
     """Figures of a run, a model file or a Model on labelled images: top1, top1_interval, top5, loss, ece, n, split.
 
     `data` is by default what the run was trained on; `split` is test by default, else val. Classes are matched by
-    name. Raises ResnetkitError when there is no such data, split or class.
+    name. A share `max_bad` of the images may be unreadable and is left out. Raises ResnetkitError when there is no such
+    data, split or class, TooManyBadImages past that share.
     """
     model = source if isinstance(source, Model) else load(source)
     if precision not in PRECISIONS:
@@ -93,7 +95,7 @@ def evaluate(
     if split not in dataset.parts:
         raise ResnetkitError(f"{dataset.name} has no {split} part; it has {', '.join(dataset.parts)}")
     kept = Dataset(dataset.name, dataset.classes, {split: dataset.parts[split]})
-    part = match_classes(ingest(kept, max_bad=0.0).dataset, model.classes).parts[split]
+    part = match_classes(ingest(kept, max_bad).dataset, model.classes).parts[split]
     net = model.network.to(device, memory_format=torch.channels_last)
     batches = evaluation_batches(part, model.preprocessing, batch_size, workers)
     return {"split": split} | answer(net, batches, model.preprocessing, PRECISIONS[precision]).metrics()

@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
+from resnetkit.atomic import write_atomically
+
 NAMED_CLASSES = 30  # more do not fit on the axes
 
 
@@ -27,7 +29,7 @@ def draw_curves(epochs: list[dict[str, Any]], path: Path) -> None:
         axes.grid(alpha=0.3)
     for axes in (loss, accuracy):
         axes.legend()
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def draw_confusion(counts: Tensor, classes: list[str], title: str, path: Path) -> None:
@@ -47,4 +49,8 @@ def draw_confusion(counts: Tensor, classes: list[str], title: str, path: Path) -
             if count:
                 colour = "white" if shares[true, predicted] > 0.5 else "black"
                 axes.text(predicted, true, str(count), ha="center", va="center", color=colour, fontsize=8)
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    write_atomically(path, lambda partial: figure.savefig(partial, dpi=120, format="png"))

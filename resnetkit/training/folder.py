@@ -29,16 +29,19 @@ class RunFolder:
         self.confusion = path / "plots" / "confusion_matrix.png"
         self.metrics = path / "evaluation" / "metrics.json"
 
-    @classmethod
-    def create(cls, path: Path, prepared: Prepared, command: dict[str, Any]) -> "RunFolder":
-        """Make the folder and write what the run was told. Raises ResnetkitError when it holds a run already."""
+    @staticmethod
+    def require_free(path: Path) -> None:
+        """Raise ResnetkitError when the folder holds something already."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ResnetkitError(
                 f"{path} is there already and would be overwritten; choose another --out, or --resume it"
             )
-        folder = cls(path)
-        for sub in ("checkpoints", "plots", "evaluation"):
-            (path / sub).mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def create(cls, path: Path, prepared: Prepared, command: dict[str, Any]) -> "RunFolder":
+        """Make the folder and write what the run was told. Raises ResnetkitError when it holds something already."""
+        cls.require_free(path)
+        bad = [f"{csv_cell(name)},{csv_cell(reason)}\n" for name, reason in prepared.dataset.bad]
         texts = {
             "recipe.toml": to_toml(prepared.recipe),
             "command.json": json.dumps(command, indent=2) + "\n",
@@ -46,19 +49,29 @@ class RunFolder:
             "classes.json": json.dumps(prepared.dataset.classes, indent=2, ensure_ascii=False) + "\n",
             "preprocessing.json": json.dumps(prepared.preprocessing.to_dict(), indent=2) + "\n",
             "split.csv": prepared.split_table,
-            "bad_files.csv": "path,reason\n"
-            + "".join(f"{csv_cell(name)},{csv_cell(reason)}\n" for name, reason in prepared.dataset.bad),
+            "bad_files.csv": "path,reason\n" + "".join(bad),
         }
         for name, text in texts.items():
             write_text(path / name, text)
-        return folder
+        return cls(path)
 
     @classmethod
-    def reopen(cls, path: Path) -> tuple["RunFolder", dict[str, Any], Recipe]:
-        """The folder of an interrupted run, its command and its recipe. Raises ResnetkitError where there is none."""
+    def reopen(cls, path: Path) -> "RunFolder":
+        """The folder of a run that was begun. Raises ResnetkitError where there is none."""
         if not (path / "command.json").is_file():
             raise ResnetkitError(f"{path}: not a run folder; give the folder that `resnet train` printed")
-        return cls(path), json.loads((path / "command.json").read_text()), load_recipe(str(path / "recipe.toml"))
+        return cls(path)
+
+    @property
+    def finished(self) -> bool:
+        return self.metrics.exists() and self.model.exists()
+
+    def read(self, name: str) -> dict[str, Any]:
+        """One of the folder's JSON files."""
+        return json.loads((self.path / name).read_text(encoding="utf-8"))
+
+    def recipe(self) -> Recipe:
+        return load_recipe(str(self.path / "recipe.toml"))
 
     def check_same_data(self, prepared: Prepared) -> None:
         if (self.path / "split.csv").read_text(encoding="utf-8") != prepared.split_table:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resnetkit.atomic import write_text
+from resnetkit.errors import ResourceExhausted
 
 
 class Journal:
@@ -30,8 +31,13 @@ class Journal:
 
     def write(self, event: str, **values: Any) -> None:
         time = datetime.now(UTC).isoformat(timespec="seconds")
-        with open(self._log, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"event": event, "time": time} | values) + "\n")
+        try:
+            with open(self._log, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"event": event, "time": time} | values) + "\n")
+        except OSError as error:
+            raise ResourceExhausted(
+                f"{self._log}: not written: {error.strerror}; free some space and resume"
+            ) from error
 
     def write_epoch(self, **values: Any) -> None:
         self.epochs.append(values)

@@ -1,11 +1,12 @@
 """From data and settings to what a run needs: the parts, the recipe, the preprocessing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from resnetkit.architecture.variants import spec
 from resnetkit.data.augment import Augmentation
 from resnetkit.data.datasets import Dataset, Part, open_dataset
 from resnetkit.data.ingest import SMALL, Ingested, ingest
@@ -28,6 +29,9 @@ class Prepared:
     recipe: Recipe
     preprocessing: Preprocessing
 
+    def with_precision(self, precision: str) -> "Prepared":
+        return replace(self, recipe=self.recipe.model_copy(update={"precision": precision}))
+
     @property
     def augmentation(self) -> Augmentation:
         return Augmentation(self.recipe.crop_padding, self.recipe.min_scale, self.recipe.flip)
@@ -42,14 +46,13 @@ def prepare(data: str | Path, recipe: str | Recipe | None, settings: dict[str, A
     """Read the data once and settle everything. `recipe` None chooses by the images. Raises ResnetkitError."""
     dataset = open_dataset(data)
     if isinstance(recipe, Recipe):
-        chosen = make_recipe(recipe.model_dump() | settings)
+        chosen = recipe
     elif recipe is not None:
         chosen = load_recipe(recipe, settings)
     else:
         chosen = None
-        make_recipe(
-            {"model": "", "epochs": 1, "lr": 1} | settings
-        )  # a wrong setting is refused before the images are read
+        # A wrong setting is refused before the images are read.
+        spec(make_recipe({"model": "resnet18", "epochs": 1, "lr": 1} | settings).model)
     read = ingest(dataset, max_bad)
     _require_every_class(read.dataset)
     if chosen is None:

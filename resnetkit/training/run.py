@@ -72,17 +72,19 @@ def train(
     if resume is not None:
         if data is not None or recipe is not None or out is not None or settings:
             raise ResnetkitError("a resumed run keeps its data and settings; give --resume alone")
-        folder, command, kept = RunFolder.reopen(Path(resume))
-        if folder.metrics.exists() and folder.model.exists():
-            return Run(folder.path, json.loads(folder.metrics.read_text()))
-        prepared = prepare(command["data"], kept, {}, command["max_bad"])
+        folder = RunFolder.reopen(Path(resume))
+        if folder.finished:
+            return Run(folder.path, folder.read("evaluation/metrics.json"))
+        command = folder.read("command.json")
+        prepared = prepare(command["data"], folder.recipe(), {}, command["max_bad"])
         folder.check_same_data(prepared)
     else:
         if data is None:
             raise ResnetkitError("nothing to train on: name a dataset (`digits` needs no files), or --resume a run")
-        prepared = prepare(data, recipe, {k: v for k, v in settings.items() if v is not None}, max_bad)
-        precision = resolve_precision(prepared.recipe.precision, device_)
-        prepared = _with_precision(prepared, precision)
+        if out is not None:
+            RunFolder.require_free(Path(out))
+        prepared = prepare(data, recipe, settings, max_bad)
+        prepared = prepared.with_precision(resolve_precision(prepared.recipe.precision, device_))
     state = _new_state(prepared, device_)
     if resume is None:
         source = str(Path(data).resolve()) if Path(str(data)).exists() else str(data)
@@ -102,11 +104,6 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ResnetkitError(f"device {name!r} is not to be had here: {str(error).splitlines()[0]}") from error
     return device
-
-
-def _with_precision(prepared: Prepared, precision: str) -> Prepared:
-    recipe = prepared.recipe.model_copy(update={"precision": precision})
-    return Prepared(prepared.dataset, prepared.parts, prepared.split_table, recipe, prepared.preprocessing)
 
 
 def _new_state(prepared: Prepared, device: torch.device) -> TrainingState:
@@ -195,11 +192,12 @@ class _Trainer:
             "lr": state.optimizer.param_groups[0]["lr"],
         } | self.display.speed(state)
         values |= {"train_loss": tally.loss / tally.images, "train_top1": tally.right / tally.images}
-        delivered = self._delivered()
-        for name in ("holdout", "val"):
-            if name in self.prepared.parts:
-                figures = self._answer(delivered, name).metrics()
-                values |= {f"{name}_loss": figures["loss"], f"{name}_top1": figures["top1"]}
+        watched = [name for name in ("holdout", "val") if name in self.prepared.parts]
+        if watched:
+            delivered = self._delivered()
+        for name in watched:
+            figures = self._answer(delivered, name).metrics()
+            values |= {f"{name}_loss": figures["loss"], f"{name}_top1": figures["top1"]}
         if values.get("holdout_top1", -1.0) > state.best:
             state.best = values["holdout_top1"]
             save_model(

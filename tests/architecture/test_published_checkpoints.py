@@ -73,7 +73,9 @@ def copy_keras_layers(net, groups):
     """conv2d, conv2d_1, ... were made branch first, shortcut last, as ours run."""
 
     def read(kind):
-        names = sorted((n for n in groups if n.startswith(kind)), key=lambda n: int(n.removeprefix(kind).strip("_") or 0))
+        names = sorted(
+            (n for n in groups if n.startswith(kind)), key=lambda n: int(n.removeprefix(kind).strip("_") or 0)
+        )
         for name in names:
             group = groups[name]
             yield [torch.from_numpy(group[path][()]) for path in (p.decode() for p in group.attrs["weight_names"])]

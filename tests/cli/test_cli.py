@@ -111,7 +111,9 @@ def test_inspect_a_run(model):
 
 
 def test_models_lists_the_family():
-    assert [json.loads(line)["name"] for line in resnet("models", "resnext*", "--json").stdout.splitlines()] == rk.variants("resnext*")
+    assert [
+        json.loads(line)["name"] for line in resnet("models", "resnext*", "--json").stdout.splitlines()
+    ] == rk.variants("resnext*")
 
 
 def test_evaluate(model):
@@ -166,11 +168,17 @@ def test_a_broken_torchvision_on_the_path_is_no_matter(tmp_path, images):
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "path")}
-    broken = subprocess.run([sys.executable, "-c", "import torchvision"], env=environment, capture_output=True, text=True)
+    broken = subprocess.run(
+        [sys.executable, "-c", "import torchvision"], env=environment, capture_output=True, text=True
+    )
     assert "torchvision::nms does not exist" in broken.stderr
     options = {"cwd": tmp_path, "env": environment}
     done = resnet("train", "digits", "--model", "resnet8_cifar", "--epochs", 1, "--out", "run", "--json", **options)
     assert done.returncode == 0, done.stderr
-    for arguments in (["predict", "run", images, "--json"], ["evaluate", "run", "--json"], ["inspect", "run", "--json"]):
+    for arguments in (
+        ["predict", "run", images, "--json"],
+        ["evaluate", "run", "--json"],
+        ["inspect", "run", "--json"],
+    ):
         done = resnet(*arguments, **options)
         assert done.returncode == 0, done.stderr

@@ -83,7 +83,9 @@ def test_random_resized_crop_takes_the_share_it_says(shape):
     for row in torch.rand(50, 5):
         out = random_resized_crop(image, row, size=(24, 24), augmentation=Augmentation(0, 0.25, True))
         assert out.shape == (shape[0], 24, 24) and (out == 9).all()
-    whole = random_resized_crop(image, torch.tensor([0.9, 1.0, 0.5, 0.0, 0.0]), size=shape[1:], augmentation=Augmentation(0, 1.0, False))
+    whole = random_resized_crop(
+        image, torch.tensor([0.9, 1.0, 0.5, 0.0, 0.0]), size=shape[1:], augmentation=Augmentation(0, 1.0, False)
+    )
     assert whole.shape == shape
 
 
@@ -101,7 +103,9 @@ def test_photos_are_the_same_with_any_number_of_workers(photos):
     preprocessing = Preprocessing(size=(16, 16), resize=18)
     runs = []
     for workers in (0, 2):
-        loader = TrainingBatches(photos, preprocessing, Augmentation(0, 0.3, True), batch_size=4, seed=0, workers=workers)
+        loader = TrainingBatches(
+            photos, preprocessing, Augmentation(0, 0.3, True), batch_size=4, seed=0, workers=workers
+        )
         runs.append(list(loader.epoch(0, (12, 12))))
     for (x, y), (wx, wy) in zip(*runs, strict=True):
         assert x.shape[1:] == (3, 12, 12)

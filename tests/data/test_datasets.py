@@ -76,7 +76,9 @@ def cifar100_files(kind):
         else:
             files[f"{name}.bin"] = np.concatenate([coarse[:, None], fine[:, None].astype(np.uint8), data], 1).tobytes()
     if kind == "python":
-        files["meta"] = pickle.dumps({b"fine_label_names": [c.encode() for c in CLASSES], b"coarse_label_names": [b"x"]})
+        files["meta"] = pickle.dumps(
+            {b"fine_label_names": [c.encode() for c in CLASSES], b"coarse_label_names": [b"x"]}
+        )
     else:
         files["fine_label_names.txt"] = "\n".join(CLASSES).encode()
         files["coarse_label_names.txt"] = b"x\n"
@@ -116,7 +118,9 @@ def test_a_cifar_pickle_that_would_run_code_is_refused(tmp_path):
     files = cifar10_files("python") | {"data_batch_2": pickle.dumps({b"data": Canary(), b"labels": []})}
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-    with pytest.raises(ResnetkitError, match="data_batch_2: refused: it names io.open|data_batch_2: refused: it names _io.open"):
+    with pytest.raises(
+        ResnetkitError, match="data_batch_2: refused: it names io.open|data_batch_2: refused: it names _io.open"
+    ):
         open_dataset(tmp_path)
     assert not (tmp_path / "canary").exists()
 
@@ -153,7 +157,10 @@ def test_parquet_as_hugging_face_writes_it(tmp_path):
     train = read.dataset.parts["train"]
     assert train.labels.tolist() == [1, 0, 1, 1]
     assert torch.equal(train.images[3], torch.from_numpy(images[3]).permute(2, 0, 1))
-    assert read.dataset.parts["val"].names == ["validation-00000-of-00001.parquet#0", "validation-00000-of-00001.parquet#1"]
+    assert read.dataset.parts["val"].names == [
+        "validation-00000-of-00001.parquet#0",
+        "validation-00000-of-00001.parquet#1",
+    ]
 
 
 def test_parquet_without_metadata_takes_names_from_the_labels(tmp_path):
@@ -191,7 +198,13 @@ def test_folder_with_its_own_split(tmp_path):
     make_folder(tmp_path / "val", {"a": 1, "b": 1})
     dataset = open_dataset(tmp_path)
     assert dataset.classes == ["a", "b"]
-    assert dataset.parts["train"].names == ["train/a/0.png", "train/a/1.png", "train/b/0.png", "train/b/1.png", "train/b/2.png"]
+    assert dataset.parts["train"].names == [
+        "train/a/0.png",
+        "train/a/1.png",
+        "train/b/0.png",
+        "train/b/1.png",
+        "train/b/2.png",
+    ]
     assert dataset.parts["val"].labels.tolist() == [0, 1]
     assert list(dataset.parts) == ["train", "val"]
 

@@ -23,7 +23,9 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize(("name", "pillow"), [("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)])
+@pytest.mark.parametrize(
+    ("name", "pillow"), [("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)]
+)
 @pytest.mark.parametrize("size", [(31, 44), (90, 50), (140, 200)])
 def test_resize_is_pillows_within_one_level(name, pillow, size):
     pixels = noise()
@@ -86,7 +88,12 @@ def test_cmyk_and_grey():
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"not an image", encoded(Image.fromarray(noise()), "jpeg")[:500], encoded(Image.fromarray(noise()), "png")[:-500]],
+    [
+        b"",
+        b"not an image",
+        encoded(Image.fromarray(noise()), "jpeg")[:500],
+        encoded(Image.fromarray(noise()), "png")[:-500],
+    ],
 )
 def test_broken_images_are_bad_with_a_reason(data):
     with pytest.raises(BadImage, match="."):

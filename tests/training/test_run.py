@@ -139,13 +139,19 @@ def test_a_real_signal_saves_and_resumes_exactly(tmp_path, number):
     settings = ["--model", "resnet20_cifar", "--epochs", "6", "--json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     whole = subprocess.run(
-        [*resnet, "train", "digits", "--out", "whole", *settings], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [*resnet, "train", "digits", "--out", "whole", *settings],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert whole.returncode == 0, whole.stderr
     command = [*resnet, "train", "digits", "--out", "parts", *settings]
     stopped = 0
     for _ in range(3):
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         events = sum(1 for _ in open_when_there(tmp_path / "parts" / "log.jsonl"))
         wait_for_more_events(tmp_path / "parts" / "log.jsonl", events, process)
         process.send_signal(number)
@@ -157,7 +163,9 @@ def test_a_real_signal_saves_and_resumes_exactly(tmp_path, number):
         stopped += 1
         command = [*resnet, "train", "--resume", "parts", "--json"]
     assert stopped >= 2
-    last = subprocess.run([*resnet, "train", "--resume", "parts", "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    last = subprocess.run(
+        [*resnet, "train", "--resume", "parts", "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert last.returncode == 0, last.stderr
     assert same_tensors(tmp_path / "whole/model.safetensors", tmp_path / "parts/model.safetensors")
     drop = lambda text: {k: v for k, v in json.loads(text).items() if k not in ("run", "model")}  # noqa: E731
@@ -199,7 +207,11 @@ def test_divergence_stops_with_its_own_code(tmp_path):
     with pytest.raises(Diverged, match="lower lr") as error:
         train(tmp_path / "run", lr=1e30)
     assert error.value.exit_code == 6
-    tensors = load_file(tmp_path / "run" / "checkpoints" / "last.safetensors") if (tmp_path / "run/checkpoints/last.safetensors").exists() else {}
+    tensors = (
+        load_file(tmp_path / "run" / "checkpoints" / "last.safetensors")
+        if (tmp_path / "run/checkpoints/last.safetensors").exists()
+        else {}
+    )
     assert all(t.isfinite().all() for t in tensors.values() if t.is_floating_point())
 
 
@@ -234,7 +246,9 @@ def test_weights_move_only_where_they_should(tmp_path):
 
     net = rk.build("resnet8_cifar")
     before = {name: p.clone() for name, p in net.named_parameters()}
-    optimizer = make_optimizer(net, make_recipe({"model": "resnet8_cifar", "epochs": 1, "lr": 1.0, "weight_decay": 0.1}))
+    optimizer = make_optimizer(
+        net, make_recipe({"model": "resnet8_cifar", "epochs": 1, "lr": 1.0, "weight_decay": 0.1})
+    )
     for p in net.parameters():
         p.grad = torch.zeros_like(p)
     optimizer.step()

@@ -1,0 +1,95 @@
+"""Accuracy and time of `resnet train` over seeds: one JSON a measurement under results/.
+
+python benchmarks/accuracy.py digits
+python benchmarks/accuracy.py cifar10-resnet20 --data PATH/cifar10
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import mean, stdev
+from time import perf_counter
+
+from resnetkit.training.folder import environment
+
+ROOT = Path(__file__).parents[1]
+MEASUREMENTS = {
+    "digits": {"data": "digits", "flags": [], "seeds": [0, 1, 2, 3, 4]},
+    "cifar10-resnet20": {
+        "data": None,
+        "flags": ["--model", "resnet20_cifar", "--epochs", "10"],
+        "seeds": [0, 1, 2],
+    },
+}
+
+
+def train_once(data: str, flags: list[str], seed: int, folder: Path) -> tuple[dict, str]:
+    """One run in a process of its own; seconds are of the whole command, start-up and test included."""
+    command = ["resnet", "train", data, *flags, "--seed", str(seed), "--out", str(folder), "--json"]
+    started = perf_counter()
+    done = subprocess.run([sys.executable, "-m", "resnetkit.cli.main", *command[1:]], capture_output=True, text=True)
+    seconds = perf_counter() - started
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
+    result = json.loads(done.stdout)
+    return {"seed": seed, "seconds": round(seconds, 1)} | {
+        k: result[k] for k in ("top1", "loss", "ece", "n")
+    }, done.stderr
+
+
+def measure(name: str, data: str) -> dict:
+    plan = MEASUREMENTS[name]
+    before = environment()
+    runs = []
+    for seed in plan["seeds"]:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / name
+            run, log = train_once(data, plan["flags"], seed, folder)
+            if seed == 0:
+                keep(name, folder, log)
+        print(f"{name} seed {seed}: top-1 {run['top1']:.2%} in {run['seconds']:.0f} s", flush=True)
+        runs.append(run)
+    scores = [run["top1"] for run in runs]
+    return {
+        "id": name,
+        "command": " ".join(["resnet train", Path(data).name, *plan["flags"]]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": before,
+        "seeds": plan["seeds"],
+        "top1_mean": mean(scores),
+        "top1_std": stdev(scores),
+        "seconds_max": max(run["seconds"] for run in runs),
+        "runs": runs,
+    }
+
+
+def keep(name: str, folder: Path, log: str) -> None:
+    """The first seed's curves, confusion matrix and printed lines, for the documents."""
+    images = ROOT / "docs" / "images"
+    for plot in ("curves", "confusion_matrix"):
+        shutil.copy(folder / "plots" / f"{plot}.png", images / f"{name}-{plot}.png")
+    lines = [line.replace(str(folder), f"runs/{name}") for line in log.splitlines()]
+    (ROOT / "results" / f"{name}.log").write_text("\n".join(lines) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="?", default="digits", choices=MEASUREMENTS)
+    parser.add_argument("--data", help="where the images lie, for a measurement that does not bring its own")
+    arguments = parser.parse_args()
+    data = MEASUREMENTS[arguments.name]["data"] or arguments.data
+    if not data:
+        parser.error(f"{arguments.name} needs --data")
+    result = measure(arguments.name, data)
+    file = ROOT / "results" / f"{arguments.name}.json"
+    file.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"mean top-1 {result['top1_mean']:.2%}, spread {result['top1_std']:.2%}, written to {file.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The tables in README.md and docs/, made from tests/golden/family.json and results/*.json.
+
+`python docs/generate.py` writes them, `--check` fails when one is out of date.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from resnetkit.architecture.variants import spec
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = json.loads((ROOT / "tests/golden/family.json").read_text())
+MARK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def variants() -> str:
+    """One row a variant: what it is and what it costs at 224x224, or 32x32 for the CIFAR names."""
+    lines = [
+        "| name | blocks | depths | parameters | GMACs | activations, MiB | receptive field |",
+        "|---|---|---|--:|--:|--:|--:|",
+    ]
+    for name, facts in GOLDEN.items():
+        row = spec(name)
+        block = ("pre-activation " if row.preactivation else "") + row.block
+        depths = "-".join(map(str, row.depths))
+        lines.append(
+            f"| `{name}` | {block} | {depths} | {facts['parameters']:,} | {facts['macs'] / 1e9:.3f} "
+            f"| {facts['activation_bytes'] / 2**20:.1f} | {facts['receptive_field']:,} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def results() -> str:
+    """One row a measurement under results/."""
+    lines = [
+        "| command | seeds | top-1 on the test part | slowest run | machine | commit |",
+        "|---|--:|--:|--:|---|---|",
+    ]
+    for file in sorted((ROOT / "results").glob("*.json")):
+        r = json.loads(file.read_text())
+        machine = f"{r['environment']['threads']} cores of {r['environment']['processor']}"
+        lines.append(
+            f"| `{r['command']}` | {len(r['seeds'])} | {r['top1_mean']:.2%} ± {r['top1_std']:.2%} "
+            f"| {r['seconds_max']:.0f} s | {machine} | `{r['environment']['commit']}` |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def log() -> str:
+    """What the first command prints, shortened in the middle."""
+    lines = (ROOT / "results/digits.log").read_text().splitlines()
+    epochs = [i for i, line in enumerate(lines) if line.startswith("epoch")]
+    shown = lines[: epochs[2]] + ["..."] + lines[epochs[-1] :]
+    result = json.loads((ROOT / "results/digits.json").read_text())["runs"][0]
+    shown.append(f"test: top-1 {result['top1']:.2%}, {result['n']} images, in {result['seconds']:.0f} s")
+    return "```\n" + "\n".join(shown) + "\n```\n"
+
+
+def regenerated(text: str) -> str:
+    makers = {"variants": variants, "results": results, "log": log}
+    return MARK.sub(lambda match: match[1] + makers[match[2]]() + match[3], text)
+
+
+def main() -> None:
+    stale = []
+    for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        old = file.read_text()
+        new = regenerated(old)
+        if new != old and "--check" in sys.argv:
+            stale.append(file.name)
+        elif new != old:
+            file.write_text(new)
+    if stale:
+        sys.exit(f"out of date: {', '.join(stale)}; run `make docs`")
+
+
+if __name__ == "__main__":
+    main()

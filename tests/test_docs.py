@@ -1,0 +1,64 @@
+"""Documents: generated parts are up to date, links lead somewhere, figures come from results."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_generated_parts_are_up_to_date():
+    done = subprocess.run([sys.executable, ROOT / "docs/generate.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", page.read_text())
+    for link in (a or b for a, b in links):
+        assert (page.parent / link).exists(), link
+
+
+def test_results_name_their_origin():
+    for file in (ROOT / "results").glob("*.json"):
+        result = json.loads(file.read_text())
+        assert result["environment"]["commit"] not in ("", "unknown")
+        assert "dirty" not in result["environment"]["commit"]
+        assert result["environment"]["processor"] and result["date"]
+        assert [run["seed"] for run in result["runs"]] == result["seeds"]
+
+
+def test_package_lists_no_torchvision():
+    assert "torchvision" not in (ROOT / "pyproject.toml").read_text().split("[tool.", 1)[0]
+
+
+def test_licences_of_what_we_depend_on_are_permissive():
+    """Every distribution that the package pulls in says a permissive licence in its own metadata."""
+    from importlib.metadata import distribution, requires
+
+    from packaging.requirements import Requirement
+
+    permissive = re.compile(r"MIT|BSD|Apache|PSF|Python Software|HPND|ISC|Zlib|0BSD|CC0|MPL-2.0 AND|CMU", re.IGNORECASE)
+    seen, waiting = set(), [r for r in requires("resnetkit") or []]
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        if requirement.name in seen or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        seen.add(requirement.name)
+        found = distribution(requirement.name)
+        metadata = found.metadata
+        stated = " ".join(
+            [
+                metadata.get("License-Expression") or "",
+                metadata.get("License") or "",
+                *(metadata.get_all("Classifier") or []),
+            ]
+        )
+        assert permissive.search(stated) and "AGPL" not in stated, f"{requirement.name}: {stated[:80]}"
+        waiting += found.requires or []
+    assert {"torch", "numpy", "pillow"} <= seen
