@@ -47,5 +47,8 @@ def inspect(
     network.summary()
     if model is not None:
         print(f"\n{model.report}")
-        for name, value in facts.items():
-            print(f"{name}: {value}")
+        print(f"classes: {', '.join(model.classes)}")
+        for name in ("preprocessing", "metrics", "provenance"):
+            print(f"{name}:")
+            for key, value in facts[name].items():
+                print(f"  {key}: {value}")

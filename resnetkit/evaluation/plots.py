@@ -12,8 +12,8 @@ from resnetkit.atomic import write_atomically
 NAMED_CLASSES = 30  # more do not fit on the axes
 
 
-def draw_curves(epochs: list[dict[str, Any]], path: Path) -> None:
-    """Loss, accuracy and learning rate by epoch; each epoch is a line of results.csv."""
+def draw_curves(epochs: list[dict[str, Any]], final: dict[str, Any], path: Path) -> None:
+    """Loss, accuracy and learning rate by epoch (lines of results.csv), with the final metrics as a star."""
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     loss, accuracy, rate = figure.subplots(1, 3)
     x = [epoch["epoch"] for epoch in epochs]
@@ -21,6 +21,8 @@ def draw_curves(epochs: list[dict[str, Any]], path: Path) -> None:
     for part in parts:
         loss.plot(x, [epoch[f"{part}_loss"] for epoch in epochs], marker=".", label=part)
         accuracy.plot(x, [epoch[f"{part}_top1"] for epoch in epochs], marker=".", label=part)
+    loss.plot(x[-1], final["loss"], "*", markersize=11, label=f"final {final['split']}")
+    accuracy.plot(x[-1], final["top1"], "*", markersize=11, label=f"final {final['split']}")
     rate.plot(x, [epoch["lr"] for epoch in epochs], marker=".", color="tab:gray")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
     for axes, title in ((loss, "loss"), (accuracy, "top-1 accuracy"), (rate, "learning rate")):

@@ -263,7 +263,7 @@ class _Trainer:
         folder.write_answers(prepared, answers)
         classes = prepared.dataset.classes
         counts = confusion_matrix(answers.predicted, answers.labels, len(classes))
-        draw_curves(self.journal.epochs, folder.curves)
+        draw_curves(self.journal.epochs, metrics, folder.curves)
         draw_confusion(
             counts, classes, f"{headline}: top-1 {metrics['top1']:.2%} of {metrics['n']:,}", folder.confusion
         )
