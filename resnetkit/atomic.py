@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 
 from resnetkit.errors import ResourceExhausted
@@ -25,9 +27,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ResourceExhausted(f"{path}: not saved: {error.strerror or error}; free some space and resume") from error
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        cure = "; free some space and resume" if error.errno in (ENOSPC, EDQUOT) else ""
+        raise ResourceExhausted(f"{path}: not saved: {error.strerror or error}{cure}") from error
 
 
 def write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="surrogateescape"))

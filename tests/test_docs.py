@@ -25,7 +25,9 @@ def test_links_lead_somewhere(page):
 
 
 def test_results_name_their_origin():
-    for file in (ROOT / "results").glob("*.json"):
+    files = list((ROOT / "results").glob("*.json"))
+    assert {file.stem for file in files} >= {"digits", "cifar10-resnet20"}
+    for file in files:
         result = json.loads(file.read_text())
         assert result["environment"]["commit"] not in ("", "unknown")
         assert "dirty" not in result["environment"]["commit"]
@@ -43,7 +45,8 @@ def test_licences_of_what_we_depend_on_are_permissive():
 
     from packaging.requirements import Requirement
 
-    permissive = re.compile(r"MIT|BSD|Apache|PSF|Python Software|HPND|ISC|Zlib|0BSD|CC0|MPL-2.0 AND|CMU", re.IGNORECASE)
+    permissive = re.compile(r"\b(MIT|BSD|0BSD|Apache|PSF|HPND|ISC|Zlib|CC0|CMU|Python Software Foundation)\b")
+    copyleft = re.compile(r"\b[AL]?GPL")
     seen, waiting = set(), [r for r in requires("resnetkit") or []]
     while waiting:
         requirement = Requirement(waiting.pop())
@@ -56,9 +59,12 @@ def test_licences_of_what_we_depend_on_are_permissive():
             [
                 metadata.get("License-Expression") or "",
                 metadata.get("License") or "",
-                *(metadata.get_all("Classifier") or []),
+                *(c for c in metadata.get_all("Classifier") or [] if c.startswith("License")),
             ]
         )
-        assert permissive.search(stated) and "AGPL" not in stated, f"{requirement.name}: {stated[:80]}"
+        # A whole licence text may mention others; its first words say what it is.
+        assert permissive.search(stated[:300]) and not copyleft.search(stated[:300]), (
+            f"{requirement.name}: {stated[:80]}"
+        )
         waiting += found.requires or []
     assert {"torch", "numpy", "pillow"} <= seen

@@ -1,5 +1,6 @@
 """The smallest parts: convolution, norm, shortcuts, attention, stochastic depth."""
 
+from collections.abc import Callable
 from functools import partial
 from math import log2
 
@@ -33,7 +34,11 @@ def norm(spec: NetworkSpec, channels: int) -> nn.Module:
 def activation(spec: NetworkSpec) -> nn.Module:
     # Without norms a pre-activation would overwrite the shortcut's own tensor.
     inplace = spec.norm != "none"
-    kinds = {"relu": partial(nn.ReLU, inplace), "silu": partial(nn.SiLU, inplace), "gelu": nn.GELU}
+    kinds: dict[str, Callable[[], nn.Module]] = {
+        "relu": partial(nn.ReLU, inplace),
+        "silu": partial(nn.SiLU, inplace),
+        "gelu": nn.GELU,
+    }
     return kinds[spec.activation]()
 
 
@@ -45,14 +50,34 @@ def shortcut(spec: NetworkSpec, row: Row) -> nn.Module | None:
         return nn.Identity()
     if row.shortcut == "zero_pad":
         return ZeroPadShortcut(row.out_channels - row.in_channels, row.stride)
-    pooled = row.shortcut == "pooled" and row.stride > 1
-    parts = nn.Sequential()
-    if pooled:  # He et al. 2018 (bag of tricks), section 4.2, ResNet-D
-        parts.append(nn.AvgPool2d(row.stride, row.stride, ceil_mode=True, count_include_pad=False))
-    parts.append(conv(spec, Conv(row.in_channels, row.out_channels, 1, 1 if pooled else row.stride)))
+    parts, stride = nn.Sequential(), row.stride
+    if row.shortcut == "pooled":  # He et al. 2018 (bag of tricks), section 4.2, ResNet-D
+        stride = 1
+        if row.stride > 1:
+            parts.append(nn.AvgPool2d(row.stride, row.stride, ceil_mode=True, count_include_pad=False))
+        elif row.dilation > row.entry_dilation:
+            parts.append(DensePool2d(row.entry_dilation))
+    parts.append(conv(spec, Conv(row.in_channels, row.out_channels, 1, stride)))
     if spec.shortcut_norm:
         parts.append(norm(spec, row.out_channels))
     return parts
+
+
+class DensePool2d(nn.Module):
+    """The 2x2 average pool of stride 2 at every place: means of neighbours `dilation` apart, within the map."""
+
+    def __init__(self, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+
+    def forward(self, x: Tensor) -> Tensor:
+        for axis in (2, 3):
+            inside = max(0, x.shape[axis] - self.dilation)
+            neighbour = torch.cat(
+                [x.narrow(axis, x.shape[axis] - inside, inside), x.narrow(axis, inside, x.shape[axis] - inside)], axis
+            )
+            x = (x + neighbour) / 2
+        return x
 
 
 class ZeroPadShortcut(nn.Module):

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from resnetkit.architecture import layers
@@ -43,9 +44,10 @@ class ResNet(nn.Module):
         self.rows = plan(spec)
         make_block = PreActBlock if spec.preactivation else ResidualBlock
         self.stem = Stem(spec)
-        self.stages = nn.Sequential(*(nn.Sequential() for _ in spec.depths))
+        blocks: list[list[nn.Module]] = [[] for _ in spec.depths]
         for row in self.rows:
-            self.stages[row.stage].append(make_block(spec, row))
+            blocks[row.stage].append(make_block(spec, row))
+        self.stages = nn.Sequential(*(nn.Sequential(*stage) for stage in blocks))
         channels = self.rows[-1].out_channels
         self.norm: nn.Module = nn.Identity()
         if spec.preactivation:
@@ -60,9 +62,13 @@ class ResNet(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         if self.spec.zero_init_residual:  # Goyal et al. 2017, section 5.1
-            for stage in self.stages:
-                for block in stage:
-                    nn.init.zeros_(block.last_layer().weight)
+            for block in self.modules():
+                if isinstance(block, (ResidualBlock, PreActBlock)):
+                    nn.init.zeros_(block.last_layer().get_parameter("weight"))
+
+    def place(self, device: str | torch.device) -> "ResNet":
+        """Move to a device, in the memory layout that convolutions are fastest in."""
+        return self.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.norm(self.stages(self.stem(x))))

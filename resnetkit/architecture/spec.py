@@ -1,6 +1,8 @@
 """The record of one residual network: what changes its graph, and nothing else."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from math import prod
+from typing import Any
 
 from resnetkit.errors import ResnetkitError
 
@@ -12,6 +14,14 @@ ALLOWED = {
     "activation": ("relu", "silu", "gelu"),
     "attention": ("none", "se", "eca"),
     "padding": ("symmetric", "same"),
+}
+TYPES: dict[Any, tuple[Any, str]] = {
+    str: (str, "a word"),
+    bool: (bool, "True or False"),
+    int: (int, "a whole number"),
+    int | None: ((int, type(None)), "a whole number or None"),
+    float: ((int, float), "a number"),
+    tuple[int, ...]: (tuple, "whole numbers, one a stage"),
 }
 STEM_STRIDE = {"7x7": 4, "deep": 4, "3x3": 1}
 EXPANSION = {"basic": 1, "bottleneck": 4}
@@ -52,46 +62,55 @@ class NetworkSpec:
     drop_path_rate: float = 0.0
     zero_init_residual: bool = False
 
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> "NetworkSpec":
+        """A spec from JSON, where tuples are lists."""
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
+        return cls(**values)
+
     def __post_init__(self) -> None:
-        for field, allowed in ALLOWED.items():
-            self._require(getattr(self, field) in allowed, field, "one of " + ", ".join(allowed))
-        for field in ("depths", "widths", "strides"):
-            values = getattr(self, field)
-            counts = all(isinstance(v, int) and v >= 1 for v in values) and len(values) == len(self.depths) >= 1
-            self._require(counts, field, f"{len(self.depths)} positive whole numbers, one a stage")
-        for field in ("in_channels", "stem_width", "cardinality", "base_width"):
-            value = getattr(self, field)
-            self._require(isinstance(value, int) and value >= 1, field, "a positive whole number")
-        self._require(
-            isinstance(self.num_classes, int) and self.num_classes >= 0, "num_classes", "0 (no classifier) or more"
-        )
+        for field in fields(self):
+            kinds, allowed = TYPES[field.type]
+            value = getattr(self, field.name)
+            right = isinstance(value, kinds) and isinstance(value, bool) == (kinds is bool)
+            self._require(right, field.name, ALLOWED.get(field.name, allowed))
+        for name, choices in ALLOWED.items():
+            self._require(getattr(self, name) in choices, name, choices)
+        counts = f"{len(self.depths)} positive whole numbers, one a stage"
+        for name in ("depths", "widths", "strides"):
+            values = getattr(self, name)
+            whole = all(isinstance(value, int) and value >= 1 for value in values)
+            self._require(whole and len(values) == len(self.depths) >= 1, name, counts)
+        for name in ("in_channels", "stem_width", "cardinality", "base_width"):
+            self._require(getattr(self, name) >= 1, name, "a positive whole number")
+        self._require(self.num_classes >= 0, "num_classes", "0 (no classifier) or more")
         self._require(self.norm_eps > 0, "norm_eps", "above 0")
         self._require(0 < self.norm_momentum <= 1, "norm_momentum", "above 0 and at most 1")
         self._require(0 <= self.drop_path_rate < 1, "drop_path_rate", "at least 0 and below 1")
+        self._require_that_parts_fit()
+
+    def _require_that_parts_fit(self) -> None:
+        self._require(self.stem != "deep" or self.stem_width >= 2, "stem_width", "2 at least with the deep stem")
+        narrowest = min(self.widths) * self.base_width // 64
+        self._require(narrowest >= 1, "base_width", f"{-(-64 // min(self.widths))} at least with these widths")
         if self.block == "basic":
             self._require(self.cardinality == 1, "cardinality", "1 with the basic block")
             self._require(self.base_width == 64, "base_width", "64 with the basic block (set widths)")
             self._require(not self.stride_in_1x1, "stride_in_1x1", "False with the basic block, which has no 1x1")
         if self.shortcut == "none":
-            self._require(
-                self.drop_path_rate == 0, "drop_path_rate", "0 without shortcuts: a dropped block leaves nothing"
-            )
-            self._require(
-                not self.zero_init_residual, "zero_init_residual", "False without shortcuts: the output would be 0"
-            )
+            self._require(self.drop_path_rate == 0, "drop_path_rate", "0 without shortcuts, or nothing is left")
+            self._require(not self.zero_init_residual, "zero_init_residual", "False without shortcuts")
+        if self.norm == "frozen":
+            self._require(not self.zero_init_residual, "zero_init_residual", "False with frozen norms, which stay 0")
         if self.shortcut == "zero_pad":
-            self._require(
-                self.stem_width <= self.widths[0] * EXPANSION[self.block], "stem_width", "at most the first stage's"
-            )
-            self._require(
-                list(self.widths) == sorted(self.widths), "widths", "never falling with the zero_pad shortcut"
-            )
-        strides = [STEM_STRIDE[self.stem]]
-        for stride in self.strides:
-            strides.append(strides[-1] * stride)
-        allowed_strides = sorted(set(strides))
-        self._require(self.output_stride in (None, *allowed_strides), "output_stride", f"one of {allowed_strides}")
+            first = self.widths[0] * EXPANSION[self.block]
+            self._require(self.stem_width <= first, "stem_width", f"{first} at most with the zero_pad shortcut")
+            rising = list(self.widths) == sorted(self.widths)
+            self._require(rising, "widths", "never falling with the zero_pad shortcut")
+        strides = {STEM_STRIDE[self.stem] * prod(self.strides[:stages]) for stages in range(len(self.strides) + 1)}
+        self._require(self.output_stride in (None, *strides), "output_stride", sorted(strides))
 
-    def _require(self, holds: bool, field: str, allowed: str) -> None:
+    def _require(self, holds: bool, field: str, allowed: object) -> None:
         if not holds:
-            raise ResnetkitError(f"{self.name}: {field}={getattr(self, field)!r} is impossible; it must be {allowed}")
+            among = f"one of {', '.join(map(str, allowed))}" if isinstance(allowed, (tuple, list)) else allowed
+            raise ResnetkitError(f"{self.name}: {field}={getattr(self, field)!r} is impossible; it must be {among}")

@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Part:
+class Cost:
     """The stem, one block or the head: `output` is (C, H, W) or (classes,), costs are of one image."""
 
     name: str
@@ -28,7 +28,7 @@ class Part:
     row: Row | None = None
 
 
-def measure(net: ResNet) -> list[Part]:
+def measure(net: ResNet) -> list[Cost]:
     """The parts of a network at its `image_size`.
 
     MACs are those of convolutions and linear layers. Activation bytes are what these layers write in float32
@@ -40,9 +40,8 @@ def measure(net: ResNet) -> list[Part]:
     cost = {"macs": 0, "activations": 0}
 
     def count(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        weight = module.weight
         positions = output.numel() // output.shape[1]
-        cost["macs"] += positions * weight.numel()
+        cost["macs"] += positions * module.get_parameter("weight").numel()
         cost["activations"] += output.numel()
 
     for module in twin.modules():
@@ -57,7 +56,7 @@ def measure(net: ResNet) -> list[Part]:
         parameters = sum(p.numel() for p in module.parameters())
         shortcut = row.shortcut if row else ""
         shape = tuple(x.shape[1:])
-        parts.append(Part(name, layers, shortcut, shape, parameters, cost["macs"], 4 * cost["activations"], row))
+        parts.append(Cost(name, layers, shortcut, shape, parameters, cost["macs"], 4 * cost["activations"], row))
     return parts
 
 
@@ -66,8 +65,8 @@ def _modules(net: ResNet) -> list[tuple[str, nn.Module, str, Row | None]]:
     pool = "" if isinstance(net.stem.pool, nn.Identity) else "; 3x3 max pool, /2"
     modules: list[tuple[str, nn.Module, str, Row | None]] = [("stem", net.stem, _layers(stem_convs(spec)) + pool, None)]
     for row in net.rows:
-        block = net.stages[row.stage][row.block]
-        modules.append((f"stages.{row.stage}.{row.block}", block, _layers(branch_convs(spec, row)), row))
+        name = f"stages.{row.stage}.{row.block}"
+        modules.append((name, net.get_submodule(name), _layers(branch_convs(spec, row)), row))
     if spec.preactivation:
         modules.append(("norm", net.norm, f"{spec.norm} norm, {spec.activation}", None))
     head = "global average pool" + (f", {spec.num_classes} classes" if spec.num_classes else "")
@@ -94,12 +93,12 @@ def complexity(net: ResNet) -> dict[str, Any]:
         "macs": sum(part.macs for part in parts),
         "activation_bytes": sum(part.activation_bytes for part in parts),
         "receptive_field": receptive_field(net.spec),
-        "output_stride": output_stride(net.spec),
+        "output_stride": net.feature_info[-1].stride,
         "rows": [_as_row(part) for part in parts],
     }
 
 
-def _as_row(part: Part) -> dict[str, Any]:
+def _as_row(part: Cost) -> dict[str, Any]:
     fields = asdict(part)
     return fields | (fields.pop("row") or {})
 
@@ -116,14 +115,6 @@ def receptive_field(spec: NetworkSpec) -> int:
         field += (conv.kernel - 1) * conv.dilation * jump
         jump *= conv.stride
     return field
-
-
-def output_stride(spec: NetworkSpec) -> int:
-    """Input pixels per position of the last map."""
-    stride = STEM_STRIDE[spec.stem]
-    for row in plan(spec):
-        stride *= row.stride
-    return stride
 
 
 def summarise(net: ResNet) -> str:
@@ -152,7 +143,7 @@ def summarise(net: ResNet) -> str:
         f"{net.spec.name}: {parameters:,} parameters ({trained:,} trained) and {statistics:,} running statistics",
         f"for one {height}x{width} image: {_short(sum(p.macs for p in parts))} MACs, "
         f"{sum(p.activation_bytes for p in parts) / 2**20:.1f} MiB of activations (float32)",
-        f"receptive field {receptive_field(net.spec)}, output stride {output_stride(net.spec)}",
+        f"receptive field {receptive_field(net.spec)}, output stride {net.feature_info[-1].stride}",
     ]
     return "\n".join(table)
 

@@ -3,7 +3,7 @@
 Suffix letters (He et al. 2018, "Bag of tricks"; GluonCV's names): c, a stem of three 3x3; d, c with pooled
 projections; s, c with a stem twice as wide. `resnext50_32x4d`: cardinality 32, base width 4. `wide_resnet50_2`:
 the 3x3 twice as wide. `_cifar`: a 3x3 stem and three stages at 32, 16 and 8 pixels. "plain" in place of "resnet"
-names the same network without shortcuts.
+names the same network without shortcuts, as does the prefix "plain_" (plain_resnext50_32x4d).
 """
 
 import re
@@ -15,7 +15,7 @@ from typing import Any
 from resnetkit.architecture.spec import NetworkSpec
 from resnetkit.errors import ResnetkitError, did_you_mean
 
-Row = dict[str, Any]
+Choices = dict[str, Any]
 
 BASIC, BOTTLENECK = {"block": "basic"}, {"block": "bottleneck"}
 DEEP_STEM = {"stem": "deep"}
@@ -34,7 +34,7 @@ DEPTHS = {  # He et al. 2015, table 1; 200: He et al. 2016, section 4
     200: BOTTLENECK | {"depths": (3, 24, 36, 3)},
 }
 
-TABLE: dict[str, Row] = {
+TABLE: dict[str, Choices] = {
     **{f"resnet{depth}": row for depth, row in DEPTHS.items()},
     **{f"resnet{depth}c": row | DEEP_STEM for depth, row in DEPTHS.items()},
     **{f"resnet{depth}d": row | POOLED for depth, row in DEPTHS.items()},
@@ -51,14 +51,15 @@ TABLE: dict[str, Row] = {
     # Depth 164 fits the basic block too; the paper's has bottlenecks (He et al. 2016, section 3).
     "preact_resnet164_cifar": CIFAR | PREACT | BOTTLENECK | {"depths": (18, 18, 18)},
 }
-CIFAR_NAMES = (  # those with published figures; any depth that fits its formula builds
+OTHER_NAMES = (  # with published figures; any CIFAR depth that fits its formula, and any plain twin, builds
     *(f"resnet{depth}_cifar" for depth in (20, 32, 44, 56, 110, 1202)),
     *("preact_resnet110_cifar", "preact_resnet1001_cifar"),
+    *("plain34", "plain56_cifar"),
     *("wide_resnet28_10_cifar", "wide_resnet16_8_cifar", "resnext29_8x64d_cifar"),
 )
 
 
-def _cifar_depths(name: str, depth: int, formulas: dict[str, tuple[int, int]], block: str | None) -> Row:
+def _cifar_depths(name: str, depth: int, formulas: dict[str, tuple[int, int]], block: str | None) -> Choices:
     """Three equal stages whose depth is a*n + b, (a, b) by block; the first that fits, or the `block` asked for."""
     formulas = {block: formulas[block]} if block in formulas else formulas
     for kind, (a, b) in formulas.items():
@@ -72,22 +73,22 @@ def _cifar_depths(name: str, depth: int, formulas: dict[str, tuple[int, int]], b
     )
 
 
-def _cifar(name: str, match: re.Match[str], block: str | None) -> Row:
+def _cifar(name: str, match: re.Match[str], block: str | None) -> Choices:
     shortcut = PREACT if match[1] else {"shortcut": "zero_pad"}
     return CIFAR | shortcut | _cifar_depths(name, int(match[2]), {"basic": (6, 2), "bottleneck": (9, 2)}, block)
 
 
-def _wide_cifar(name: str, match: re.Match[str], block: str | None) -> Row:
+def _wide_cifar(name: str, match: re.Match[str], block: str | None) -> Choices:
     widths = tuple(width * int(match[2]) for width in (16, 32, 64))
     return CIFAR | PREACT | {"widths": widths} | _cifar_depths(name, int(match[1]), {"basic": (6, 4)}, block)
 
 
-def _resnext_cifar(name: str, match: re.Match[str], block: str | None) -> Row:
+def _resnext_cifar(name: str, match: re.Match[str], block: str | None) -> Choices:
     groups = {"stem_width": 64, "widths": (64, 128, 256), "cardinality": int(match[2]), "base_width": int(match[3])}
     return CIFAR | groups | _cifar_depths(name, int(match[1]), {"bottleneck": (9, 2)}, block)
 
 
-CIFAR_PATTERNS: dict[str, Callable[[str, re.Match[str], str | None], Row]] = {
+CIFAR_PATTERNS: dict[str, Callable[[str, re.Match[str], str | None], Choices]] = {
     r"(preact_)?resnet(\d+)_cifar": _cifar,
     r"wide_resnet(\d+)_(\d+)_cifar": _wide_cifar,
     r"resnext(\d+)_(\d+)x(\d+)d_cifar": _resnext_cifar,
@@ -96,7 +97,7 @@ CIFAR_PATTERNS: dict[str, Callable[[str, re.Match[str], str | None], Row]] = {
 
 def variants(pattern: str = "*") -> list[str]:
     """The names that match a shell pattern. Any other CIFAR depth that fits, and plain twins, build too."""
-    return sorted((name for name in (*TABLE, *CIFAR_NAMES) if fnmatchcase(name, pattern)), key=_natural)
+    return sorted((name for name in (*TABLE, *OTHER_NAMES) if fnmatchcase(name, pattern)), key=_natural)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -113,16 +114,16 @@ def spec(name: str, num_classes: int | None = None, in_channels: int = 3, **choi
         if choice not in allowed:
             raise ResnetkitError(f"{name}: no choice is called {choice!r}; {did_you_mean(choice, allowed)}")
     plain = {"shortcut": "none"} if "plain" in name else {}
-    row = _row(name, name.replace("plain", "resnet"), choices.get("block"))
+    row = _row(name, name.removeprefix("plain_").replace("plain", "resnet"), choices.get("block"))
     if num_classes is None:
         num_classes = 10 if name.endswith("_cifar") else 1000
     return NetworkSpec(name=name, num_classes=num_classes, in_channels=in_channels, **row | plain | choices)
 
 
-def _row(asked: str, name: str, block: str | None) -> Row:
+def _row(asked: str, name: str, block: str | None) -> Choices:
     if name in TABLE and not (block and name.endswith("_cifar")):
         return TABLE[name]
     for pattern, row in CIFAR_PATTERNS.items():
         if match := re.fullmatch(pattern, name):
             return row(asked, match, block)
-    raise ResnetkitError(f"no network is called {asked!r}; {did_you_mean(asked, (*TABLE, *CIFAR_NAMES), n=2)}")
+    raise ResnetkitError(f"no network is called {asked!r}; {did_you_mean(asked, (*TABLE, *OTHER_NAMES), n=2)}")

@@ -13,10 +13,10 @@ def evaluate(
     data: Annotated[str | None, typer.Option(help="Labelled images [default: what the run was trained on].")] = None,
     split: Annotated[str | None, typer.Option(help="Which part of them [default: test, else val].")] = None,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
-    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 256,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
-    workers: Annotated[int, typer.Option(help="Processes that decode photos.")] = 0,
-    max_bad: Annotated[float, typer.Option(help="Share of unreadable images tolerated and left out.")] = 0.0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that decode photos.")] = 0,
+    max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of unreadable images left out.")] = 0.0,
     json: JsonFlag = False,
 ) -> None:
     """Measure a trained network on labelled images."""

@@ -1,19 +1,20 @@
 """resnet inspect"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from resnetkit.cli.output import JsonFlag, print_json
+from resnetkit.errors import ResnetkitError
 
 
 def inspect(
     target: Annotated[
         str, typer.Argument(metavar="NAME|MODEL|RUN", help="A network's name, a model file or a run folder.")
     ],
-    num_classes: Annotated[int | None, typer.Option(help="Classes of a named network.")] = None,
-    img_size: Annotated[int | None, typer.Option(help="Pixels a side that the costs are for.")] = None,
+    num_classes: Annotated[int | None, typer.Option(min=0, help="Classes of a named network.")] = None,
+    img_size: Annotated[int | None, typer.Option(min=1, help="Pixels a side that the costs are for.")] = None,
     json: JsonFlag = False,
 ) -> None:
     """Show what a network is: its plan, parameters, MACs, activations and, of a model file, where it comes from."""
@@ -23,15 +24,17 @@ def inspect(
     from resnetkit.weights.load import build, load
 
     model = None
-    if Path(target).exists() or target.endswith(".safetensors"):
-        model = load(target)
-        network = model.network
-    else:
+    try:
         with torch.device("meta"):
             network = build(target, num_classes)
+    except ResnetkitError:
+        if not Path(target).exists() and not target.endswith(".safetensors"):
+            raise
+        model = load(target)
+        network = model.network
     if img_size:
         network.image_size = (img_size, img_size)
-    facts = (
+    facts: dict[str, Any] = (
         {}
         if model is None
         else {

@@ -26,9 +26,6 @@ def main() -> None:
     except ResnetkitError as error:
         print(f"resnet: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # `| head` has seen enough
-        sys.stderr.close()
-        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object an
 
 
 def print_json(value: dict[str, Any]) -> None:
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    print(json.dumps(value), flush=True)
 
 
 def describe_metrics(metrics: dict[str, Any]) -> str:

@@ -13,8 +13,9 @@ from resnetkit.errors import TooManyBadImages
 def predict(
     source: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder or a model file.")],
     images: Annotated[list[str], typer.Argument(help="Image files, folders, patterns.")],
-    max_bad: Annotated[float, typer.Option(help="Share of unreadable images tolerated.")] = 0.0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of unreadable images tolerated.")] = 0.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     json: JsonFlag = False,
 ) -> None:
     """Label images. Every readable image is answered, in order; unreadable ones are named."""
@@ -22,7 +23,7 @@ def predict(
 
     paths = find_images(images)
     bad = 0
-    for answer in Predictor(source, device=device).predict(paths):
+    for answer in Predictor(source, device=device, precision=precision).predict(paths):
         if "error" in answer:
             bad += 1
             print(f"resnet: {answer['path']}: {answer['error']}", file=sys.stderr)

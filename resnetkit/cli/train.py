@@ -26,10 +26,12 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder [default: runs/<data>-<model>-<number>].")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run, exactly.")] = None,
-    max_bad: Annotated[float, typer.Option(help="Share of unreadable images tolerated and left out.")] = 0.1,
+    max_bad: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of unreadable images left out [default: 0.1].")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     workers: Annotated[
-        int | None, typer.Option(help="Processes that decode photos [default: one a core, at most 4].")
+        int | None, typer.Option(min=0, help="Processes that decode photos [default: one a core, at most 4].")
     ] = None,
     json: JsonFlag = False,
 ) -> None:

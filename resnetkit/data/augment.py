@@ -13,7 +13,7 @@ DRAWS = 5  # uniform numbers a sample: flip, then what a crop needs
 
 class Augmentation(NamedTuple):
     """`crop_padding` pixels of zeros around small images before a random crop; photos are cropped to a random
-    share of their area, `min_scale` at least (1: not at all). `flip`: left to right, half of the time."""
+    share of their area, `min_scale` at least. `flip`: left to right, half of the time."""
 
     crop_padding: int
     min_scale: float

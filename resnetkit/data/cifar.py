@@ -7,7 +7,9 @@ are built, and any other name in them is refused.
 import io
 import pickle
 import tarfile
+import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +40,17 @@ def members(path: Path) -> Members | None:
         return None
     if not tarfile.is_tarfile(path):
         return None
-    with tarfile.open(path) as archive:
-        # Read whole: a compressed archive has no random access, and nothing is written to disk.
-        contents = {Path(m.name).name: archive.extractfile(m) for m in archive if m.isfile()}
-        data = {name: file.read() for name, file in contents.items() if file}
-    found = {name: (lambda value=value: value) for name, value in data.items()}
-    return found if _layout(found) else None
+    try:
+        with tarfile.open(path) as archive:
+            inside = {Path(m.name).name: m for m in archive if m.isfile()}
+            if not _layout(dict.fromkeys(inside, bytes)):
+                return None
+            # Read whole: a compressed archive has no random access, and nothing is written to disk.
+            files = {name: archive.extractfile(member) for name, member in inside.items()}
+            data = {name: file.read() for name, file in files.items() if file}
+    except (EOFError, OSError, zlib.error, tarfile.TarError) as error:
+        raise ResnetkitError(f"{path}: a damaged archive ({error}); download it again") from error
+    return {name: partial(bytes, value) for name, value in data.items()}
 
 
 def _layout(found: Members) -> tuple[str, bool] | None:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -41,41 +41,48 @@ class Part:
 
 @dataclass
 class Dataset:
-    """Parts by name (train, val, test), class names in label order, and the images left out with the reason."""
+    """Parts by name: train, val and test as the data has them, or `all` where it is not split. Class names in label
+    order, and the images left out with the reason. `recipe` is that of a named set."""
 
     name: str
     classes: list[str]
     parts: dict[str, Part]
     bad: list[tuple[str, str]] = field(default_factory=list)
+    recipe: str | None = None
 
 
 def open_dataset(source: str | Path) -> Dataset:
-    """Read a named set, a folder, Parquet or a CIFAR archive. Raises ResnetkitError where there is none.
-
-    A set without a val or test part has a fifth of each class set apart as `test`, the same on every machine.
-    """
+    """Read a named set, a folder, Parquet or a CIFAR archive. Raises ResnetkitError where there is none."""
     path = Path(source)
     if not path.exists():
         if str(source) in NAMED:
-            return _with_test(digits())
+            return digits()
         raise ResnetkitError(f"no dataset {str(source)!r}: no such path, and the named sets are {', '.join(NAMED)}")
     if files := _parquet_files(path):
-        return _with_test(parquet(path.name, files))
+        return parquet(path.name, files)
     if members := cifar.members(path):
-        return _with_test(Dataset(path.name, *_from_cifar(members)))
+        return Dataset(path.name, *_from_cifar(members))
     if path.is_dir():
-        return _with_test(folder(path))
+        return folder(path)
     raise ResnetkitError(f"{path}: not a set we read: a folder of class folders, Parquet, or a CIFAR-10/100 archive")
 
 
-def _with_test(dataset: Dataset) -> Dataset:
-    if "train" not in dataset.parts:
-        raise ResnetkitError(f"{dataset.name}: no training images; parts found: {', '.join(dataset.parts) or 'none'}")
-    if len(dataset.parts) == 1:
-        whole = dataset.parts["train"]
-        test = stratified(whole.labels, TEST_SHARE, seed=0)
-        dataset.parts = {"train": whole.take((~test).nonzero()[:, 0]), "test": whole.take(test.nonzero()[:, 0])}
-    return dataset
+def with_test(dataset: Dataset) -> Dataset:
+    """The dataset ready for training: one that is not split has a fifth of each class set apart as `test`, the same on
+    every machine. Raises ResnetkitError for a set that cannot train."""
+    parts = dataset.parts
+    if "all" in parts:
+        chosen = stratified(parts["all"].labels, TEST_SHARE, seed=0)
+        masks = {"train": ~chosen, "test": chosen}
+        parts = {name: parts["all"].take(mask.nonzero()[:, 0]) for name, mask in masks.items()}
+    if "train" not in parts:
+        raise ResnetkitError(f"{dataset.name}: no training images; parts found: {', '.join(parts) or 'none'}")
+    if "val" not in parts and len(parts.get("test", ())) == 0:
+        raise ResnetkitError(f"{dataset.name}: too few images to set any apart for the test; two a class are needed")
+    if len(dataset.classes) < 2:
+        found = f"only {dataset.classes[0]!r}" if dataset.classes else "none"
+        raise ResnetkitError(f"{dataset.name}: two classes are needed; found {found}")
+    return replace(dataset, parts=parts)
 
 
 def digits() -> Dataset:
@@ -88,34 +95,38 @@ def digits() -> Dataset:
     images = torch.from_numpy((table[:, :64] * 255 / 16).round().astype(np.uint8)).reshape(-1, 1, 8, 8)
     names = [f"digits/{i:04d}" for i in range(len(images))]
     part = Part(images, torch.from_numpy(table[:, 64].copy()), names)
-    return Dataset("digits", [str(digit) for digit in range(10)], {"train": part})
+    return with_test(Dataset("digits", [str(digit) for digit in range(10)], {"all": part}, recipe="digits"))
 
 
 def folder(root: Path) -> Dataset:
-    """Class folders, or train/ with val/ and test/ of class folders. Names are paths below `root`."""
-    splits = {SPLITS[p.name.lower()]: p for p in _folders(root) if p.name.lower() in SPLITS}
-    if "train" not in splits:
-        splits = {"train": root}
-    classes = [p.name for p in _folders(splits["train"])]
-    if len(classes) < 2:
-        found = f"only {classes[0]!r}" if classes else "none"
-        raise ResnetkitError(f"{splits['train']}: a class is a folder of images, and two are needed; found {found}")
+    """Class folders, or any of train/, val/ and test/ of class folders. Names are paths below `root`."""
+    splits: dict[str, Path] = {}
+    for place in _folders(root):
+        split = SPLITS.get(place.name.lower())
+        if split and _folders(place):  # else it is a class of that name
+            if split in splits:
+                raise ResnetkitError(f"{root}: {splits[split].name} and {place.name} are the same part; keep one")
+            splits[split] = place
+    splits = splits or {"all": root}
+    classes = [p.name for p in _folders(splits["train"] if "train" in splits else next(iter(splits.values())))]
     parts = {}
     for split, place in splits.items():
         unknown = [p.name for p in _folders(place) if p.name not in classes]
         if unknown:
-            raise ResnetkitError(
-                f"{place / unknown[0]}: a class that training does not know; {did_you_mean(unknown[0], classes)}"
-            )
-        paths, labels = [], []
+            near = did_you_mean(unknown[0], classes)
+            raise ResnetkitError(f"{place / unknown[0]}: a class that training does not know; {near}")
+        paths: list[Path] = []
+        labels: list[int] = []
         for label, name in enumerate(classes):
-            found_images = sorted(p for p in (place / name).rglob("*") if is_image(p))
-            if not found_images and split == "train":
+            found = sorted(p for p in (place / name).rglob("*") if is_image(p))
+            if not found and split in ("train", "all"):
                 raise ResnetkitError(f"{place / name}: the class has no image; add some or remove the folder")
-            paths += found_images
-            labels += [label] * len(found_images)
+            paths += found
+            labels += [label] * len(found)
         if paths:
             parts[split] = Part(paths, torch.tensor(labels), [str(p.relative_to(root)) for p in paths])
+    if not parts:
+        raise ResnetkitError(f"{root}: no class folders with images in it")
     return Dataset(root.resolve().name, classes, parts)
 
 
@@ -140,25 +151,30 @@ def parquet(name: str, files: list[Path]) -> Dataset:
     """
     import pyarrow.parquet as pq
 
-    tables: dict[str, list[Any]] = {}
-    for file in files:
+    splits = {file: _split_of(file) for file in files}
+    known = set(splits.values()) - {None}
+    tables: dict[str, list[tuple[Path, Any]]] = {}
+    for file, split in splits.items():
+        if split is None and known:
+            raise ResnetkitError(f"{file}: which part is it? Begin its name with train, val or test, as the others'")
         try:
             table = pq.read_table(file)
         except Exception as error:
             raise ResnetkitError(f"{file}: not readable as Parquet: {str(error).splitlines()[0]}") from error
-        words = (re.split(r"[-_.]", file.name)[0].lower(), file.parent.name.lower())
-        split = next((SPLITS[word] for word in words if word in SPLITS), "train")
-        tables.setdefault(split, []).append((file, table))
+        tables.setdefault(split or "all", []).append((file, table))
     image_column, label_column, classes = _columns(*next(iter(tables.values()))[0])
     values = {split: _column(pairs, label_column) for split, pairs in tables.items()}
-    classes = classes or _class_names([value for column in values.values() for value in column])
-    index: dict[Any, int] = {name: i for i, name in enumerate(classes)} | {i: i for i in range(len(classes))}
+    index: dict[Any, int] = {label: i for i, label in enumerate(classes)} | {i: i for i in range(len(classes))}
+    if not classes:
+        found = {value for column in values.values() for value in column if value is not None}
+        ranked = sorted(found) if all(isinstance(v, int) for v in found) else sorted(found, key=str)
+        classes, index = [str(v) for v in ranked], {v: i for i, v in enumerate(ranked)}
     parts = {}
     for split, pairs in tables.items():
         images = [row["bytes"] if isinstance(row, dict) else row for row in _column(pairs, image_column)]
         names = [f"{file.name}#{i}" for file, table in pairs for i in range(table.num_rows)]
         for row_name, image, value in zip(names, images, values[split]):
-            if image is None:
+            if not isinstance(image, bytes):
                 raise ResnetkitError(f"{row_name}: the image column holds no bytes; embed the images in the file")
             if value not in index:
                 raise ResnetkitError(f"{row_name}: label {value!r} is none of the {len(classes)} classes")
@@ -166,13 +182,15 @@ def parquet(name: str, files: list[Path]) -> Dataset:
     return Dataset(name, classes, parts)
 
 
-def _class_names(labels: list[Any]) -> list[str]:
-    if all(isinstance(label, int) for label in labels):
-        return [str(i) for i in range(max(labels, default=-1) + 1)]
-    return sorted({str(label) for label in labels})
+def _split_of(file: Path) -> str | None:
+    words = (re.split(r"[-_.]", file.name)[0].lower(), file.parent.name.lower())
+    return next((SPLITS[word] for word in words if word in SPLITS), None)
 
 
 def _column(pairs: list[Any], column: str) -> list[Any]:
+    for file, table in pairs:
+        if column not in table.column_names:
+            raise ResnetkitError(f"{file}: no column {column!r}, which the first file has")
     return [value for _, table in pairs for value in table.column(column).to_pylist()]
 
 

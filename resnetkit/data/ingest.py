@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from os import cpu_count
 from pathlib import Path
@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from resnetkit.data.datasets import Dataset, Part
-from resnetkit.data.preprocess import BadImage, decode
-from resnetkit.errors import TooManyBadImages
+from resnetkit.data.datasets import Dataset
+from resnetkit.data.preprocess import BadImage, as_channels, decode
+from resnetkit.errors import ResnetkitError, TooManyBadImages
 
 LARGE_FILE = 20_000  # bytes
 SMALL = 64  # pixels a side; a set no larger, all of one size, is kept decoded in memory
@@ -21,12 +21,12 @@ SMALL = 64  # pixels a side; a set no larger, all of one size, is kept decoded i
 @dataclass(frozen=True)
 class Ingested:
     """A dataset whose every image reads. `hashes` by part, of the file's bytes or of the pixels; `side` is
-    (height, width) where all images share it; `grey` when no image has a colour."""
+    (height, width) where all images share it; `channels` is rgb or grey."""
 
     dataset: Dataset
     hashes: dict[str, list[str]]
     side: tuple[int, int] | None
-    grey: bool
+    channels: str
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,11 @@ class _Seen:
     pixels: Tensor | None = None
 
 
-def ingest(dataset: Dataset, max_bad: float) -> Ingested:
+def ingest(dataset: Dataset, max_bad: float, channels: str | None = None) -> Ingested:
     """Decode everything once, leave out what does not read, decode small sets for good.
 
-    Raises TooManyBadImages past the share `max_bad`.
+    `channels` None takes grey where no image has a colour, else rgb. Raises TooManyBadImages past the share `max_bad`,
+    ResnetkitError when nothing is left of a part.
     """
     looks = {name: _look(part.images) for name, part in dataset.parts.items()}
     bad = [(dataset.parts[n].names[i], s.reason) for n, seen in looks.items() for i, s in enumerate(seen) if s.reason]
@@ -53,17 +54,19 @@ def ingest(dataset: Dataset, max_bad: float) -> Ingested:
     everything = [s for seen in good.values() for s in seen]
     sides = {s.side for s in everything}
     side = sides.pop() if len(sides) == 1 else None
-    grey = all(s.grey for s in everything)
+    channels = channels or ("grey" if all(s.grey for s in everything) else "rgb")
     parts = {}
     for name, seen in looks.items():
+        if not good[name]:
+            raise ResnetkitError(f"{dataset.name}: no readable image in its {name} part")
         part = dataset.parts[name].take(torch.tensor([i for i, s in enumerate(seen) if not s.reason]))
         if side and max(side) <= SMALL and not isinstance(part.images, Tensor):
-            stacked = torch.stack([s.pixels for s in good[name] if s.pixels is not None])
-            part = Part(stacked[:, :1].clone() if grey else stacked, part.labels, part.names)
+            part.images = torch.stack([s.pixels for s in good[name] if s.pixels is not None])
+        if isinstance(part.images, Tensor):
+            part.images = as_channels(part.images, channels).contiguous()
         parts[name] = part
-    kept = Dataset(dataset.name, dataset.classes, parts, bad)
     hashes = {name: [s.digest for s in seen] for name, seen in good.items()}
-    return Ingested(kept, hashes, side, grey)
+    return Ingested(replace(dataset, parts=parts, bad=bad), hashes, side, channels)
 
 
 def _look(images: Tensor | Sequence[Path | bytes]) -> list[_Seen]:

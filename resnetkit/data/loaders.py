@@ -18,7 +18,7 @@ Batch = tuple[Tensor, Tensor]
 class TrainingBatches:
     """Augmented batches of a part, epoch by epoch.
 
-    The batches of an epoch differ in size by one at most and lose no sample, so none is left with a lone image.
+    The batches of an epoch lose no sample and differ in size by one at most, so no short one is left over.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class TrainingBatches:
         seed: int,
         workers: int,
     ) -> None:
-        self.part = _framed(part, preprocessing)
+        self.part = part
         self.preprocessing = preprocessing
         self.augmentation = augmentation
         self.seed = seed
@@ -57,20 +57,12 @@ class TrainingBatches:
 
 def evaluation_batches(part: Part, preprocessing: Preprocessing, batch_size: int, workers: int) -> Iterator[Batch]:
     """The part in order, framed as `preprocessing` says."""
-    part = _framed(part, preprocessing)
     batches = torch.arange(len(part)).split(batch_size)
     if isinstance(part.images, Tensor):
         for chosen in batches:
-            yield part.images[chosen], part.labels[chosen]
+            yield preprocessing.frame(part.images[chosen]), part.labels[chosen]
     else:
         yield from _load(_Photos(part, preprocessing), batches, workers)
-
-
-def _framed(part: Part, preprocessing: Preprocessing) -> Part:
-    """Images already in memory are framed once, for training and evaluation alike."""
-    if not isinstance(part.images, Tensor) or tuple(part.images.shape[2:]) == preprocessing.size:
-        return part
-    return Part(preprocessing.frame(part.images), part.labels, part.names)
 
 
 class _Photos(Dataset[Batch]):
@@ -93,10 +85,17 @@ class _Photos(Dataset[Batch]):
 
 
 def _load(photos: _Photos, batches: tuple[Tensor, ...], workers: int) -> Iterator[Batch]:
-    sampler = [chosen.tolist() for chosen in batches]
-    yield from DataLoader(photos, batch_sampler=sampler, num_workers=workers, worker_init_fn=_leave_signals_to_the_run)
+    yield from DataLoader(
+        photos,
+        batch_sampler=[chosen.tolist() for chosen in batches],
+        num_workers=workers,
+        worker_init_fn=_leave_signals_to_the_run,
+        pin_memory=torch.cuda.is_available(),
+    )
 
 
 def _leave_signals_to_the_run(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; a worker that died of it would spoil the step in progress."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C reaches every process of a terminal, and a scheduler's SIGTERM every process of the job; a worker that
+    died of it would spoil the step in progress."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from resnetkit.errors import ResnetkitError
@@ -83,7 +83,8 @@ class Preprocessing:
             raise ResnetkitError(
                 f"preprocessing: unknown {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
             )
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in record.items()})
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
+        return cls(**values)
 
 
 def resize(image: Tensor, size: list[int], interpolation: str = "bilinear") -> Tensor:
@@ -100,16 +101,32 @@ def decode(source: Any, channels: str) -> Tensor:
         image.load()
         if image.getexif().get(ORIENTATION, 1) != 1:
             image = ImageOps.exif_transpose(image)
+        pixels = np.array(_eight_bits(image).convert(PIL_MODES[channels]))
+    except UnidentifiedImageError as error:
+        raise BadImage("not an image of a known format") from error
     except Exception as error:  # Pillow's plugins raise many kinds on broken files
         raise BadImage(str(error).replace("\n", " ") or type(error).__name__) from error
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise BadImage(f"{image.mode} pixels have no known range; save as 8 or 16 bits")
-    elif image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    pixels = np.array(image.convert(PIL_MODES[channels]))
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise BadImage(f"{image.mode} pixels have no known range; save as 8 or 16 bits")
+    if image.has_transparency_data:
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image
+
+
+def as_channels(images: Tensor, channels: str) -> Tensor:
+    """uint8 (N, C, H, W) of 1 or 3 channels -> those of `channels`; to grey with Pillow's weights."""
+    if images.shape[1] == {"rgb": 3, "grey": 1}[channels]:
+        return images
+    if channels == "rgb":
+        return images.expand(-1, 3, -1, -1)
+    red, green, blue = images.int().unbind(1)
+    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8)[:, None]
 
 
 def _open(source: Any) -> Image.Image:

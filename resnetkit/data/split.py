@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def stratified(labels: Tensor, share: float, seed: int) -> Tensor:
-    """A boolean mask over `labels` that is True for about `share` of each class, one image at least and never all."""
+    """A boolean mask over `labels`, True for about `share` of each class: one at least of two or more, never all."""
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     generator = torch.Generator().manual_seed(seed)
     for label in labels.unique():

@@ -1,8 +1,7 @@
 """A network and a part of a dataset -> what it answered and how good that was."""
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnetkit.data.datasets import Dataset, Part, open_dataset
+from resnetkit.data.datasets import Dataset, open_dataset
 from resnetkit.data.ingest import ingest
 from resnetkit.data.loaders import Batch, evaluation_batches
 from resnetkit.data.preprocess import Preprocessing
-from resnetkit.errors import ResnetkitError, did_you_mean
+from resnetkit.device import find_device, find_precision
+from resnetkit.errors import ResnetkitError
 from resnetkit.evaluation import metrics
+from resnetkit.evaluation.own_images import match_classes, own_images
 from resnetkit.weights.files import Model
 from resnetkit.weights.load import load
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,8 @@ class Answers:
 
     @property
     def probabilities(self) -> Tensor:
-        return self.logits.softmax(1)
+        """In float64: float32 would call many a sure answer exactly 1."""
+        return self.logits.double().softmax(1)
 
     @property
     def predicted(self) -> Tensor:
@@ -40,11 +40,11 @@ class Answers:
     def metrics(self) -> dict[str, Any]:
         """top1, top5, loss, ece and n; fractions, weighted by image, top1 with its 95 % Wilson interval."""
         n, probabilities = len(self.labels), self.probabilities
-        right = metrics.top_k(probabilities, self.labels, 1)
+        right = metrics.top_k(self.logits, self.labels, 1)
         return {
             "top1": right / n,
             "top1_interval": metrics.wilson_interval(right, n),
-            "top5": metrics.top_k(probabilities, self.labels, 5) / n,
+            "top5": metrics.top_k(self.logits, self.labels, 5) / n,
             "loss": float(F.cross_entropy(self.logits.double(), self.labels)),
             "ece": metrics.expected_calibration_error(probabilities, self.labels),
             "n": n,
@@ -75,46 +75,34 @@ def evaluate(
     *,
     split: str | None = None,
     precision: str = "float32",
-    device: str = "cpu",
+    device: str = "auto",
     batch_size: int = 256,
     workers: int = 0,
     max_bad: float = 0.0,
 ) -> dict[str, Any]:
     """Figures of a run, a model file or a Model on labelled images: top1, top1_interval, top5, loss, ece, n, split.
 
-    `data` is by default what the run was trained on; `split` is test by default, else val. Classes are matched by
-    name. A share `max_bad` of the images may be unreadable and is left out. Raises ResnetkitError when there is no such
-    data, split or class, TooManyBadImages past that share.
+    Without `data` a run is measured on its own images, as its split.csv lists them. `split` is test by default, else
+    val; data that is not split is taken whole. Classes are matched by name. A share `max_bad` of the images may be
+    unreadable and is left out. Raises ResnetkitError when there is no such data, split or class, TooManyBadImages past
+    that share.
     """
+    place = find_device(device)
+    arithmetic = find_precision(precision)
     model = source if isinstance(source, Model) else load(source)
-    if precision not in PRECISIONS:
-        raise ResnetkitError(f"precision {precision!r} is not known; it must be {' or '.join(PRECISIONS)}")
-    dataset = open_dataset(data if data is not None else _training_data(source))
-    if split is None:
-        split = "test" if "test" in dataset.parts else "val"
-    if split not in dataset.parts:
-        raise ResnetkitError(f"{dataset.name} has no {split} part; it has {', '.join(dataset.parts)}")
-    kept = Dataset(dataset.name, dataset.classes, {split: dataset.parts[split]})
-    part = match_classes(ingest(kept, max_bad).dataset, model.classes).parts[split]
-    net = model.network.to(device, memory_format=torch.channels_last)
+    channels = model.preprocessing.channels
+    if data is not None:
+        dataset, split = _one_part(open_dataset(data), split)
+        part = ingest(match_classes(dataset, model.classes), max_bad, channels).dataset.parts[split]
+    else:
+        folder = Path(source) if isinstance(source, (str, Path)) else Path()
+        split, part = own_images(folder, split, model.classes, channels)
     batches = evaluation_batches(part, model.preprocessing, batch_size, workers)
-    return {"split": split} | answer(net, batches, model.preprocessing, PRECISIONS[precision]).metrics()
+    return {"split": split} | answer(model.network.place(place), batches, model.preprocessing, arithmetic).metrics()
 
 
-def _training_data(source: Any) -> str:
-    command = Path(source) / "command.json" if isinstance(source, (str, Path)) else None
-    if command is None or not command.is_file():
-        raise ResnetkitError("name the labelled images with --data; only a run folder remembers its own")
-    return str(json.loads(command.read_text())["data"])
-
-
-def match_classes(dataset: Dataset, classes: list[str]) -> Dataset:
-    """The same images with labels that count in `classes`. Raises ResnetkitError for a class not among them."""
-    for name in dataset.classes:
-        if name not in classes:
-            raise ResnetkitError(
-                f"{dataset.name}: the model does not know class {name!r}; {did_you_mean(name, classes)}"
-            )
-    place = torch.tensor([classes.index(name) for name in dataset.classes])
-    parts = {key: Part(part.images, place[part.labels], part.names) for key, part in dataset.parts.items()}
-    return Dataset(dataset.name, classes, parts, dataset.bad)
+def _one_part(dataset: Dataset, split: str | None) -> tuple[Dataset, str]:
+    chosen = split or next((name for name in ("test", "val", "all") if name in dataset.parts), "test")
+    if chosen not in dataset.parts:
+        raise ResnetkitError(f"{dataset.name} has no {chosen} part; it has {', '.join(dataset.parts)}")
+    return replace(dataset, parts={chosen: dataset.parts[chosen]}), chosen

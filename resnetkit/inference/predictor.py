@@ -11,6 +11,7 @@ from torch import Tensor
 
 from resnetkit.data.datasets import is_image
 from resnetkit.data.preprocess import BadImage
+from resnetkit.device import find_device, find_precision
 from resnetkit.errors import ResnetkitError
 from resnetkit.tasks import classification
 from resnetkit.weights.files import Model
@@ -26,15 +27,23 @@ class Predictor:
     many of the likeliest classes an answer lists.
     """
 
-    def __init__(self, source: str | Path | Model, engine: str = "auto", *, device: str = "cpu", top: int = 5) -> None:
+    def __init__(
+        self,
+        source: str | Path | Model,
+        engine: str = "auto",
+        *,
+        device: str = "auto",
+        precision: str = "float32",
+        top: int = 5,
+    ) -> None:
         if engine not in ("auto", "torch"):
             raise ResnetkitError(f"engine {engine!r} is not known; it must be auto or torch")
         self.model = source if isinstance(source, Model) else load(source)
         if not self.model.classes:
             raise ResnetkitError(f"{self.model.network.spec.name} has no classifier, so there is nothing to predict")
-        self.device = torch.device(device)
+        self.device, self.precision = find_device(device), find_precision(precision)
         self.top = top
-        self.model.network.to(self.device, memory_format=torch.channels_last).eval()
+        self.model.network.place(self.device).eval()
 
     def __call__(self, image: Any) -> dict[str, Any]:
         """A path, bytes, PIL image or uint8 (H, W[, C]) array -> {path, label, probability, top}. Raises BadImage."""
@@ -66,8 +75,10 @@ class Predictor:
 
     @torch.inference_mode()
     def _probabilities(self, frames: Tensor) -> Tensor:
-        x = self.model.preprocessing.normalise(frames.to(self.device))
-        return self.model.network(x.contiguous(memory_format=torch.channels_last)).softmax(1).cpu()
+        x = self.model.preprocessing.normalise(frames.to(self.device)).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            logits = self.model.network(x)
+        return logits.double().softmax(1).cpu()
 
 
 def find_images(arguments: Iterable[str | Path]) -> list[Path]:

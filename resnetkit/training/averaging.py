@@ -10,10 +10,10 @@ class Average:
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay = decay
         source = {name: value for name, value in net.state_dict().items() if value.is_floating_point()}
-        self._source = list(source.values())
+        self._source = list(source.values()) if decay else []
         self.values: dict[str, Tensor] = {name: value.clone() for name, value in source.items()} if decay else {}
 
     @torch.no_grad()
     def update(self) -> None:
-        if self.decay:
-            torch._foreach_lerp_(list(self.values.values()), self._source, 1 - self.decay)
+        for value, current in zip(self.values.values(), self._source):
+            value.lerp_(current, 1 - self.decay)

@@ -11,10 +11,13 @@ from typing import Any
 import torch
 
 from resnetkit.atomic import write_text
-from resnetkit.errors import ResnetkitError
+from resnetkit.errors import ResnetkitError, ResourceExhausted
 from resnetkit.evaluation.evaluate import Answers
-from resnetkit.training.prepare import Prepared, csv_cell
+from resnetkit.tables import csv_text
+from resnetkit.training.prepare import Prepared
 from resnetkit.training.recipe import Recipe, load_recipe, to_toml
+
+COMMAND = "command.json"
 
 
 class RunFolder:
@@ -41,15 +44,14 @@ class RunFolder:
     def create(cls, path: Path, prepared: Prepared, command: dict[str, Any]) -> "RunFolder":
         """Make the folder and write what the run was told. Raises ResnetkitError when it holds something already."""
         cls.require_free(path)
-        bad = [f"{csv_cell(name)},{csv_cell(reason)}\n" for name, reason in prepared.dataset.bad]
         texts = {
             "recipe.toml": to_toml(prepared.recipe),
-            "command.json": json.dumps(command, indent=2) + "\n",
             "environment.json": json.dumps(environment(), indent=2) + "\n",
             "classes.json": json.dumps(prepared.dataset.classes, indent=2, ensure_ascii=False) + "\n",
             "preprocessing.json": json.dumps(prepared.preprocessing.to_dict(), indent=2) + "\n",
             "split.csv": prepared.split_table,
-            "bad_files.csv": "path,reason\n" + "".join(bad),
+            "bad_files.csv": csv_text(("path", "reason"), prepared.dataset.bad),
+            COMMAND: json.dumps(command, indent=2) + "\n",  # last: with it the folder is a run
         }
         for name, text in texts.items():
             write_text(path / name, text)
@@ -58,7 +60,7 @@ class RunFolder:
     @classmethod
     def reopen(cls, path: Path) -> "RunFolder":
         """The folder of a run that was begun. Raises ResnetkitError where there is none."""
-        if not (path / "command.json").is_file():
+        if not (path / COMMAND).is_file():
             raise ResnetkitError(f"{path}: not a run folder; give the folder that `resnet train` printed")
         return cls(path)
 
@@ -74,7 +76,7 @@ class RunFolder:
         return load_recipe(str(self.path / "recipe.toml"))
 
     def check_same_data(self, prepared: Prepared) -> None:
-        if (self.path / "split.csv").read_text(encoding="utf-8") != prepared.split_table:
+        if (self.path / "split.csv").read_text(encoding="utf-8", errors="surrogateescape") != prepared.split_table:
             raise ResnetkitError(
                 f"{self.path}: the data has changed since the run began (split.csv has what it was); start a new run"
             )
@@ -82,21 +84,28 @@ class RunFolder:
     def write_answers(self, prepared: Prepared, answers: Answers) -> None:
         """predictions.csv with every image of the headline part, mistakes.csv with the wrong ones, surest first."""
         classes, part = prepared.dataset.classes, prepared.parts[prepared.headline]
-        sure, predicted = answers.probabilities.max(1)
-        columns = zip(part.names, part.labels.tolist(), predicted.tolist(), sure.tolist())
-        rows = [(name, classes[true], classes[guess], probability) for name, true, guess, probability in columns]
+        sure = answers.probabilities.max(1).values
+        columns = zip(part.names, part.labels.tolist(), answers.predicted.tolist(), sure.tolist())
+        rows = [(name, classes[true], classes[guess], round(p, 6)) for name, true, guess, p in columns]
         mistakes = sorted((row for row in rows if row[1] != row[2]), key=lambda row: -row[3])
         for file, chosen in (("predictions.csv", rows), ("mistakes.csv", mistakes)):
-            lines = [f"{csv_cell(n)},{csv_cell(t)},{csv_cell(g)},{p:.6f}" for n, t, g, p in chosen]
-            write_text(self.path / "evaluation" / file, "\n".join(["path,class,predicted,probability", *lines]) + "\n")
+            text = csv_text(("path", "class", "predicted", "probability"), chosen)
+            write_text(self.path / "evaluation" / file, text)
 
 
 def new_run_path(data_name: str, model: str) -> Path:
-    """The first free runs/<data>-<model>-<number>."""
+    """Claim the first free runs/<data>-<model>-<number>, so that two runs begun together do not share one."""
     number = 1
-    while (path := Path("runs") / f"{data_name}-{model}-{number}").exists():
-        number += 1
-    return path
+    while True:
+        path = Path("runs") / f"{data_name}-{model}-{number}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise ResourceExhausted(f"{path}: {error.strerror}; choose another place with --out") from error
+        else:
+            return path
 
 
 def environment() -> dict[str, Any]:
@@ -118,7 +127,9 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():  # installed: a repository further up is not ours
+        return "unknown"
     git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         found = subprocess.run(git, capture_output=True, text=True, timeout=10)

@@ -1,7 +1,5 @@
 """What happened in a run: one JSON line an event, and a table with a line an epoch."""
 
-import csv
-import io
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any
 
 from resnetkit.atomic import write_text
 from resnetkit.errors import ResourceExhausted
+from resnetkit.tables import csv_text
 
 
 class Journal:
@@ -42,8 +41,4 @@ class Journal:
     def write_epoch(self, **values: Any) -> None:
         self.epochs.append(values)
         self.write("epoch", **values)
-        table = io.StringIO()
-        writer = csv.DictWriter(table, self.epochs[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.epochs)
-        write_text(self._table, table.getvalue())
+        write_text(self._table, csv_text(list(values), [list(epoch.values()) for epoch in self.epochs]))

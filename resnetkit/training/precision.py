@@ -17,7 +17,7 @@ def has_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # oneDNN emulates bfloat16 elsewhere, several times slower than float32.
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # x86, x86 and ARM
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from resnetkit.architecture.variants import spec
 from resnetkit.data.augment import Augmentation
-from resnetkit.data.datasets import Dataset, Part, open_dataset
+from resnetkit.data.datasets import Dataset, Part, open_dataset, with_test
 from resnetkit.data.ingest import SMALL, Ingested, ingest
-from resnetkit.data.preprocess import Preprocessing
+from resnetkit.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnetkit.data.split import stratified
 from resnetkit.errors import ResnetkitError
+from resnetkit.tables import csv_text
 from resnetkit.training.recipe import Recipe, load_recipe, make_recipe
 
 PHOTO_SIZE = 224
@@ -44,7 +45,7 @@ class Prepared:
 
 def prepare(data: str | Path, recipe: str | Recipe | None, settings: dict[str, Any], max_bad: float) -> Prepared:
     """Read the data once and settle everything. `recipe` None chooses by the images. Raises ResnetkitError."""
-    dataset = open_dataset(data)
+    dataset = with_test(open_dataset(data))
     if isinstance(recipe, Recipe):
         chosen = recipe
     elif recipe is not None:
@@ -56,19 +57,28 @@ def prepare(data: str | Path, recipe: str | Recipe | None, settings: dict[str, A
     read = ingest(dataset, max_bad)
     _require_every_class(read.dataset)
     if chosen is None:
-        name = "digits" if read.dataset.name == "digits" else "small" if _small(read) else "photos"
-        chosen = load_recipe(name, settings)
+        chosen = load_recipe(dataset.recipe or ("small" if _small(read) else "photos"), settings)
+    _require_settings_that_apply(chosen, _small(read))
     parts = dict(read.dataset.parts)
     hashes = dict(read.hashes)
     if chosen.holdout:
         whole, digests = parts["train"], hashes["train"]
         held = stratified(whole.labels, chosen.holdout, seed=0)
+        if not held.any():
+            raise ResnetkitError("holdout: no class has a second training image to set apart; leave it out")
         for name, mask in (("train", ~held), ("holdout", held)):
             indices = mask.nonzero()[:, 0]
             parts[name] = whole.take(indices)
             hashes[name] = [digests[i] for i in indices.tolist()]
     table = _split_table(parts, hashes, read.dataset.classes)
     return Prepared(read.dataset, parts, table, chosen, _preprocessing(read, parts["train"], chosen))
+
+
+def _require_settings_that_apply(recipe: Recipe, small: bool) -> None:
+    if small and recipe.min_scale != 1:
+        raise ResnetkitError("setting min_scale is for photos; images of one small size are cropped by crop_padding")
+    if not small and recipe.crop_padding:
+        raise ResnetkitError("setting crop_padding is for images of one small size; photos are cropped by min_scale")
 
 
 def _require_every_class(dataset: Dataset) -> None:
@@ -85,11 +95,18 @@ def _small(read: Ingested) -> bool:
 def _preprocessing(read: Ingested, train: Part, recipe: Recipe) -> Preprocessing:
     if not _small(read):
         size = recipe.img_size or PHOTO_SIZE
-        return Preprocessing(size=(size, size), resize=round(size * PHOTO_RESIZE))
+        return Preprocessing(size=(size, size), resize=round(size * PHOTO_RESIZE), **_photo_moments(read.channels))
     assert read.side and isinstance(train.images, Tensor)
-    size = (recipe.img_size, recipe.img_size) if recipe.img_size else read.side
+    own = (recipe.img_size, recipe.img_size) if recipe.img_size else read.side
     mean, std = _moments(train.images)
-    return Preprocessing(size=size, resize=None, channels="grey" if read.grey else "rgb", mean=mean, std=std)
+    return Preprocessing(size=own, resize=None, channels=read.channels, mean=mean, std=std)
+
+
+def _photo_moments(channels: str) -> dict[str, Any]:
+    if channels == "rgb":
+        return {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    mean, std = sum(IMAGENET_MEAN) / 3, sum(IMAGENET_STD) / 3
+    return {"channels": channels, "mean": (round(mean, 4),), "std": (round(std, 4),)}
 
 
 def _moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -99,18 +116,15 @@ def _moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     values = (1.0 * levels[0].new_tensor(range(256))) / 255
     means = [float((count * values).sum() / count.sum()) for count in levels]
     variances = [float((count * (values - mean) ** 2).sum() / count.sum()) for count, mean in zip(levels, means)]
-    if 0.0 in variances:
+    if not any(variances):
         raise ResnetkitError("every training image is of one colour; there is nothing to learn")
     return tuple(round(m, 4) for m in means), tuple(max(1e-4, round(v**0.5, 4)) for v in variances)
 
 
 def _split_table(parts: dict[str, Part], hashes: dict[str, list[str]], classes: list[str]) -> str:
-    lines = ["path,class,split,hash"]
-    for split, part in parts.items():
-        for name, label, digest in zip(part.names, part.labels.tolist(), hashes[split]):
-            lines.append(f"{csv_cell(name)},{csv_cell(classes[label])},{split},{digest}")
-    return "\n".join(lines) + "\n"
-
-
-def csv_cell(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\r\n') else text
+    rows = [
+        (name, classes[label], split, digest)
+        for split, part in parts.items()
+        for name, label, digest in zip(part.names, part.labels.tolist(), hashes[split])
+    ]
+    return csv_text(("path", "class", "split", "hash"), rows)

@@ -28,7 +28,7 @@ class Recipe(BaseModel):
     # time
     epochs: int = Field(ge=1)
     batch_size: int = Field(128, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     # optimizer
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(gt=0)

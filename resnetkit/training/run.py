@@ -16,13 +16,14 @@ import torch
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.atomic import write_text
 from resnetkit.data.loaders import TrainingBatches, evaluation_batches
-from resnetkit.errors import Interrupted, ResnetkitError
+from resnetkit.device import find_device
+from resnetkit.errors import Interrupted, ResnetkitError, ResourceExhausted
 from resnetkit.evaluation.evaluate import Answers, answer
 from resnetkit.evaluation.metrics import confusion_matrix
 from resnetkit.evaluation.plots import draw_confusion, draw_curves
 from resnetkit.training.averaging import Average
 from resnetkit.training.display import Display
-from resnetkit.training.folder import RunFolder, environment, new_run_path
+from resnetkit.training.folder import COMMAND, RunFolder, environment, new_run_path
 from resnetkit.training.interrupt import StopRequest
 from resnetkit.training.journal import Journal
 from resnetkit.training.loop import train_epoch
@@ -34,6 +35,7 @@ from resnetkit.training.state import Tally, TrainingState
 from resnetkit.weights.files import Model, load_model, save_model
 from resnetkit.weights.load import build
 
+MAX_BAD = 0.1  # share of the images
 SAVE_EVERY = 60.0  # seconds of work that a crash may cost
 EVALUATION_BATCH = 256
 
@@ -58,52 +60,48 @@ def train(
     resume: str | Path | None = None,
     device: str = "auto",
     workers: int | None = None,
-    max_bad: float = 0.1,
+    max_bad: float | None = None,
     **settings: Any,
 ) -> Run:
     """Train on `data`: a named set, a folder of class folders, Parquet, or a CIFAR archive.
 
     `settings` replace those of the recipe (`model=`, `epochs=`, `lr=`, ...; see Recipe). The run is written to
-    `out`, by default runs/<data>-<model>-<number>. `resume` goes on with an interrupted run, bit for bit, and takes
-    no other setting than `device` and `workers`. Raises ResnetkitError, of which Interrupted means saved and resumable.
+    `out`, by default runs/<data>-<model>-<number>; a share `max_bad` of the images (a tenth) may be unreadable and is
+    left out. `resume` goes on with an interrupted run, on a CPU bit for bit, and takes no other setting than `device`
+    and `workers`. Raises ResnetkitError, of which Interrupted means saved and resumable.
     """
-    device_ = _device(device)
     workers = min(4, cpu_count() or 1) if workers is None else workers
     if resume is not None:
-        if data is not None or recipe is not None or out is not None or settings:
+        if data is not None or recipe is not None or out is not None or max_bad is not None or settings:
             raise ResnetkitError("a resumed run keeps its data and settings; give --resume alone")
         folder = RunFolder.reopen(Path(resume))
         if folder.finished:
             return Run(folder.path, folder.read("evaluation/metrics.json"))
-        command = folder.read("command.json")
+        command = folder.read(COMMAND)
+        place = find_device(command["device"] if device == "auto" else device)
         prepared = prepare(command["data"], folder.recipe(), {}, command["max_bad"])
         folder.check_same_data(prepared)
+        state = _new_state(prepared, place)
+        if folder.last.exists():
+            state.restore(folder.last)
     else:
         if data is None:
             raise ResnetkitError("nothing to train on: name a dataset (`digits` needs no files), or --resume a run")
         if out is not None:
             RunFolder.require_free(Path(out))
+        place = find_device(device)
+        max_bad = MAX_BAD if max_bad is None else max_bad
         prepared = prepare(data, recipe, settings, max_bad)
-        prepared = prepared.with_precision(resolve_precision(prepared.recipe.precision, device_))
-    state = _new_state(prepared, device_)
-    if resume is None:
-        source = str(Path(data).resolve()) if Path(str(data)).exists() else str(data)
+        prepared = prepared.with_precision(resolve_precision(prepared.recipe.precision, place))
+        state = _new_state(prepared, place)
+        source = str(Path(data).resolve()) if Path(data).exists() else str(data)
         path = Path(out) if out is not None else new_run_path(prepared.dataset.name, prepared.recipe.model)
-        folder = RunFolder.create(path, prepared, {"argv": sys.argv, "data": source, "max_bad": max_bad})
-    elif folder.last.exists():
-        state.restore(folder.last)
-    return _Trainer(prepared, folder, state, device_, workers).run()
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        command = {"argv": sys.argv, "data": source, "max_bad": max_bad, "device": str(place)}
+        folder = RunFolder.create(path, prepared, command)
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ResnetkitError(f"device {name!r} is not to be had here: {str(error).splitlines()[0]}") from error
-    return device
+        return _Trainer(prepared, folder, state, place, workers).run()
+    except torch.OutOfMemoryError as error:
+        raise ResourceExhausted(f"{place} has too little memory; lower batch_size or img_size") from error
 
 
 def _new_state(prepared: Prepared, device: torch.device) -> TrainingState:
@@ -112,7 +110,7 @@ def _new_state(prepared: Prepared, device: torch.device) -> TrainingState:
     classes, channels = len(prepared.dataset.classes), len(preprocessing.mean)
     net = build(recipe.model, classes, in_channels=channels, drop_path_rate=recipe.drop_path_rate)
     net.image_size = preprocessing.size
-    net.to(device, memory_format=torch.channels_last)
+    net.place(device)
     return TrainingState(net, make_optimizer(net, recipe), Average(net, recipe.ema_decay))
 
 
@@ -200,9 +198,8 @@ class _Trainer:
             values |= {f"{name}_loss": figures["loss"], f"{name}_top1": figures["top1"]}
         if values.get("holdout_top1", -1.0) > state.best:
             state.best = values["holdout_top1"]
-            save_model(
-                self._model(delivered, {"split": "holdout", "top1": state.best, "epoch": epoch + 1}), self.folder.best
-            )
+            figures = {"split": "holdout", "top1": state.best, "epoch": epoch + 1}
+            save_model(self._model(delivered, figures, state.step), self.folder.best)
         self.journal.write_epoch(**values)
         self.display.epoch(state, values)
         self._save()
@@ -241,14 +238,14 @@ class _Trainer:
         batches = evaluation_batches(self.prepared.parts[part], preprocessing, EVALUATION_BATCH, self.workers)
         return answer(net, batches, preprocessing)
 
-    def _model(self, net: ResNet, metrics: dict[str, Any]) -> Model:
+    def _model(self, net: ResNet, metrics: dict[str, Any], steps: int) -> Model:
         prepared = self.prepared
         provenance = {
             "data": prepared.dataset.name,
             "images": {name: len(part) for name, part in prepared.parts.items()},
             "split_hash": blake2b(prepared.split_table.encode(), digest_size=16).hexdigest(),
             "recipe": prepared.recipe.model_dump(),
-            "steps": self.state.step,
+            "steps": steps,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "environment": environment(),
         }
@@ -256,7 +253,11 @@ class _Trainer:
 
     def _finish(self) -> Run:
         prepared, folder = self.prepared, self.folder
-        net = load_model(folder.best).network.to(self.device) if prepared.recipe.holdout else self._delivered()
+        if prepared.recipe.holdout:
+            best = load_model(folder.best)
+            net, steps = best.network.place(self.device), best.provenance["steps"]
+        else:
+            net, steps = self._delivered(), self.total
         headline = prepared.headline
         answers = self._answer(net, headline)
         metrics = {"split": headline} | answers.metrics()
@@ -264,10 +265,9 @@ class _Trainer:
         classes = prepared.dataset.classes
         counts = confusion_matrix(answers.predicted, answers.labels, len(classes))
         draw_curves(self.journal.epochs, metrics, folder.curves)
-        draw_confusion(
-            counts, classes, f"{headline}: top-1 {metrics['top1']:.2%} of {metrics['n']:,}", folder.confusion
-        )
-        save_model(self._model(net, metrics), folder.model)
+        title = f"{headline}: top-1 {metrics['top1']:.2%} of {metrics['n']:,}"
+        draw_confusion(counts, classes, title, folder.confusion)
+        save_model(self._model(net, metrics, steps), folder.model)
         write_text(folder.metrics, json.dumps(metrics, indent=2) + "\n")
         self.journal.write("finished", **metrics)
         return Run(folder.path, metrics)

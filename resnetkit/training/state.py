@@ -79,7 +79,9 @@ class TrainingState:
         for name, parameter in self._parameters():
             self.optimizer.state[parameter] = {
                 # Like the parameter in memory format too, or the next step would round in another order.
-                key: torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+                key: torch.empty_like(parameter).copy_(value)
+                if value.shape == parameter.shape
+                else value.to(parameter.device)
                 for key, value in by_parameter.get(name, {}).items()
             }
 

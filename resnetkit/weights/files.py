@@ -78,7 +78,7 @@ def load_model(path: Path) -> Model:
     if schema != SCHEMA:
         raise ModelFileRefused(f"{path}: schema {schema!r}; this version reads {SCHEMA}: update resnetkit")
     try:
-        spec = NetworkSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in record["spec"].items()})
+        spec = NetworkSpec.from_dict(record["spec"])
         preprocessing = Preprocessing.from_dict(record["preprocessing"])
         classes = [str(name) for name in record["classes"]]
         height, width = record["image_size"]

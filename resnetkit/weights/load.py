@@ -43,11 +43,11 @@ def build_resnet(
     As it stands it never strides after the stem and costs 66.8 GMACs at 224x224, 18 times resnet34;
     `strides=(1, 2, 2, 2)` is the paper's and mends that.
     """
-    height, width, channels = input_shape
-    if not all(isinstance(side, int) and side >= 1 for side in input_shape):
+    if len(input_shape) != 3 or not all(isinstance(side, int) and side >= 1 for side in input_shape):
         raise ResnetkitError(
             f"input_shape={input_shape!r} is impossible; it must be (height, width, channels), each at least 1"
         )
+    height, width, channels = input_shape
     network_spec = spec("resnet34_notebook", num_classes, channels, strides=tuple(strides))
     return ResNet(network_spec, image_size=(height, width))
 

@@ -11,7 +11,10 @@ from tests.conftest import randomise
 
 
 @pytest.mark.parametrize(("stride", "step"), [(8, 4), (16, 2)])
-@pytest.mark.parametrize("choices", [{}, {"stride_in_1x1": True}, {"block": "basic"}])
+@pytest.mark.parametrize(
+    "choices",
+    [{}, {"stride_in_1x1": True}, {"block": "basic"}, {"shortcut": "pooled"}],
+)
 def test_a_dilated_network_computes_the_same_at_more_places(stride, step, choices):
     """Dilation must be the strided network evaluated densely: subsampled, its maps are the strided ones."""
     strided = randomise(rk.build("resnet50", **choices)).double().eval()
@@ -107,12 +110,22 @@ def test_stride_in_the_last_block_subsamples_there():
         ("resnet5O", {}, "did you mean resnet50"),
         ("resnet50", {"atention": "se"}, "did you mean attention?"),
         ("resnet50", {"norm": "layer"}, "norm='layer' is impossible; it must be one of batch, group, frozen, none"),
-        ("resnet50", {"output_stride": 12}, "output_stride=12 is impossible; it must be one of [4, 8, 16, 32]"),
+        ("resnet50", {"output_stride": 12}, "output_stride=12 is impossible; it must be one of 4, 8, 16, 32"),
         ("resnet18", {"cardinality": 32}, "cardinality=32 is impossible"),
         ("resnet18", {"stride_in_1x1": True}, "which has no 1x1"),
         ("resnet18", {"drop_path_rate": 1.0}, "below 1"),
         ("resnet18", {"num_classes": -1}, "num_classes=-1"),
         ("plain34", {"drop_path_rate": 0.1}, "without shortcuts"),
+        ("resnet18", {"norm_eps": "a"}, "norm_eps='a' is impossible; it must be a number"),
+        ("resnet50", {"stride_in_1x1": "False"}, "it must be True or False"),
+        ("resnet18", {"widths": 64}, "widths=64 is impossible"),
+        (
+            "resnet20_cifar",
+            {"block": "bottleneck", "base_width": 2},
+            "base_width=2 is impossible; it must be 4 at least",
+        ),
+        ("resnet18", {"stem": "deep", "stem_width": 1}, "2 at least with the deep stem"),
+        ("resnet50", {"norm": "frozen", "zero_init_residual": True}, "False with frozen norms"),
         ("resnet50", {"strides": (1, 2)}, "strides=(1, 2) is impossible; it must be 4 positive whole numbers"),
     ],
 )
@@ -135,6 +148,8 @@ def test_depth_formulas_choose_the_block():
 
 def test_names():
     assert rk.variants("resnext50*") == ["resnext50_32x4d"]
+    assert rk.variants("plain*") == ["plain34", "plain56_cifar"]
+    assert {row.shortcut for row in plan(spec("plain_resnext50_32x4d"))} == {"none"}
     assert spec("resnet18").num_classes == 1000
     assert spec("resnet20_cifar").num_classes == 10
     assert [f.name for f in rk.build("resnet18").feature_info] == ["stem.convs", *(f"stages.{i}" for i in range(4))]

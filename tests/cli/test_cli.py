@@ -64,6 +64,10 @@ def test_help_is_quick_and_imports_no_torch():
         (["inspect", "gone.safetensors"], 4, "no such model file"),
         (["models", "resnot*"], 2, "no network matches"),
         (["predict", "gone.safetensors", "x.png"], 2, "x.png: no such file"),
+        (["evaluate", "gone", "--device", "foo"], 2, "device 'foo' is not to be had here"),
+        (["train", "digits", "--seed", "9999999999"], 2, "seed=9999999999"),
+        (["train", "digits", "--set", "min_scale=0.5"], 2, "min_scale is for photos"),
+        (["train", "--resume", "x", "--max-bad", "0.5"], 2, "a resumed run keeps its data and settings"),
         (["evaluate", "gone"], 4, "no such model file or run folder"),
     ],
 )
@@ -123,6 +127,41 @@ def test_evaluate(model):
     assert train_part["n"] == 1438
     assert "no val part; it has train, test" in resnet("evaluate", model, "--split", "val").stderr
     assert "name the labelled images with --data" in resnet("evaluate", model / "model.safetensors").stderr
+
+
+def test_evaluate_measures_on_what_the_run_set_apart(tmp_path):
+    """A folder that has grown would be split otherwise: training images must not slip into the test."""
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(10):
+            pixels = np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8) // (1 if name == "a" else 2)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{i}.png")
+    run = rk.train(tmp_path / "data", out=tmp_path / "run", model="resnet8_cifar", epochs=1)
+    for i in range(10, 15):
+        (tmp_path / "data" / "a" / f"{i}.png").write_bytes((tmp_path / "data" / "a" / "0.png").read_bytes())
+    assert rk.evaluate(run.folder) == run.metrics
+    assert rk.evaluate(run.folder, tmp_path / "data")["n"] == 25  # another set, taken whole
+    row = next(line for line in (run.folder / "split.csv").read_text().splitlines() if ",test," in line)
+    victim = tmp_path / "data" / row.split(",")[0]
+    victim.write_bytes((tmp_path / "data" / "b" / "0.png").read_bytes() + b"x")
+    with pytest.raises(rk.ResnetkitError, match="have changed since"):
+        rk.evaluate(run.folder)
+    victim.unlink()
+    with pytest.raises(rk.ResnetkitError, match="1 of its test images are gone"):
+        rk.evaluate(run.folder)
+
+
+def test_a_grey_model_takes_colour_images(model, tmp_path):
+    for name in ("0", "1"):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            pixels = np.random.default_rng(i).integers(0, 256, (28, 28, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    result = json.loads(resnet("evaluate", model, "--data", tmp_path, "--json").stdout)
+    assert (result["n"], result["split"]) == (6, "all")
+    answers = [json.loads(line) for line in resnet("predict", model, tmp_path, "--json").stdout.splitlines()]
+    right = sum(a["label"] == Path(a["path"]).parent.name for a in answers)
+    assert result["top1"] == pytest.approx(right / 6)
 
 
 def test_predict_answers_in_order(model, images):

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from resnetkit.data.datasets import open_dataset
+from resnetkit.data.datasets import open_dataset, with_test
 from resnetkit.data.ingest import ingest
 from resnetkit.errors import ResnetkitError, TooManyBadImages
 
@@ -153,7 +153,7 @@ def test_parquet_as_hugging_face_writes_it(tmp_path):
     write_parquet(tmp_path / "validation-00000-of-00001.parquet", map(png, images[4:]), [0, 1], ["cat", "dog"])
     read = ingest(open_dataset(tmp_path), 0.0)
     assert read.dataset.classes == ["cat", "dog"]
-    assert read.side == (12, 12) and not read.grey
+    assert read.side == (12, 12) and read.channels == "rgb"
     train = read.dataset.parts["train"]
     assert train.labels.tolist() == [1, 0, 1, 1]
     assert torch.equal(train.images[3], torch.from_numpy(images[3]).permute(2, 0, 1))
@@ -168,13 +168,21 @@ def test_parquet_without_metadata_takes_names_from_the_labels(tmp_path):
     write_parquet(tmp_path / "data.parquet", rows, ["dog", "cat"] * 5)
     read = ingest(open_dataset(tmp_path / "data.parquet"), 0.0)
     assert read.dataset.classes == ["cat", "dog"]
-    assert read.grey and read.dataset.parts["train"].images.shape[1] == 1
-    assert {name: len(part) for name, part in read.dataset.parts.items()} == {"train": 8, "test": 2}
+    assert read.channels == "grey" and read.dataset.parts["all"].images.shape == (10, 1, 9, 9)
+    split = with_test(read.dataset).parts
+    assert {name: len(part) for name, part in split.items()} == {"train": 8, "test": 2}
 
 
 def test_parquet_problems_name_the_place(tmp_path):
     write_parquet(tmp_path / "a.parquet", [png(np.zeros((8, 8), np.uint8))] * 2, [0, 7], ["x", "y"])
     with pytest.raises(ResnetkitError, match=r"a.parquet#1: label 7 is none of the 2 classes"):
+        open_dataset(tmp_path)
+    write_parquet(tmp_path / "test-0.parquet", [png(np.zeros((8, 8), np.uint8))], [0], ["x", "y"])
+    with pytest.raises(ResnetkitError, match="a.parquet: which part is it?"):
+        open_dataset(tmp_path)
+    (tmp_path / "test-0.parquet").unlink()
+    pq.write_table(pa.table({"image": ["a.png"], "label": [0]}), tmp_path / "a.parquet")
+    with pytest.raises(ResnetkitError, match="holds no bytes; embed the images"):
         open_dataset(tmp_path)
     pq.write_table(pa.table({"text": ["x"]}), tmp_path / "a.parquet")
     with pytest.raises(ResnetkitError, match="no image column; columns: text"):
@@ -211,10 +219,10 @@ def test_folder_with_its_own_split(tmp_path):
 
 def test_folder_split_for_you_is_stratified_and_stable(tmp_path):
     make_folder(tmp_path, {"many": 20, "few": 2})
-    parts = open_dataset(tmp_path).parts
+    parts = with_test(open_dataset(tmp_path)).parts
     assert parts["train"].labels.bincount().tolist() == [1, 16]
     assert parts["test"].labels.bincount().tolist() == [1, 4]
-    assert open_dataset(tmp_path).parts["test"].names == parts["test"].names
+    assert with_test(open_dataset(tmp_path)).parts["test"].names == parts["test"].names
 
 
 def test_folder_problems_name_the_cure(tmp_path):
@@ -225,8 +233,12 @@ def test_folder_problems_name_the_cure(tmp_path):
     (tmp_path / "train" / "empty").mkdir()
     with pytest.raises(ResnetkitError, match="empty: the class has no image"):
         open_dataset(tmp_path / "train")
-    with pytest.raises(ResnetkitError, match="two are needed; found only 'cats'"):
-        open_dataset(tmp_path / "val")
+    with pytest.raises(ResnetkitError, match="two classes are needed; found only 'cats'"):
+        make_folder(tmp_path / "one", {"cats": 5})
+        with_test(open_dataset(tmp_path / "one"))
+    with pytest.raises(ResnetkitError, match="too few images to set any apart"):
+        make_folder(tmp_path / "few", {"a": 1, "b": 1})
+        with_test(open_dataset(tmp_path / "few"))
     with pytest.raises(ResnetkitError, match="no dataset 'digts'.*digits"):
         open_dataset("digts")
 
@@ -241,3 +253,39 @@ def test_bad_files_are_left_out_and_counted(tmp_path):
     assert sum(len(part) for part in read.dataset.parts.values()) == 18
     with pytest.raises(TooManyBadImages, match="2 of 20 images cannot be read"):
         ingest(open_dataset(tmp_path), max_bad=0.05)
+
+
+def test_whole_number_labels_without_names_count_from_anywhere(tmp_path):
+    rows = [png(np.full((9, 9), i * 20, np.uint8)) for i in range(4)]
+    write_parquet(tmp_path / "data.parquet", rows, [2_000_000_000, 5, 10, 5])
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ["5", "10", "2000000000"]
+    assert dataset.parts["all"].labels.tolist() == [2, 0, 1, 0]
+
+
+def test_channels_asked_for_are_given(tmp_path):
+    """As Pillow makes grey, whether the pixels come from a file or from an archive's array."""
+    from resnetkit.data.preprocess import as_channels
+
+    colour = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    write_parquet(tmp_path / "test.parquet", [png(colour)], ["a"])
+    read = ingest(open_dataset(tmp_path), 0.0, "grey").dataset.parts["test"].images
+    theirs = torch.from_numpy(np.array(Image.fromarray(colour).convert("L")))
+    assert torch.equal(read[0, 0], theirs)
+    assert torch.equal(as_channels(torch.from_numpy(colour).permute(2, 0, 1)[None], "grey")[0, 0], theirs)
+
+
+def test_a_damaged_tar_is_refused_and_another_is_not_read(tmp_path):
+    with tarfile.open(tmp_path / "cifar.tar.gz", "w:gz") as archive:
+        for name, data in cifar10_files("python").items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    whole = (tmp_path / "cifar.tar.gz").read_bytes()
+    (tmp_path / "cut.tar.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ResnetkitError, match="a damaged archive"):
+        open_dataset(tmp_path / "cut.tar.gz")
+    with tarfile.open(tmp_path / "photos.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("a/b.jpg"))
+    with pytest.raises(ResnetkitError, match="not a set we read"):
+        open_dataset(tmp_path / "photos.tar")

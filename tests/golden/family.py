@@ -16,8 +16,7 @@ from resnetkit.architecture.summary import complexity
 from resnetkit.architecture.variants import spec, variants
 
 FILE = Path(__file__).with_name("family.json")
-PLAIN_TWINS = ["plain34", "plain50", "plain56_cifar"]
-NAMES = [*variants(), *PLAIN_TWINS]
+NAMES = variants()
 
 
 def wave(count: int, phase: float) -> torch.Tensor:

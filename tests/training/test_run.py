@@ -203,15 +203,19 @@ def test_nothing_is_overwritten(finished):
         train(finished.folder)
 
 
-def test_divergence_stops_with_its_own_code(tmp_path):
-    with pytest.raises(Diverged, match="lower lr") as error:
-        train(tmp_path / "run", lr=1e30)
+def test_divergence_stops_with_its_own_code_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    loss = loop.classification.loss
+    calls = []
+
+    def spoiled(logits, labels, smoothing):
+        calls.append(1)
+        return loss(logits, labels, smoothing) * (float("nan") if len(calls) == 30 else 1)
+
+    monkeypatch.setattr(loop.classification, "loss", spoiled)
+    with pytest.raises(Diverged, match="the loss is nan at step 29; lower lr") as error:
+        train(tmp_path / "run")
     assert error.value.exit_code == 6
-    tensors = (
-        load_file(tmp_path / "run" / "checkpoints" / "last.safetensors")
-        if (tmp_path / "run/checkpoints/last.safetensors").exists()
-        else {}
-    )
+    tensors = load_file(tmp_path / "run" / "checkpoints" / "last.safetensors")  # of the first epoch's end
     assert all(t.isfinite().all() for t in tensors.values() if t.is_floating_point())
 
 

@@ -1,0 +1,26 @@
+"""Where, and in what arithmetic, a trained network computes."""
+
+import torch
+
+from resnetkit.errors import ResnetkitError
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def find_device(name: str) -> torch.device:
+    """A device by name; `auto` is the first GPU where there is one. Raises ResnetkitError for one that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ResnetkitError(f"device {name!r} is not to be had here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def find_precision(name: str) -> torch.dtype:
+    """float32 or bfloat16 by name. Raises ResnetkitError for another."""
+    if name not in PRECISIONS:
+        raise ResnetkitError(f"precision {name!r} is not known; it must be {' or '.join(PRECISIONS)}")
+    return PRECISIONS[name]

@@ -1,0 +1,53 @@
+"""The labelled images of a run, as it split them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from resnetkit.data.datasets import Dataset, Part, open_dataset
+from resnetkit.data.ingest import ingest
+from resnetkit.errors import ResnetkitError, did_you_mean
+from resnetkit.tables import read_csv
+
+CURE = "name the images to measure on with --data"
+
+
+def own_images(folder: Path, split: str | None, classes: list[str], channels: str) -> tuple[str, Part]:
+    """The images that a run's split.csv lists under `split` (test by default, else val), which must be there unchanged.
+
+    Drawing the split anew would not do: a folder that has grown since is split otherwise. Raises ResnetkitError.
+    """
+    if not (folder / "split.csv").is_file():
+        raise ResnetkitError("name the labelled images with --data; only a run folder remembers its own")
+    rows = read_csv(folder / "split.csv")
+    has = list(dict.fromkeys(row["split"] for row in rows))
+    split = split or ("test" if "test" in has else "val")
+    if split not in has:
+        raise ResnetkitError(f"{folder} has no {split} part; it has {', '.join(has)}")
+    dataset = match_classes(open_dataset(json.loads((folder / "command.json").read_text())["data"]), classes)
+    where = {name: (part, i) for part in dataset.parts.values() for i, name in enumerate(part.names)}
+    listed = [row for row in rows if row["split"] == split]
+    lost = [row["path"] for row in listed if row["path"] not in where]
+    if lost:
+        raise ResnetkitError(f"{folder}: {len(lost)} of its {split} images are gone, {lost[0]} for one; {CURE}")
+    whole = where[listed[0]["path"]][0]
+    if any(where[row["path"]][0] is not whole for row in listed):
+        raise ResnetkitError(f"{folder}: its {split} images lie in several parts of the data now; {CURE}")
+    part = whole.take(torch.tensor([where[row["path"]][1] for row in listed]))
+    read = ingest(replace(dataset, parts={split: part}), 0.0, channels)
+    if read.hashes[split] != [row["hash"] for row in listed]:
+        raise ResnetkitError(f"{folder}: some of its {split} images have changed since; {CURE}")
+    return split, read.dataset.parts[split]
+
+
+def match_classes(dataset: Dataset, classes: list[str]) -> Dataset:
+    """The same images with labels that count in `classes`. Raises ResnetkitError for a class not among them."""
+    for name in dataset.classes:
+        if name not in classes:
+            near = did_you_mean(name, classes)
+            raise ResnetkitError(f"{dataset.name}: the model does not know class {name!r}; {near}")
+    place = torch.tensor([classes.index(name) for name in dataset.classes])
+    parts = {key: Part(part.images, place[part.labels], part.names) for key, part in dataset.parts.items()}
+    return replace(dataset, classes=classes, parts=parts)
