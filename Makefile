@@ -10,6 +10,7 @@ setup: $(VENV)/.core
 
 # torch comes first and alone: the pinned build must be there before any package that depends on it.
 $(VENV)/.core: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "resnetkit needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
 	$(PIP) --editable .

@@ -21,6 +21,7 @@ from resnetkit.errors import Interrupted, ResnetkitError, ResourceExhausted
 from resnetkit.evaluation.evaluate import Answers, answer
 from resnetkit.evaluation.metrics import confusion_matrix
 from resnetkit.evaluation.plots import draw_confusion, draw_curves
+from resnetkit.training.allocator import keep_freed_memory
 from resnetkit.training.averaging import Average
 from resnetkit.training.display import Display
 from resnetkit.training.folder import COMMAND, RunFolder, environment, new_run_path
@@ -137,6 +138,8 @@ class _Trainer:
 
     def run(self) -> Run:
         state, recipe = self.state, self.prepared.recipe
+        if self.device.type == "cpu":
+            keep_freed_memory()
         if self.folder.last.exists():
             self.journal.resume(state.step // self.steps)
             self.journal.write("resumed", step=state.step)

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +34,8 @@ def images(tmp_path_factory):
     return folder
 
 
-def test_help_is_quick_and_imports_no_torch():
-    started = time.perf_counter()
+def test_help_imports_nothing_slow():
     done = resnet("--help")
-    assert time.perf_counter() - started < 2  # the real figure is 0.2 s; a busy machine may not fail this
     assert done.returncode == 0
     for verb in ("train", "evaluate", "predict", "inspect", "models"):
         assert verb in done.stdout
