@@ -70,12 +70,13 @@ def measure(name: str, data: str) -> dict:
 
 def keep(name: str, folder: Path, log: str) -> None:
     """The first seed's curves, confusion matrix and printed lines, for the documents."""
-    images = ROOT / "docs" / "images"
-    images.mkdir(exist_ok=True)
+    images, results = ROOT / "docs" / "images", ROOT / "results"
+    for place in (images, results):
+        place.mkdir(exist_ok=True)
     for plot in ("curves", "confusion_matrix"):
         shutil.copy(folder / "plots" / f"{plot}.png", images / f"{name}-{plot}.png")
     lines = [line.replace(str(folder), f"runs/{name}") for line in log.splitlines()]
-    (ROOT / "results" / f"{name}.log").write_text("\n".join(lines) + "\n")
+    (results / f"{name}.log").write_text("\n".join(lines) + "\n")
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Keeping the memory that one training step frees for the next."""
 
 import ctypes
+import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 LARGEST_MMAP_THRESHOLD = 1 << 25  # glibc takes no more
@@ -12,7 +13,7 @@ def keep_freed_memory() -> None:
 
     A step allocates the same activations as the one before. Elsewhere than under glibc this does nothing.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
         mallopt(M_TRIM_THRESHOLD, NEVER)
