@@ -1,4 +1,4 @@
-"""Where, and in what arithmetic, a trained network computes."""
+"""Where, and in what arithmetic, a network computes."""
 
 import torch
 
@@ -24,3 +24,8 @@ def find_precision(name: str) -> torch.dtype:
     if name not in PRECISIONS:
         raise ResnetkitError(f"precision {name!r} is not known; it must be {' or '.join(PRECISIONS)}")
     return PRECISIONS[name]
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """The arithmetic of a forward pass; float32 leaves everything as it is."""
+    return torch.autocast(device.type, precision, enabled=precision != torch.float32)

@@ -13,7 +13,7 @@ from resnetkit.data.datasets import Dataset, open_dataset
 from resnetkit.data.ingest import ingest
 from resnetkit.data.loaders import Batch, evaluation_batches
 from resnetkit.data.preprocess import Preprocessing
-from resnetkit.device import find_device, find_precision
+from resnetkit.device import autocast, find_device, find_precision
 from resnetkit.errors import ResnetkitError
 from resnetkit.evaluation import metrics
 from resnetkit.evaluation.own_images import match_classes, own_images
@@ -60,7 +60,7 @@ def answer(
     was_training = net.training
     net.eval()
     logits, labels = [], []
-    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+    with autocast(device, precision):
         for images, batch_labels in batches:
             x = preprocessing.normalise(images.to(device)).contiguous(memory_format=torch.channels_last)
             logits.append(net(x).float().cpu())

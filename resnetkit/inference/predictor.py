@@ -11,7 +11,7 @@ from torch import Tensor
 
 from resnetkit.data.datasets import is_image
 from resnetkit.data.preprocess import BadImage
-from resnetkit.device import find_device, find_precision
+from resnetkit.device import autocast, find_device, find_precision
 from resnetkit.errors import ResnetkitError
 from resnetkit.tasks import classification
 from resnetkit.weights.files import Model
@@ -76,7 +76,7 @@ class Predictor:
     @torch.inference_mode()
     def _probabilities(self, frames: Tensor) -> Tensor:
         x = self.model.preprocessing.normalise(frames.to(self.device)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+        with autocast(self.device, self.precision):
             logits = self.model.network(x)
         return logits.double().softmax(1).cpu()
 

@@ -8,9 +8,9 @@ import torch
 
 from resnetkit.data.loaders import Batch
 from resnetkit.data.preprocess import Preprocessing
+from resnetkit.device import autocast, find_precision
 from resnetkit.errors import Diverged
 from resnetkit.tasks import classification
-from resnetkit.training.precision import autocast
 from resnetkit.training.recipe import Recipe
 from resnetkit.training.schedule import learning_rate
 from resnetkit.training.state import TrainingState
@@ -42,7 +42,7 @@ def train_epoch(
         torch.manual_seed(recipe.seed * 1_000_003 + state.step)  # stochastic depth, the same after a resume
         labels = labels.to(device, non_blocking=True)
         x = preprocessing.normalise(images.to(device, non_blocking=True))
-        with autocast(recipe.precision, device):
+        with autocast(device, find_precision(recipe.precision)):
             logits = net(x.contiguous(memory_format=torch.channels_last))
         loss = classification.loss(logits, labels, recipe.label_smoothing)
         value = loss.item()

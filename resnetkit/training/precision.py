@@ -1,7 +1,5 @@
 """Which arithmetic the network trains in. Weights and the loss stay float32."""
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 
 
@@ -18,7 +16,3 @@ def has_bfloat16(device: torch.device) -> bool:
     # oneDNN emulates bfloat16 elsewhere, several times slower than float32.
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # x86, x86 and ARM
-
-
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()

@@ -113,7 +113,7 @@ def _moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel in 0..1, to four places, from exact integer sums."""
     pixels = images.transpose(0, 1).flatten(1)
     levels = [channel.bincount(minlength=256).double() for channel in pixels]
-    values = (1.0 * levels[0].new_tensor(range(256))) / 255
+    values = levels[0].new_tensor(range(256)) / 255
     means = [float((count * values).sum() / count.sum()) for count in levels]
     variances = [float((count * (values - mean) ** 2).sum() / count.sum()) for count, mean in zip(levels, means)]
     if not any(variances):
