@@ -1,23 +1,33 @@
 """Training-time changes of images. Every draw is a function of (seed, epoch, sample), so that a resume is exact."""
 
+from random import Random
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resnetkit.data.preprocess import resize
+from resnetkit.data.policies import apply_policy, erase
+from resnetkit.data.preprocess import letterbox, resize
 
-DRAWS = 5  # uniform numbers a sample: flip, then what a crop needs
+DRAWS = 6  # uniform numbers a sample: flip, what a crop needs, the seed of what follows
 
 
 class Augmentation(NamedTuple):
     """`crop_padding` pixels of zeros around small images before a random crop; photos are cropped to a random
-    share of their area, `min_scale` at least. `flip`: left to right, half of the time."""
+    share of their area, `min_scale` at least. `flip`: left to right, half of the time. `policy` is one of
+    data.policies, or none; `erasing` the share of images that lose a box."""
 
     crop_padding: int
     min_scale: float
     flip: bool
+    policy: str = "none"
+    erasing: float = 0.0
+
+    @property
+    def changes_pixels(self) -> bool:
+        """Whether there is anything beside crop and flip."""
+        return self.policy != "none" or self.erasing > 0
 
 
 def epoch_generator(seed: int, epoch: int, purpose: int) -> torch.Generator:
@@ -49,15 +59,31 @@ def crop_and_flip(images: Tensor, drawn: Tensor, augmentation: Augmentation) -> 
     return padded[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def random_resized_crop(image: Tensor, drawn: Tensor, *, size: tuple[int, int], augmentation: Augmentation) -> Tensor:
+def random_resized_crop(
+    image: Tensor, drawn: Tensor, *, size: tuple[int, int], augmentation: Augmentation, framing: str = "crop"
+) -> Tensor:
     """uint8 (C, H, W) of any size -> (C, *size) from a random box of `min_scale` to all of the area and an aspect
-    ratio of 3/4 to 4/3 (Szegedy et al. 2015, section 6), flipped by the draws too."""
-    flip, area, ratio, y, x = drawn.tolist()
+    ratio of 3/4 to 4/3 (Szegedy et al. 2015, section 6), flipped by the draws too.
+
+    The box is of the picture as `framing` shows it: padded to a square by `letterbox`; stretched by `squash`.
+    """
+    flip, area, ratio, y, x = drawn[:5].tolist()
+    if framing == "letterbox":
+        image = letterbox(image, (max(image.shape[1:]),) * 2)
     height, width = image.shape[1:]
+    stretch = width / height if framing == "squash" else 1.0
     scale = augmentation.min_scale + area * (1 - augmentation.min_scale)
-    aspect = (3 / 4) ** (1 - 2 * ratio)
+    aspect = stretch * (3 / 4) ** (1 - 2 * ratio)
     box_height = min(height, max(1, round((height * width * scale / aspect) ** 0.5)))
     box_width = min(width, max(1, round((height * width * scale * aspect) ** 0.5)))
     top, left = int(y * (height - box_height + 1)), int(x * (width - box_width + 1))
     box = resize(image[:, top : top + box_height, left : left + box_width], list(size))
     return box.flip(2) if augmentation.flip and flip < 0.5 else box
+
+
+def recolour_and_erase(image: Tensor, drawn: Tensor, augmentation: Augmentation) -> Tensor:
+    """uint8 (C, H, W) with its draws (DRAWS,) -> the same after the policy and the erasing of `augmentation`."""
+    random = Random(float(drawn[5]))
+    if augmentation.policy != "none":
+        image = apply_policy(image, augmentation.policy, random)
+    return erase(image, random) if random.random() < augmentation.erasing else image

@@ -1,17 +1,21 @@
 """The one pass over every image before training: does it read, how large is it, what is its hash."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import blake2b
+from itertools import repeat
 from os import cpu_count
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from resnetkit.data.datasets import Dataset
-from resnetkit.data.preprocess import BadImage, as_channels, decode
+from resnetkit.data import encoded
+from resnetkit.data.encoded import BadImage, Encoded
+from resnetkit.data.parts import Dataset
+from resnetkit.data.preprocess import as_channels, decode
 from resnetkit.errors import ResnetkitError, TooManyBadImages
 
 LARGE_FILE = 20_000  # bytes
@@ -21,12 +25,14 @@ SMALL = 64  # pixels a side; a set no larger, all of one size, is kept decoded i
 @dataclass(frozen=True)
 class Ingested:
     """A dataset whose every image reads. `hashes` by part, of the file's bytes or of the pixels; `side` is
-    (height, width) where all images share it; `channels` is rgb or grey."""
+    (height, width) where all images share it; `channels` is rgb or grey. `measured` by part has what `ingest` was
+    asked to measure of each image."""
 
     dataset: Dataset
     hashes: dict[str, list[str]]
     side: tuple[int, int] | None
     channels: str
+    measured: dict[str, list[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,15 +42,20 @@ class _Seen:
     side: tuple[int, int] = (0, 0)
     grey: bool = True
     pixels: Tensor | None = None
+    measured: Any = None
 
 
-def ingest(dataset: Dataset, max_bad: float, channels: str | None = None) -> Ingested:
+Measure = Callable[[Tensor], Any]
+
+
+def ingest(dataset: Dataset, max_bad: float, channels: str | None = None, measure: Measure | None = None) -> Ingested:
     """Decode everything once, leave out what does not read, decode small sets for good.
 
-    `channels` None takes grey where no image has a colour, else rgb. Raises TooManyBadImages past the share `max_bad`,
-    ResnetkitError when nothing is left of a part.
+    `channels` None takes grey where no image has a colour, else rgb. `measure` sees the uint8 (3, H, W) pixels of
+    every image, so that who needs more of them does not decode twice. Raises TooManyBadImages past the share `max_bad`
+    of the images of the parts, ResnetkitError when nothing is left of a part.
     """
-    looks = {name: _look(part.images) for name, part in dataset.parts.items()}
+    looks = {name: _look(part.images, measure) for name, part in dataset.parts.items()}
     bad = [(dataset.parts[n].names[i], s.reason) for n, seen in looks.items() for i, s in enumerate(seen) if s.reason]
     total = sum(map(len, looks.values()))
     if len(bad) > max_bad * total:
@@ -66,31 +77,35 @@ def ingest(dataset: Dataset, max_bad: float, channels: str | None = None) -> Ing
             part.images = as_channels(part.images, channels).contiguous()
         parts[name] = part
     hashes = {name: [s.digest for s in seen] for name, seen in good.items()}
-    return Ingested(replace(dataset, parts=parts, bad=bad), hashes, side, channels)
+    measured = {name: [s.measured for s in seen] for name, seen in good.items()} if measure else {}
+    return Ingested(replace(dataset, parts=parts, bad=[*dataset.bad, *bad]), hashes, side, channels, measured)
 
 
-def _look(images: Tensor | Sequence[Path | bytes]) -> list[_Seen]:
+def _look(images: Tensor | Sequence[Encoded], measure: Measure | None) -> list[_Seen]:
     if isinstance(images, Tensor):
         side, grey = (images.shape[2], images.shape[3]), images.shape[1] == 1
-        return [_Seen(_digest(image.numpy().tobytes()), side=side, grey=grey) for image in images]
+        measured = map(measure, as_channels(images, "rgb")) if measure else repeat(None)
+        return [
+            _Seen(_digest(image.numpy().tobytes()), side=side, grey=grey, measured=found)
+            for image, found in zip(images, measured)
+        ]
     # Large images decode outside Python's lock; small ones spend their time in it, where threads only get in the way.
-    size = max((len(i) if isinstance(i, bytes) else i.stat().st_size for i in images[:8]), default=0)
+    size = max(map(encoded.size, images[:8]), default=0)
     with ThreadPoolExecutor(cpu_count() if size > LARGE_FILE else 1) as pool:
-        return list(pool.map(_look_at, images))
+        return list(pool.map(partial(_look_at, measure=measure), images))
 
 
-def _look_at(image: Path | bytes) -> _Seen:
+def _look_at(image: Encoded, measure: Measure | None) -> _Seen:
+    data = b""
     try:
-        data = image if isinstance(image, bytes) else image.read_bytes()
-    except OSError as error:
-        return _Seen("", reason=error.strerror or str(error))
-    try:
+        data = encoded.read(image)
         pixels = decode(data, "rgb")
     except BadImage as error:
         return _Seen(_digest(data), reason=str(error))
     side = (pixels.shape[1], pixels.shape[2])
     grey = bool((pixels[0] == pixels[1]).all() and (pixels[1] == pixels[2]).all())
-    return _Seen(_digest(data), side=side, grey=grey, pixels=pixels.clone() if max(side) <= SMALL else None)
+    kept = pixels.clone() if max(side) <= SMALL else None
+    return _Seen(_digest(data), side=side, grey=grey, pixels=kept, measured=measure(pixels) if measure else None)
 
 
 def _digest(data: bytes) -> str:

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from resnetkit.data.augment import Augmentation, crop_and_flip, draws, epoch_generator, random_resized_crop
+from resnetkit.data.augment import (
+    Augmentation,
+    crop_and_flip,
+    draws,
+    epoch_generator,
+    random_resized_crop,
+    recolour_and_erase,
+)
 from resnetkit.data.datasets import Part
 from resnetkit.data.preprocess import Preprocessing, resize
 
@@ -18,7 +25,8 @@ Batch = tuple[Tensor, Tensor]
 class TrainingBatches:
     """Augmented batches of a part, epoch by epoch.
 
-    The batches of an epoch lose no sample and differ in size by one at most, so no short one is left over.
+    The batches of an epoch lose no sample and differ in size by one at most, so no short one is left over. With `odds`
+    (N,) an epoch draws as many samples by them, with replacement.
     """
 
     def __init__(
@@ -30,29 +38,47 @@ class TrainingBatches:
         batch_size: int,
         seed: int,
         workers: int,
+        odds: Tensor | None = None,
     ) -> None:
         self.part = part
         self.preprocessing = preprocessing
         self.augmentation = augmentation
         self.seed = seed
         self.workers = workers
+        self.odds = odds
         self.steps = -(-len(part) // batch_size)
 
     def epoch(self, epoch: int, size: tuple[int, int], first: int = 0) -> Iterator[Batch]:
         """uint8 (n, C, *size) and labels (n,) from step `first` of the epoch on."""
-        order = torch.randperm(len(self.part), generator=epoch_generator(self.seed, epoch, purpose=0))
-        batches = order.tensor_split(self.steps)[first:]
+        batches = self._order(epoch).tensor_split(self.steps)[first:]
         drawn = draws(self.seed, epoch, len(self.part))
         if isinstance(self.part.images, Tensor):
             for chosen in batches:
-                images = crop_and_flip(self.part.images[chosen], drawn[chosen], self.augmentation)
-                yield (
-                    images if tuple(images.shape[2:]) == size else resize(images, list(size)),
-                    self.part.labels[chosen],
-                )
+                yield self._small_images(chosen, drawn[chosen], size), self.part.labels[chosen]
         else:
-            crop = partial(random_resized_crop, size=size, augmentation=self.augmentation)
-            yield from _load(_Photos(self.part, self.preprocessing, crop, drawn), batches, self.workers)
+            augment = partial(_augment_photo, size, self.augmentation, self.preprocessing.framing)
+            yield from _load(_Photos(self.part, self.preprocessing, augment, drawn), batches, self.workers)
+
+    def _order(self, epoch: int) -> Tensor:
+        generator = epoch_generator(self.seed, epoch, purpose=0)
+        if self.odds is not None:
+            return torch.multinomial(self.odds, len(self.part), replacement=True, generator=generator)
+        return torch.randperm(len(self.part), generator=generator)
+
+    def _small_images(self, chosen: Tensor, drawn: Tensor, size: tuple[int, int]) -> Tensor:
+        assert isinstance(self.part.images, Tensor)
+        images = crop_and_flip(self.part.images[chosen], drawn, self.augmentation)
+        if self.augmentation.changes_pixels:
+            changed = [recolour_and_erase(image, own, self.augmentation) for image, own in zip(images, drawn)]
+            images = torch.stack(changed)
+        return images if tuple(images.shape[2:]) == size else resize(images, list(size))
+
+
+def _augment_photo(
+    size: tuple[int, int], augmentation: Augmentation, framing: str, image: Tensor, drawn: Tensor
+) -> Tensor:
+    box = random_resized_crop(image, drawn, size=size, augmentation=augmentation, framing=framing)
+    return recolour_and_erase(box, drawn, augmentation) if augmentation.changes_pixels else box
 
 
 def evaluation_batches(part: Part, preprocessing: Preprocessing, batch_size: int, workers: int) -> Iterator[Batch]:
@@ -66,22 +92,22 @@ def evaluation_batches(part: Part, preprocessing: Preprocessing, batch_size: int
 
 
 class _Photos(Dataset[Batch]):
-    """Encoded images, decoded one by one in the workers; cropped by their draws, or framed where there are none."""
+    """Encoded images, decoded one by one in the workers; augmented by their draws, or framed where there are none."""
 
     def __init__(
         self,
         part: Part,
         preprocessing: Preprocessing,
-        crop: Callable[[Tensor, Tensor], Tensor] | None = None,
+        augment: Callable[[Tensor, Tensor], Tensor] | None = None,
         drawn: Tensor | None = None,
     ) -> None:
-        self.part, self.preprocessing, self.crop, self.drawn = part, preprocessing, crop, drawn
+        self.part, self.preprocessing, self.augment, self.drawn = part, preprocessing, augment, drawn
 
     def __getitem__(self, index: int) -> Batch:
         image = self.preprocessing.decode(self.part.images[index])
-        if self.crop is None or self.drawn is None:
+        if self.augment is None or self.drawn is None:
             return self.preprocessing.frame(image), self.part.labels[index]
-        return self.crop(image, self.drawn[index]), self.part.labels[index]
+        return self.augment(image, self.drawn[index]), self.part.labels[index]
 
 
 def _load(photos: _Photos, batches: tuple[Tensor, ...], workers: int) -> Iterator[Batch]:

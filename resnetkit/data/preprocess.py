@@ -8,30 +8,41 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from resnetkit.data import encoded, guard
+from resnetkit.data.encoded import BadImage as BadImage
 from resnetkit.errors import ResnetkitError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ORIENTATION = 0x0112  # the EXIF tag
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # what undoes each orientation
+FRAMINGS = ("crop", "letterbox", "squash")
+LETTERBOX_GREY = 114  # about the mean of photographs, as detectors pad
 PIL_MODES = {"rgb": "RGB", "grey": "L"}
-
-
-class BadImage(ResnetkitError):
-    """An image that cannot be read; the message is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """`size` is (height, width) in pixels. The shorter side is resized to `resize` and the centre cropped; with
-    `resize` None the whole image is resized to `size`, which leaves images of that size as they are.
+    """`size` is (height, width) in pixels. `framing` is how a picture gets there: `crop` resizes its shorter side to
+    `resize` and cuts out the centre; `letterbox` fits all of it in and pads with grey; `squash` resizes it whole, which
+    leaves images of that size as they are.
 
     `mean` and `std` are per channel, of values in 0..1. Resizing is antialiased, as Pillow's is.
     """
 
     size: tuple[int, int]
-    resize: int | None
+    resize: int | None = None
+    framing: str = "crop"
     channels: str = "rgb"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
@@ -45,6 +56,8 @@ class Preprocessing:
             "std must be above 0": not all(value > 0 for value in self.std),
             "interpolation must be bilinear or bicubic": self.interpolation not in ("bilinear", "bicubic"),
             "size must be two whole numbers of at least 1": len(self.size) != 2 or min(self.size) < 1,
+            f"framing must be {', '.join(FRAMINGS)}": self.framing not in FRAMINGS,
+            "resize goes with framing crop and no other": (self.resize is not None) != (self.framing == "crop"),
             "resize must be at least the larger side of size": self.resize is not None and self.resize < max(self.size),
         }
         for problem, present in problems.items():
@@ -52,12 +65,17 @@ class Preprocessing:
                 raise ResnetkitError(f"preprocessing: {problem}; got {self}")
 
     def decode(self, source: Any) -> Tensor:
-        """A path, bytes, PIL image or uint8 (H, W[, C]) array -> uint8 (C, H, W) in `channels`. Raises BadImage."""
+        """A path, bytes, archive member, PIL image or uint8 (H, W[, C]) array -> uint8 (C, H, W) in `channels`.
+
+        Raises BadImage.
+        """
         return decode(source, self.channels)
 
     def frame(self, image: Tensor) -> Tensor:
         """uint8 (..., C, H, W) of any size -> uint8 (..., C, *size)."""
-        if self.resize is None:
+        if self.framing == "letterbox":
+            return letterbox(image, self.size, self.interpolation)
+        if self.resize is None:  # squash
             same = tuple(image.shape[-2:]) == tuple(self.size)
             return image if same else resize(image, list(self.size), self.interpolation)
         height, width = image.shape[-2:]
@@ -83,6 +101,8 @@ class Preprocessing:
             raise ResnetkitError(
                 f"preprocessing: unknown {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
             )
+        if "framing" not in record:  # files from before it was a choice
+            record = {"framing": "squash" if record.get("resize") is None else "crop"} | record
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
         return cls(**values)
 
@@ -94,19 +114,42 @@ def resize(image: Tensor, size: list[int], interpolation: str = "bilinear") -> T
     return resized.reshape(*image.shape[:-2], *size)
 
 
+def letterbox(image: Tensor, size: tuple[int, int], interpolation: str = "bilinear") -> Tensor:
+    """uint8 (..., C, H, W) -> (..., C, *size): as large as fits, in the middle of grey."""
+    scale = min(want / have for want, have in zip(size, image.shape[-2:]))
+    fitted = [min(want, max(1, round(have * scale))) for want, have in zip(size, image.shape[-2:])]
+    if list(image.shape[-2:]) != fitted:
+        image = resize(image, fitted, interpolation)
+    top, left = ((want - have) // 2 for want, have in zip(size, fitted))
+    bottom, right = size[0] - fitted[0] - top, size[1] - fitted[1] - left
+    return F.pad(image, (left, right, top, bottom), value=LETTERBOX_GREY)
+
+
 def decode(source: Any, channels: str) -> Tensor:
-    """Pixels as a person sees them: turned by EXIF, transparency on white, 16 bits scaled to 8."""
+    """Pixels as a person sees them: turned by EXIF, transparency on white, 16 bits scaled to 8; of an animation the
+    first frame, of a document the first page. Colour profiles are not applied.
+
+    Raises BadImage for what is damaged, of another format, or would take more than seconds or a GiB to decode.
+    """
     try:
         image = _open(source)
         image.load()
-        if image.getexif().get(ORIENTATION, 1) != 1:
-            image = ImageOps.exif_transpose(image)
-        pixels = np.array(_eight_bits(image).convert(PIL_MODES[channels]))
+        pixels = np.array(_eight_bits(_upright(image)).convert(PIL_MODES[channels]))
+    except BadImage:
+        raise
     except UnidentifiedImageError as error:
         raise BadImage("not an image of a known format") from error
     except Exception as error:  # Pillow's plugins raise many kinds on broken files
         raise BadImage(str(error).replace("\n", " ") or type(error).__name__) from error
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # a damaged note about the pixels is no damage to them
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -134,6 +177,11 @@ def _open(source: Any) -> Image.Image:
         return source
     if isinstance(source, np.ndarray):
         return Image.fromarray(source)
-    if isinstance(source, bytes):
-        return Image.open(io.BytesIO(source))
-    return Image.open(io.BytesIO(Path(source).read_bytes()))
+    data = encoded.read(Path(source) if isinstance(source, str) else source)
+    if reason := guard.refusal(data):
+        raise BadImage(reason)
+    image = Image.open(io.BytesIO(data), formats=guard.FORMATS)
+    codec = image.tile[0].codec_name if image.tile else ""
+    if reason := guard.too_much(image.width, image.height, codec, data):
+        raise BadImage(reason)
+    return image

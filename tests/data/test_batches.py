@@ -20,7 +20,7 @@ def part(count=50):
 
 
 def batches(seed=0, batch_size=16, count=50):
-    preprocessing = Preprocessing(size=SIZE, resize=None)
+    preprocessing = Preprocessing(size=SIZE, framing="squash")
     augmentation = Augmentation(2, 1.0, True)
     return TrainingBatches(part(count), preprocessing, augmentation, batch_size=batch_size, seed=seed, workers=0)
 

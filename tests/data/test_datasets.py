@@ -2,8 +2,11 @@
 
 import io
 import json
+import os
 import pickle
+import subprocess
 import tarfile
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -275,7 +278,7 @@ def test_channels_asked_for_are_given(tmp_path):
     assert torch.equal(as_channels(torch.from_numpy(colour).permute(2, 0, 1)[None], "grey")[0, 0], theirs)
 
 
-def test_a_damaged_tar_is_refused_and_another_is_not_read(tmp_path):
+def test_a_damaged_tar_is_refused_and_other_files_are_not_read(tmp_path):
     with tarfile.open(tmp_path / "cifar.tar.gz", "w:gz") as archive:
         for name, data in cifar10_files("python").items():
             info = tarfile.TarInfo(name)
@@ -285,7 +288,83 @@ def test_a_damaged_tar_is_refused_and_another_is_not_read(tmp_path):
     (tmp_path / "cut.tar.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ResnetkitError, match="a damaged archive"):
         open_dataset(tmp_path / "cut.tar.gz")
-    with tarfile.open(tmp_path / "photos.tar", "w") as archive:
-        archive.addfile(tarfile.TarInfo("a/b.jpg"))
-    with pytest.raises(ResnetkitError, match="not a set we read"):
-        open_dataset(tmp_path / "photos.tar")
+    (tmp_path / "letter.doc").write_bytes(b"no set at all")
+    with pytest.raises(ResnetkitError, match="letter.doc: not a set we read: a folder of class folders, a CSV"):
+        open_dataset(tmp_path / "letter.doc")
+
+
+def test_classes_that_a_person_cannot_tell_apart_stop(tmp_path):
+    make_folder(tmp_path / "case", {"Cat": 1, "cat": 1})
+    with pytest.raises(ResnetkitError, match="classes 'Cat' and 'cat' differ by case or Unicode form only; merge"):
+        open_dataset(tmp_path / "case")
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    make_folder(tmp_path / "form", {composed: 1, apart: 1})
+    with pytest.raises(ResnetkitError, match="differ by case or Unicode form only"):
+        open_dataset(tmp_path / "form")
+    make_folder(tmp_path / "split" / "train", {composed: 1, "tea": 1})
+    make_folder(tmp_path / "split" / "test", {apart: 1})
+    with pytest.raises(ResnetkitError, match="it differs from 'caf.xe9' by case or Unicode form only; rename it"):
+        open_dataset(tmp_path / "split")
+    make_folder(tmp_path / "bytes", {os.fsdecode(b"caf\xe9"): 1, "tea": 1})
+    with pytest.raises(ResnetkitError, match="is not plain UTF-8 text; rename it"):
+        open_dataset(tmp_path / "bytes")
+
+
+def test_joined_letters_are_plain_text(tmp_path):
+    """Zero-width joiners hold emoji together and are part of Persian spelling."""
+    make_folder(tmp_path, {"\U0001f468\u200d\U0001f33e": 1, "\u0645\u06cc\u200c\u0631\u0648\u0645": 1})
+    assert len(open_dataset(tmp_path).classes) == 2
+
+
+def test_what_is_no_class_is_told(tmp_path):
+    make_folder(tmp_path / "train", {"cat": 2, "dog": 2})
+    make_folder(tmp_path / "test", {"cat": 1})
+    make_folder(tmp_path / "spare", {"cat": 1})
+    for name in (".ipynb_checkpoints", "__MACOSX"):
+        make_folder(tmp_path / "train" / name, {"cat": 1})
+        make_folder(tmp_path / "train" / "cat" / name, {"nested": 1})
+    for place in ("beside.png", "train/inside.png"):
+        (tmp_path / place).write_bytes(png(np.zeros((8, 8), np.uint8)))
+    (tmp_path / "train" / "dog" / "linked").symlink_to(tmp_path / "spare")
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ["cat", "dog"] and len(dataset.parts["train"]) == 4
+    assert {path: reason.split(",")[0] for path, reason in dataset.bad} == {
+        "beside.png": "lies beside the class folders",
+        "train/inside.png": "lies beside the class folders",
+        "spare/cat/0.png": "lies beside the class folders",
+        "train/dog/linked": "a link to a folder",
+    }
+    assert len(ingest(dataset, 0.0).dataset.bad) == 4  # told, though none of them is an image of a part
+
+
+def test_a_class_of_links_alone_says_why_it_is_empty(tmp_path):
+    make_folder(tmp_path / "pool", {"cat": 2})
+    make_folder(tmp_path / "set", {"dog": 2})
+    (tmp_path / "set" / "cat").mkdir()
+    for i in range(2):
+        (tmp_path / "set" / "cat" / f"{i}.png").symlink_to(tmp_path / "pool" / "cat" / f"{i}.png")
+    with pytest.raises(ResnetkitError, match=r"cat: the class has no image.*\(2 left out there; cat/0.png: a link out"):
+        open_dataset(tmp_path / "set")
+
+
+def test_links_within_the_folder_are_followed(tmp_path):
+    make_folder(tmp_path, {"cat": 2, "dog": 1})
+    (tmp_path / "dog" / "again.png").symlink_to("../cat/0.png")
+    assert open_dataset(tmp_path).parts["all"].names == ["cat/0.png", "cat/1.png", "dog/0.png", "dog/again.png"]
+
+
+def test_a_tree_too_deep_for_a_path_ends(tmp_path):
+    make_folder(tmp_path, {"cat": 2, "dog": 2})
+    place = os.open(tmp_path / "cat", os.O_RDONLY)
+    for _ in range(1200):  # past Python's recursion and Linux's 4,096 bytes of path
+        os.mkdir("deep", dir_fd=place)
+        inner = os.open("deep", os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = inner
+    os.close(place)
+    begun = time.perf_counter()
+    dataset = open_dataset(tmp_path)
+    assert time.perf_counter() - begun < 5
+    assert len(dataset.parts["all"]) == 4
+    assert [reason for _, reason in dataset.bad] == ["File name too long"]
+    subprocess.run(["rm", "-r", str(tmp_path / "cat")], check=True)  # pytest's own removal would recurse

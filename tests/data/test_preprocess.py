@@ -43,7 +43,7 @@ def test_frame_resizes_the_shorter_side_and_crops_the_centre():
 
 def test_frame_leaves_the_right_size_alone():
     image = torch.from_numpy(noise(32, 32)).permute(2, 0, 1)
-    assert Preprocessing(size=(32, 32), resize=None).frame(image) is image
+    assert Preprocessing(size=(32, 32), framing="squash").frame(image) is image
 
 
 def test_one_image_is_framed_as_in_a_batch():
@@ -54,7 +54,7 @@ def test_one_image_is_framed_as_in_a_batch():
 
 def test_normalise():
     batch = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
-    values = Preprocessing(size=(1, 1), resize=None, mean=(0.5, 0.1, 0.0), std=(0.25, 0.5, 1.0)).normalise(batch)
+    values = Preprocessing(size=(1, 1), framing="squash", mean=(0.5, 0.1, 0.0), std=(0.25, 0.5, 1.0)).normalise(batch)
     torch.testing.assert_close(values.flatten(), torch.tensor([-2.0, 0.2, 1.0]))
 
 

@@ -1,0 +1,201 @@
+"""Zip and tar archives of class folders, and WebDataset's tar shards, read in place: nothing is written to the disk.
+
+Shards: https://github.com/webdataset/webdataset, files of one sample share their name up to the first dot, and
+`.cls` holds its label.
+"""
+
+import re
+import stat
+import tarfile
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import torch
+
+from resnetkit.data.encoded import Encoded, Member, read
+from resnetkit.data.folders import class_folders
+from resnetkit.data.image_files import NOT_READ, READ, Steps, is_hidden
+from resnetkit.data.parts import SPLITS, Dataset, Part, in_label_order, require_clear_names, split_of
+from resnetkit.errors import ResnetkitError
+
+MAX_UNPACKED = 2**30  # bytes of a compressed tar, which is held in memory
+LABEL = ".cls"
+
+
+@dataclass
+class _Listing:
+    files: dict[Steps, Encoded] = field(default_factory=dict)
+    folders: set[Steps] = field(default_factory=set)
+    refused: list[tuple[Steps, str]] = field(default_factory=list)
+
+
+def archive(path: Path) -> Dataset | None:
+    """The class folders or the shard in a zip or tar, or None when it is neither. Raises ResnetkitError for a damaged
+    archive and for one whose names lead out of it."""
+    listing = _list(path)
+    if listing is None:
+        return None
+    if any(_suffix(steps) == LABEL for steps in listing.files):
+        return _shards(path.stem, {path: listing})
+    listing = _below_common_folder(listing)
+    images = sorted((steps, file) for steps, file in listing.files.items() if _suffix(steps) in READ | NOT_READ)
+    folders = listing.folders | {steps[:depth] for steps, _ in images for depth in (1, 2) if len(steps) > depth}
+    return class_folders(path, path.name.split(".")[0], images, folders, listing.refused)
+
+
+def shards(name: str, files: list[Path]) -> Dataset:
+    """Tar shards as one set. A shard belongs to the split whose name begins its own, or is its folder's."""
+    listings = {}
+    for file in files:
+        listing = _list(file)
+        if listing is None:
+            raise ResnetkitError(f"{file}: not a tar archive")
+        listings[file] = listing
+    return _shards(name, listings)
+
+
+def _shards(name: str, listings: dict[Path, _Listing]) -> Dataset:
+    known = {split_of(file) for file in listings} - {None}
+    rows: dict[str, list[tuple[str, Encoded, str]]] = {}
+    for file, listing in listings.items():
+        split = split_of(file)
+        if split is None and known:
+            raise ResnetkitError(f"{file}: which part is it? Begin its name with train, val or test, as the others'")
+        labels = {_key(s): _label(file, s, data) for s, data in listing.files.items() if _suffix(s) == LABEL}
+        for steps, image in listing.files.items():
+            if _suffix(steps) in READ | NOT_READ:
+                inside = "/".join(steps)
+                if _key(steps) not in labels:
+                    raise ResnetkitError(f"{file}: {inside} has no label; its {LABEL} file is missing")
+                rows.setdefault(split or "all", []).append((f"{file.name}/{inside}", image, labels[_key(steps)]))
+    if not rows:
+        raise ResnetkitError(f"{name}: no images in {', '.join(file.name for file in listings)}")
+    training = rows.get("train", rows.get("all", []))
+    classes = in_label_order(label for _, _, label in training)
+    require_clear_names(name, classes)
+    index = {label: i for i, label in enumerate(classes)}
+    for member, _, label in (row for own in rows.values() for row in own):
+        if label not in index:
+            raise ResnetkitError(f"{member}: label {label!r} is one that training does not know")
+    parts = {
+        split: Part([i for _, i, _ in own], torch.tensor([index[label] for *_, label in own]), [n for n, _, _ in own])
+        for split, own in rows.items()
+    }
+    return Dataset(name, classes, parts)
+
+
+def _label(file: Path, steps: Steps, data: Encoded) -> str:
+    try:
+        label = read(data).decode().strip()
+    except (ResnetkitError, UnicodeDecodeError) as error:
+        raise ResnetkitError(f"{file}: {'/'.join(steps)}: {error}") from error
+    if not label:
+        raise ResnetkitError(f"{file}: {'/'.join(steps)} is empty; it must hold the label")
+    return label
+
+
+def _key(steps: Steps) -> Steps:
+    return (*steps[:-1], steps[-1].split(".")[0])
+
+
+def _suffix(steps: Steps) -> str:
+    return PurePosixPath(steps[-1]).suffix.lower()
+
+
+def _below_common_folder(listing: _Listing) -> _Listing:
+    """Without the one folder that holds everything, as an archive of a folder has; a split is not such a folder."""
+    tops = {steps[0] for steps in (*listing.files, *listing.folders)}
+    deep = all(len(steps) > 2 for steps in listing.files)
+    if len(tops) != 1 or not deep or tops & SPLITS.keys():
+        return listing
+    return _below_common_folder(
+        _Listing(
+            {steps[1:]: file for steps, file in listing.files.items()},
+            {steps[1:] for steps in listing.folders if len(steps) > 1},
+            [(steps[1:], reason) for steps, reason in listing.refused],
+        )
+    )
+
+
+def _list(path: Path) -> _Listing | None:
+    try:
+        if zipfile.is_zipfile(path):
+            return _list_zip(path)
+        return _list_tar(path) if tarfile.is_tarfile(path) else None
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise ResnetkitError(f"{path}: a damaged archive ({error}); make or download it again") from error
+
+
+def _steps(path: Path, name: str) -> Steps | None:
+    """The steps of a member's name, None for what is hidden. Raises ResnetkitError for a name that leads out."""
+    name = name.replace("\\", "/")
+    steps = tuple(step for step in name.split("/") if step not in ("", "."))
+    if name.startswith("/") or ".." in steps or re.match("[A-Za-z]:", name):
+        raise ResnetkitError(f"{path}: holds {name!r}, a path that leads out of the archive; it is not read")
+    return None if not steps or any(map(is_hidden, steps)) else steps
+
+
+def _add(path: Path, listing: _Listing, steps: Steps, file: Encoded) -> None:
+    if steps in listing.files:
+        raise ResnetkitError(f"{path}: holds {'/'.join(steps)} twice")
+    listing.files[steps] = file
+
+
+def _list_zip(path: Path) -> _Listing:
+    listing = _Listing()
+    with zipfile.ZipFile(path) as packed, open(path, "rb") as raw:
+        for info in packed.infolist():
+            steps = _steps(path, info.filename)
+            if steps is None:
+                continue
+            if info.is_dir():
+                listing.folders.add(steps)
+            elif stat.S_ISLNK(info.external_attr >> 16):
+                listing.refused.append((steps, "a link inside the archive"))
+            elif info.flag_bits & 1:
+                raise ResnetkitError(f"{path}: encrypted; unpack it with its password and name the folder")
+            elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ResnetkitError(f"{path}: packed by a method other than deflate; unpack it and name the folder")
+            else:
+                # The name and the extra field in front of the data have their own lengths there.
+                raw.seek(info.header_offset)
+                header = raw.read(30)
+                offset = info.header_offset + 30 + sum(int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
+                deflated = info.compress_type == zipfile.ZIP_DEFLATED
+                _add(path, listing, steps, Member(path, offset, info.compress_size, info.file_size, deflated, info.CRC))
+    return listing
+
+
+def _list_tar(path: Path) -> _Listing:
+    listing, held = _Listing(), 0
+    in_place = _uncompressed(path)
+    with tarfile.open(path) as packed:
+        for info in packed:
+            steps = _steps(path, info.name)
+            if steps is None:
+                continue
+            if info.isdir():
+                listing.folders.add(steps)
+            elif not info.isreg() or info.issparse():
+                listing.refused.append((steps, "a link or device inside the archive"))
+            elif in_place:
+                _add(path, listing, steps, Member(path, info.offset_data, info.size, info.size))
+            elif _suffix(steps) in READ | NOT_READ | {LABEL}:
+                held += info.size
+                if held > MAX_UNPACKED:
+                    raise ResnetkitError(f"{path}: over {MAX_UNPACKED >> 20} MiB compressed; unpack it first")
+                file = packed.extractfile(info)
+                assert file, "a regular member has contents"
+                _add(path, listing, steps, file.read())
+    return listing
+
+
+def _uncompressed(path: Path) -> bool:
+    """Whether a member of the tar can be read without those before it."""
+    try:
+        with tarfile.open(path, "r:"):
+            return True
+    except tarfile.ReadError:
+        return False

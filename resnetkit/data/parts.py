@@ -1,0 +1,75 @@
+"""What every source of labelled images gives: parts, their labels, the names of the classes."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from resnetkit.data.encoded import Encoded
+from resnetkit.errors import ResnetkitError
+
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+@dataclass
+class Part:
+    """One split. `images` is uint8 (N, C, H, W), or N encoded images: paths, bytes, members of an archive."""
+
+    images: Tensor | Sequence[Encoded]
+    labels: Tensor
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, indices: Tensor) -> "Part":
+        chosen = indices.tolist()
+        images = self.images[indices] if isinstance(self.images, Tensor) else [self.images[i] for i in chosen]
+        return Part(images, self.labels[indices], [self.names[i] for i in chosen])
+
+
+@dataclass
+class Dataset:
+    """Parts by name: train, val and test as the data has them, or `all` where it is not split. Class names in label
+    order, and the images left out with the reason. `recipe` is that of a named set."""
+
+    name: str
+    classes: list[str]
+    parts: dict[str, Part]
+    bad: list[tuple[str, str]] = field(default_factory=list)
+    recipe: str | None = None
+
+
+def split_of(file: Path) -> str | None:
+    """The split that a file's name begins with, or its folder's name is."""
+    words = (re.split(r"[-_.]", file.name)[0].lower(), file.parent.name.lower())
+    return next((SPLITS[word] for word in words if word in SPLITS), None)
+
+
+def in_label_order(labels: Iterable[Any]) -> list[Any]:
+    """The different labels: numbers (or texts that all are whole numbers) by size, others by letter."""
+    found = set(labels)
+    numbers = all(re.fullmatch(r"-?\d+", str(label)) for label in found)
+    return sorted(found, key=(lambda label: (int(label), str(label))) if numbers else str)
+
+
+def same_but_for_case(name: str) -> str:
+    """What names share that differ by case or by Unicode form only."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def require_clear_names(where: Path | str, classes: Iterable[str]) -> None:
+    """Raise ResnetkitError for class names that cannot be told apart or cannot be written."""
+    seen: dict[str, str] = {}
+    for name in classes:
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):  # control; bytes not UTF-8
+            raise ResnetkitError(f"{where}: class name {name!a} is not plain UTF-8 text; rename it")
+        twin = seen.setdefault(same_but_for_case(name), name)
+        if twin != name:
+            raise ResnetkitError(
+                f"{where}: classes {twin!a} and {name!a} differ by case or Unicode form only; merge them"
+            )

@@ -1,0 +1,148 @@
+"""A new division of a set into train, val and test, as a table that training reads."""
+
+import os
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from resnetkit.atomic import write_text
+from resnetkit.data.copies import find_copies
+from resnetkit.data.duplicates import connected
+from resnetkit.data.split import by_group, by_hash
+from resnetkit.data.survey import Picture, Survey
+from resnetkit.errors import ResnetkitError
+from resnetkit.tables import csv_text
+
+WAYS = ("hash", "group", "random")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitPlan:
+    """`by` hash: a function of an image's content, so that a set may grow; `group`: what the pattern `group` finds in a
+    path (its one bracket), or the folder of the file, stays in one part; `random`: drawn by `seed`.
+
+    `val` and `test` are shares of all images. With `folds` the others are divided into so many equal parts as well.
+    `keep_copies` keeps near and exact duplicates in one part.
+    """
+
+    by: str = "hash"
+    val: float = 0.1
+    test: float = 0.2
+    group: str | None = None
+    folds: int | None = None
+    seed: int = 0
+    keep_copies: bool = True
+
+    def __post_init__(self) -> None:
+        problems = {
+            f"by must be {', '.join(WAYS)}; got {self.by!r}": self.by not in WAYS,
+            f"val and test must be shares that leave some to train on; got {self.val:g} and {self.test:g}": not (
+                self.val >= 0 and self.test >= 0 and self.val + self.test < 1
+            ),
+            f"folds must be at least 2; got {self.folds}": self.folds is not None and self.folds < 2,
+            "group goes with by group": self.group is not None and self.by != "group",
+        }
+        for problem, present in problems.items():
+            if present:
+                raise ResnetkitError(f"split: {problem}")
+
+
+@dataclass(frozen=True)
+class Division:
+    """Of each picture its part, and its fold from 1 on, None where it has none."""
+
+    pictures: list[Picture]
+    parts: list[str]
+    folds: list[int | None]
+
+    def counts(self) -> dict[str, int]:
+        return {part: self.parts.count(part) for part in ("train", "val", "test")}
+
+
+def divide(survey: Survey, plan: SplitPlan) -> Division:
+    """Set all readable images of a set apart anew, whatever parts it had. Raises ResnetkitError."""
+    pictures = survey.pictures
+    groups = _groups(survey, plan)
+    names = ("train", "val", "test")
+    places = _place(pictures, groups, (1 - plan.val - plan.test, plan.val, plan.test), plan)
+    parts = [names[place] for place in places]
+    folds: list[int | None] = [None] * len(pictures)
+    if plan.folds:
+        train = [i for i, part in enumerate(parts) if part == "train"]
+        chosen = _place(
+            [pictures[i] for i in train], [groups[i] for i in train], [1 / plan.folds] * plan.folds, plan, again=True
+        )
+        for i, fold in zip(train, chosen):
+            folds[i] = fold + 1
+    return Division(pictures, parts, folds)
+
+
+def write_division(division: Division, survey: Survey, path: Path) -> None:
+    """A CSV of path (below the folder of the CSV), label, split and, where there are folds, fold.
+
+    Raises ResnetkitError for images that are no files of their own.
+    """
+    root = path.parent.resolve()
+    rows = []
+    for picture, part, fold in zip(division.pictures, division.parts, division.folds):
+        if not isinstance(picture.image, Path):
+            raise ResnetkitError(
+                f"{survey.dataset.name}: a split lists files, and its images are not files of their own"
+            )
+        place = os.path.relpath(picture.image.parent.resolve() / picture.image.name, root)
+        rows.append((place, survey.class_of(picture), part, "" if fold is None else fold))
+    width = 4 if any(division.folds) else 3
+    write_text(path, csv_text(("path", "label", "split", "fold")[:width], [row[:width] for row in rows]))
+
+
+def _place(
+    pictures: list[Picture], groups: list[int], shares: Sequence[float], plan: SplitPlan, *, again: bool = False
+) -> list[int]:
+    """Of each picture the index of its share; `again` of pictures that were chosen by their hashes already."""
+    if plan.by != "hash":
+        return by_group(groups, [picture.labels for picture in pictures], shares, plan.seed)
+    # A part was chosen by the first digits of the hash, so those of one part are alike; the last are not.
+    hashes = [picture.hash[::-1] if again else picture.hash for picture in pictures]
+    # From the last share on, so that test stays when val changes.
+    return [len(shares) - 1 - place for place in by_hash(hashes, groups, shares[::-1])]
+
+
+def _groups(survey: Survey, plan: SplitPlan) -> list[int]:
+    """Of each picture the first of those that it must not be parted from."""
+    pictures = survey.pictures
+    links: list[tuple[int, int]] = []
+    if plan.by == "group":
+        links += _linked(_folders(survey) if plan.group is None else _found(pictures, plan.group))
+    if plan.keep_copies:
+        links += enumerate(find_copies(pictures).together)
+    return connected(len(pictures), links)
+
+
+def _linked(keys: Sequence[Hashable]) -> list[tuple[int, int]]:
+    first: dict[Hashable, int] = {}
+    return [(first.setdefault(key, i), i) for i, key in enumerate(keys)]
+
+
+def _found(pictures: list[Picture], pattern: str) -> list[str]:
+    """What the pattern's bracket finds in each path."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ResnetkitError(f"split: group {pattern!r} is no regular expression: {error}") from error
+    if compiled.groups != 1:
+        raise ResnetkitError(f"split: group {pattern!r} needs one bracket around what names the group: '(patient\\d+)'")
+    keys = []
+    for picture in pictures:
+        found = compiled.search(picture.name)
+        if found is None or found[1] is None:
+            raise ResnetkitError(f"split: group {pattern!r} finds nothing in {picture.name}")
+        keys.append(found[1])
+    return keys
+
+
+def _folders(survey: Survey) -> list[str]:
+    places = [Path(picture.name).parent for picture in survey.pictures]
+    if all(place.name == survey.class_of(p) for place, p in zip(places, survey.pictures)):
+        raise ResnetkitError("split: the folders are the classes; say with --group what in a path names the group")
+    return [str(place) for place in places]

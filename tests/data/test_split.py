@@ -1,0 +1,192 @@
+"""Divisions: stable as data grows, no group in two parts, shares as asked."""
+
+import csv
+from collections import Counter
+from hashlib import blake2b
+
+import numpy as np
+import pytest
+import torch
+
+from resnetkit.data.datasets import open_dataset
+from resnetkit.data.parts import Dataset, Part
+from resnetkit.data.resplit import Division, SplitPlan, divide, write_division
+from resnetkit.data.split import by_group, by_hash, stratified
+from resnetkit.data.survey import survey
+from resnetkit.errors import ResnetkitError
+from tests.data.test_duplicates import cloud
+
+SHARES = (0.7, 0.1, 0.2)
+
+
+def digests(count: int, salt: str = "") -> list[str]:
+    return [blake2b(f"{salt}{i}".encode(), digest_size=16).hexdigest() for i in range(count)]
+
+
+def test_stratified():
+    labels = torch.tensor([0] * 10 + [1] * 2 + [2])
+    chosen = stratified(labels, 0.2, seed=0)
+    assert labels[chosen].bincount(minlength=3).tolist() == [2, 1, 0]
+
+
+def test_by_hash_is_stable_as_data_grows():
+    hashes = digests(2000)
+    few = by_hash(hashes[:500], range(500), SHARES)
+    many = by_hash(hashes, range(2000), SHARES)
+    assert many[:500] == few
+
+
+def test_a_copy_with_a_higher_hash_moves_nothing():
+    ordered = sorted(digests(400))
+    few = by_hash(ordered[:200], range(200), SHARES)
+    copies = by_hash(ordered, [*range(200), *range(200)], SHARES)  # each joins a group of lower hash
+    assert copies == few + few
+
+
+def test_by_hash_gives_the_shares():
+    counts = np.bincount(by_hash(digests(10_000), range(10_000), SHARES))
+    # Each image falls by itself: the standard deviation of a share is at most half a percent.
+    np.testing.assert_allclose(counts / 10_000, SHARES, atol=0.02)
+
+
+def test_by_hash_does_not_move_the_test_when_val_changes(seed_pictures):
+    parts = {val: divide(seed_pictures, SplitPlan(by="hash", val=val)).parts for val in (0.1, 0.3)}
+    tests = {val: [part == "test" for part in found] for val, found in parts.items()}
+    assert tests[0.1] == tests[0.3]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_group_is_in_two_parts(seed):
+    draw = np.random.default_rng(seed)
+    groups = draw.integers(0, 80, 1000).tolist()
+    labels = draw.integers(0, 4, 1000).tolist()
+    for places in (by_group(groups, labels, SHARES, seed), by_hash(digests(1000), groups, SHARES)):
+        assert len(set(zip(groups, places))) == len(set(groups))
+
+
+def test_single_images_are_divided_by_class_exactly():
+    labels = [0] * 100 + [1] * 50 + [2] * 10
+    table = Counter(zip(labels, by_group(range(160), labels, SHARES, seed=0)))
+    assert [[table[label, part] for part in range(3)] for label in range(3)] == [[70, 10, 20], [35, 5, 10], [7, 1, 2]]
+
+
+def test_groups_are_stratified_as_far_as_possible():
+    """As evenly as scikit-learn's StratifiedGroupKFold, which is made for five equal shares."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    draw = np.random.default_rng(0)
+    groups = draw.integers(0, 60, 600)
+    labels = (draw.random(60) * 3).astype(int)[groups]
+    ours = np.asarray(by_group(groups.tolist(), labels.tolist(), [0.2] * 5, seed=0))
+    theirs = np.empty(600, int)
+    folds = StratifiedGroupKFold(5, shuffle=True, random_state=0).split(np.zeros(600), labels, groups)
+    for fold, (_, held) in enumerate(folds):
+        theirs[held] = fold
+
+    def unevenness(places):
+        table = np.zeros((5, 3))
+        np.add.at(table, (places, labels), 1)
+        return np.abs(table / table.sum(0) - 0.2).max()
+
+    assert unevenness(ours) <= max(0.03, unevenness(theirs))
+
+
+def test_random_depends_on_the_seed_alone():
+    first, again, other = (by_group(range(200), [0] * 200, SHARES, seed) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """24 pictures in two classes by four patients; picture 0 has a copy in the hands of another patient."""
+    root = tmp_path_factory.mktemp("scans")
+    for i in range(24):
+        place = root / ("ill" if i % 2 else "well") / f"patient{i % 4}_{i:02d}.png"
+        place.parent.mkdir(exist_ok=True)
+        cloud(i, side=40).save(place)
+    cloud(0, side=40).save(root / "well" / "patient3_copy.jpg", quality=90)
+    return root
+
+
+@pytest.fixture(scope="module")
+def seed_pictures(folder):
+    return survey(open_dataset(folder))
+
+
+def parts_by(division: Division, key) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for picture, part in zip(division.pictures, division.parts):
+        found.setdefault(key(picture.name), set()).add(part)
+    return found
+
+
+def patient(name: str) -> str:
+    return name.partition("patient")[2][0]
+
+
+def test_patients_stay_together(seed_pictures):
+    plan = SplitPlan(by="group", group=r"patient(\d)", keep_copies=False, val=0, test=0.3)
+    division = divide(seed_pictures, plan)
+    assert all(len(parts) == 1 for parts in parts_by(division, patient).values())
+    assert set(division.parts) == {"train", "test"}
+
+
+def test_copies_draw_their_groups_together(seed_pictures):
+    division = divide(seed_pictures, SplitPlan(by="group", group=r"patient(\d)", test=0.3))
+    found = parts_by(division, patient)
+    assert found["0"] == found["3"] and len(found["0"]) == 1
+
+
+@pytest.mark.parametrize("by", ["hash", "random"])
+def test_copies_stay_together_unless_told_otherwise(seed_pictures, by):
+    for seed in range(6):
+        division = divide(seed_pictures, SplitPlan(by=by, seed=seed, val=0.2, test=0.3))
+        place = dict(zip((picture.name for picture in division.pictures), division.parts))
+        assert place["well/patient0_00.png"] == place["well/patient3_copy.jpg"]
+
+
+@pytest.mark.parametrize("by", ["hash", "random"])
+def test_every_training_image_is_in_one_fold(seed_pictures, by):
+    division = divide(seed_pictures, SplitPlan(by=by, folds=3, val=0))
+    assert all((fold is None) == (part != "train") for part, fold in zip(division.parts, division.folds))
+    assert {fold for fold in division.folds if fold} == {1, 2, 3}
+
+
+def test_the_table_is_read_back(seed_pictures, folder, tmp_path):
+    plan = SplitPlan(by="random", val=0.2, folds=2)
+    division = divide(seed_pictures, plan)
+    write_division(division, seed_pictures, tmp_path / "tables" / "split.csv")
+    with open(tmp_path / "tables" / "split.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["path", "label", "split", "fold"] and len(rows) == 25
+    read = open_dataset(tmp_path / "tables" / "split.csv")
+    assert read.classes == ["ill", "well"]
+    assert {name: len(part) for name, part in read.parts.items()} == {k: v for k, v in division.counts().items() if v}
+    again = survey(read)
+    assert sorted(p.hash for p in again.pictures) == sorted(p.hash for p in seed_pictures.pictures)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"by": "date"}, "by must be hash, group, random"),
+        ({"val": 0.5, "test": 0.5}, "leave some to train on"),
+        ({"folds": 1}, "at least 2"),
+        ({"by": "hash", "group": "(x)"}, "group goes with by group"),
+        ({"by": "group"}, "the folders are the classes"),
+        ({"by": "group", "group": "patient"}, "needs one bracket"),
+        ({"by": "group", "group": "("}, "no regular expression"),
+        ({"by": "group", "group": "camera(.)"}, "finds nothing in"),
+    ],
+)
+def test_refusals(seed_pictures, settings, says):
+    with pytest.raises(ResnetkitError, match=says):
+        divide(seed_pictures, SplitPlan(**settings))
+
+
+def test_images_without_files_cannot_be_listed(tmp_path):
+    images = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
+    part = Part(images, torch.tensor([0, 1] * 4), [f"x#{i}" for i in range(8)])
+    seen = survey(Dataset("arrays", ["a", "b"], {"all": part}))
+    with pytest.raises(ResnetkitError, match="not files of their own"):
+        write_division(divide(seen, SplitPlan()), seen, tmp_path / "split.csv")
