@@ -1,72 +1,39 @@
-"""A network and a part of a dataset -> what it answered and how good that was."""
+"""A trained network and labelled images -> how good it is, and how sure it may be."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
-from resnetkit.data.datasets import Dataset, open_dataset
-from resnetkit.data.ingest import ingest
-from resnetkit.data.loaders import Batch, evaluation_batches
-from resnetkit.data.preprocess import Preprocessing
-from resnetkit.device import autocast, find_device, find_precision
+from resnetkit.data.loaders import evaluation_batches
+from resnetkit.device import find_device, find_precision
 from resnetkit.errors import ResnetkitError
-from resnetkit.evaluation import metrics
-from resnetkit.evaluation.own_images import match_classes, own_images
-from resnetkit.weights.files import Model
-from resnetkit.weights.load import load
+from resnetkit.evaluation.answers import Answers as Answers
+from resnetkit.evaluation.answers import answer as answer
+from resnetkit.evaluation.answers import judge
+from resnetkit.evaluation.calibration import fit_calibration
+from resnetkit.evaluation.files import write_evaluation
+from resnetkit.evaluation.own_images import Labelled, given_images, own_images
+from resnetkit.evaluation.slices import Look, slices
+from resnetkit.weights.files import Model, save_model
+from resnetkit.weights.load import load, model_path
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Logits (N, classes) in float32 and labels (N,) of one part, in its order."""
+class Computing:
+    """How a network is run over images."""
 
-    logits: Tensor
-    labels: Tensor
+    device: torch.device
+    precision: torch.dtype
+    batch_size: int
+    workers: int
 
-    @property
-    def probabilities(self) -> Tensor:
-        """In float64: float32 would call many a sure answer exactly 1."""
-        return self.logits.double().softmax(1)
-
-    @property
-    def predicted(self) -> Tensor:
-        return self.logits.argmax(1)
-
-    def metrics(self) -> dict[str, Any]:
-        """top1, top5, loss, ece and n; fractions, weighted by image, top1 with its 95 % Wilson interval."""
-        n, probabilities = len(self.labels), self.probabilities
-        right = metrics.top_k(self.logits, self.labels, 1)
-        return {
-            "top1": right / n,
-            "top1_interval": metrics.wilson_interval(right, n),
-            "top5": metrics.top_k(self.logits, self.labels, 5) / n,
-            "loss": float(F.cross_entropy(self.logits.double(), self.labels)),
-            "ece": metrics.expected_calibration_error(probabilities, self.labels),
-            "n": n,
-        }
-
-
-@torch.inference_mode()
-def answer(
-    net: nn.Module, batches: Iterable[Batch], preprocessing: Preprocessing, precision: torch.dtype = torch.float32
-) -> Answers:
-    """Run `net` in evaluation mode over batches of uint8 images; its mode is restored."""
-    device = next(net.parameters()).device
-    was_training = net.training
-    net.eval()
-    logits, labels = [], []
-    with autocast(device, precision):
-        for images, batch_labels in batches:
-            x = preprocessing.normalise(images.to(device)).contiguous(memory_format=torch.channels_last)
-            logits.append(net(x).float().cpu())
-            labels.append(batch_labels)
-    net.train(was_training)
-    return Answers(torch.cat(logits), torch.cat(labels))
+    def answers(self, model: Model, images: Labelled, *, tta: bool = False) -> Answers:
+        batches = evaluation_batches(images.part, model.preprocessing, self.batch_size, self.workers)
+        net = model.network.place(self.device)
+        return answer(net, batches, model.preprocessing, self.precision, model.calibration, tta=tta)
 
 
 def evaluate(
@@ -74,35 +41,97 @@ def evaluate(
     data: str | Path | None = None,
     *,
     split: str | None = None,
+    calibrate: str | Path | None = None,
+    tta: bool = False,
+    out: str | Path | None = None,
     precision: str = "float32",
     device: str = "auto",
     batch_size: int = 256,
     workers: int = 0,
     max_bad: float = 0.0,
 ) -> dict[str, Any]:
-    """Figures of a run, a model file or a Model on labelled images: top1, top1_interval, top5, loss, ece, n, split.
+    """Figures of a run, a model file or a Model on labelled images, as `judge` lists them, and its slices.
 
     Without `data` a run is measured on its own images, as its split.csv lists them. `split` is test by default, else
     val; data that is not split is taken whole. Classes are matched by name. A share `max_bad` of the images may be
-    unreadable and is left out. Raises ResnetkitError when there is no such data, split or class, TooManyBadImages past
-    that share.
+    unreadable and is left out. `calibrate` names other labelled images (their val part, or all of them) to calibrate on
+    first; the model file then keeps the calibration. `tta` averages the logits of each image and its mirror image.
+    `out` is a new folder for the tables and plots. Raises ResnetkitError when there is no such data, split or class,
+    or when it would test on images it calibrates on; TooManyBadImages past `max_bad`.
     """
-    place = find_device(device)
-    arithmetic = find_precision(precision)
+    computing = Computing(find_device(device), find_precision(precision), batch_size, workers)
+    folder = _new_folder(out)
     model = source if isinstance(source, Model) else load(source)
-    channels = model.preprocessing.channels
+    images = choose_images(source, model, data, split, max_bad)
+    if calibrate is not None:
+        calibrating = _calibration_images(model, calibrate, max_bad)
+        shared = set(images.hashes) & set(calibrating.hashes)
+        if shared:
+            raise ResnetkitError(f"{calibrate}: {len(shared)} of its images are among those to test on; give others")
+        _calibrate(source, model, calibrating, calibrate, computing)
+    answers = computing.answers(model, images, tta=tta)
+    figures = figures_on(images.split, answers, model.classes, images.part.names, images.seen, tta=tta)
+    if folder is not None:
+        write_evaluation(folder, folder / "plots", images.part.names, model.classes, answers, figures)
+    return figures
+
+
+def figures_on(
+    split: str, answers: Answers, classes: list[str], names: Sequence[str], seen: Sequence[Look], *, tta: bool = False
+) -> dict[str, Any]:
+    """All figures of answers to the images called `names`, which look as in `seen`: what `evaluate` gives."""
+    right = answers.predicted == answers.labels
+    sliced = slices(right, answers.labels, names, seen)
+    return {"split": split, "tta": tta} | judge(answers, classes) | {"slices": sliced}
+
+
+def calibrate(
+    source: str | Path | Model,
+    data: str | Path,
+    *,
+    precision: str = "float32",
+    device: str = "auto",
+    batch_size: int = 256,
+    workers: int = 0,
+    max_bad: float = 0.0,
+) -> Model:
+    """The model with temperature and thresholds fitted on labelled images (their val part, or all of them).
+
+    The images must be none that it was trained on or will be tested on. Where `source` is a run or a model file, that
+    file keeps the calibration. Raises ResnetkitError.
+    """
+    computing = Computing(find_device(device), find_precision(precision), batch_size, workers)
+    model = source if isinstance(source, Model) else load(source)
+    _calibrate(source, model, _calibration_images(model, data, max_bad), data, computing)
+    return model
+
+
+def choose_images(
+    source: str | Path | Model, model: Model, data: str | Path | None, split: str | None, max_bad: float
+) -> Labelled:
+    """The images to measure on: those of `data`, else of the run that `source` is. Raises ResnetkitError."""
     if data is not None:
-        dataset, split = _one_part(open_dataset(data), split)
-        part = ingest(match_classes(dataset, model.classes), max_bad, channels).dataset.parts[split]
-    else:
-        folder = Path(source) if isinstance(source, (str, Path)) else Path()
-        split, part = own_images(folder, split, model.classes, channels)
-    batches = evaluation_batches(part, model.preprocessing, batch_size, workers)
-    return {"split": split} | answer(model.network.place(place), batches, model.preprocessing, arithmetic).metrics()
+        return given_images(data, split, model, max_bad)
+    return own_images(Path(source) if isinstance(source, (str, Path)) else Path(), split, model)
 
 
-def _one_part(dataset: Dataset, split: str | None) -> tuple[Dataset, str]:
-    chosen = split or next((name for name in ("test", "val", "all") if name in dataset.parts), "test")
-    if chosen not in dataset.parts:
-        raise ResnetkitError(f"{dataset.name} has no {chosen} part; it has {', '.join(dataset.parts)}")
-    return replace(dataset, parts={chosen: dataset.parts[chosen]}), chosen
+def _calibration_images(model: Model, data: str | Path, max_bad: float) -> Labelled:
+    return given_images(data, None, model, max_bad, defaults=("val",))
+
+
+def _calibrate(
+    source: str | Path | Model, model: Model, images: Labelled, data: str | Path, computing: Computing
+) -> None:
+    found = computing.answers(model, images)
+    model.calibration = fit_calibration(found.logits, found.labels, f"{images.split} of {data}")
+    if not isinstance(source, Model):
+        save_model(model, model_path(source))
+
+
+def _new_folder(out: str | Path | None) -> Path | None:
+    if out is None:
+        return None
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ResnetkitError(f"{folder} is there already and would be overwritten; choose another --out")
+    return folder

@@ -1,20 +1,41 @@
-"""The labelled images of a run, as it split them."""
+"""The labelled images to measure on: those of a run, as it split them, or others."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from resnetkit.data.datasets import Dataset, Part, open_dataset
-from resnetkit.data.ingest import ingest
+from resnetkit.data.ingest import Ingested, ingest
 from resnetkit.errors import ResnetkitError, did_you_mean
+from resnetkit.evaluation.slices import Look, look
 from resnetkit.tables import read_csv
+from resnetkit.weights.files import Model
 
 CURE = "name the images to measure on with --data"
 
 
-def own_images(folder: Path, split: str | None, classes: list[str], channels: str) -> tuple[str, Part]:
+@dataclass(frozen=True)
+class Labelled:
+    """One part, its labels counted in the model's classes, with the content hash and the look of every image."""
+
+    split: str
+    part: Part
+    hashes: list[str]
+    seen: list[Look]
+
+    @classmethod
+    def of(cls, read: Ingested, split: str) -> "Labelled":
+        return cls(split, read.dataset.parts[split], read.hashes[split], read.measured[split])
+
+    def content(self, classes: list[str]) -> tuple[tuple[str, str, str], ...]:
+        """Name, hash and class of every image, in order."""
+        names = (classes[label] for label in self.part.labels.tolist())
+        return tuple(zip(self.part.names, self.hashes, names))
+
+
+def own_images(folder: Path, split: str | None, model: Model) -> Labelled:
     """The images that a run's split.csv lists under `split` (test by default, else val), which must be there unchanged.
 
     Drawing the split anew would not do: a folder that has grown since is split otherwise. Raises ResnetkitError.
@@ -26,7 +47,7 @@ def own_images(folder: Path, split: str | None, classes: list[str], channels: st
     split = split or ("test" if "test" in has else "val")
     if split not in has:
         raise ResnetkitError(f"{folder} has no {split} part; it has {', '.join(has)}")
-    dataset = match_classes(open_dataset(json.loads((folder / "command.json").read_text())["data"]), classes)
+    dataset = match_classes(open_dataset(json.loads((folder / "command.json").read_text())["data"]), model.classes)
     where = {name: (part, i) for part in dataset.parts.values() for i, name in enumerate(part.names)}
     listed = [row for row in rows if row["split"] == split]
     lost = [row["path"] for row in listed if row["path"] not in where]
@@ -36,10 +57,25 @@ def own_images(folder: Path, split: str | None, classes: list[str], channels: st
     if any(where[row["path"]][0] is not whole for row in listed):
         raise ResnetkitError(f"{folder}: its {split} images lie in several parts of the data now; {CURE}")
     part = whole.take(torch.tensor([where[row["path"]][1] for row in listed]))
-    read = ingest(replace(dataset, parts={split: part}), 0.0, channels)
+    read = ingest(replace(dataset, parts={split: part}), 0.0, model.preprocessing.channels, look)
     if read.hashes[split] != [row["hash"] for row in listed]:
         raise ResnetkitError(f"{folder}: some of its {split} images have changed since; {CURE}")
-    return split, read.dataset.parts[split]
+    return Labelled.of(read, split)
+
+
+def given_images(
+    data: str | Path, split: str | None, model: Model, max_bad: float, defaults: tuple[str, ...] = ("test", "val")
+) -> Labelled:
+    """One part of `data`: `split`, else the first of `defaults` that is there; data that is not split is taken whole.
+
+    A share `max_bad` may be unreadable and is left out. Raises ResnetkitError where there is no such part or class.
+    """
+    dataset = open_dataset(data)
+    chosen = split or next((name for name in (*defaults, "all") if name in dataset.parts), defaults[0])
+    if chosen not in dataset.parts:
+        raise ResnetkitError(f"{dataset.name} has no {chosen} part; it has {', '.join(dataset.parts)}")
+    one = replace(dataset, parts={chosen: dataset.parts[chosen]})
+    return Labelled.of(ingest(match_classes(one, model.classes), max_bad, model.preprocessing.channels, look), chosen)
 
 
 def match_classes(dataset: Dataset, classes: list[str]) -> Dataset:

@@ -1,4 +1,4 @@
-"""Pictures of a run: curves and the confusion matrix."""
+"""Pictures of a run and of an evaluation."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,11 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
 from resnetkit.atomic import write_atomically
+from resnetkit.evaluation.metrics import Reliability
+from resnetkit.evaluation.ranking import Ranking
 
 NAMED_CLASSES = 30  # more do not fit on the axes
+DRAWN_CLASSES = 10  # more curves cannot be told apart
 
 
 def draw_curves(epochs: list[dict[str, Any]], final: dict[str, Any], path: Path) -> None:
@@ -51,6 +54,65 @@ def draw_confusion(counts: Tensor, classes: list[str], title: str, path: Path) -
             if count:
                 colour = "white" if shares[true, predicted] > 0.5 else "black"
                 axes.text(predicted, true, str(count), ha="center", va="center", color=colour, fontsize=8)
+    _save(figure, path)
+
+
+def draw_reliability(found: Reliability, title: str, path: Path) -> None:
+    """Accuracy by confidence against the diagonal of perfect calibration, and how many images each bin holds."""
+    figure = Figure(figsize=(5, 5.4), layout="constrained")
+    shares, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    bins = len(found.n)
+    left = [i / bins for i in range(bins)]
+    bars = {"width": 1 / bins, "align": "edge", "edgecolor": "white"}
+    shares.bar(left, found.accuracy.nan_to_num().tolist(), color="tab:blue", label="share right", **bars)
+    shares.plot(found.confidence.tolist(), found.confidence.tolist(), ".", color="tab:orange", label="mean confidence")
+    shares.plot([0, 1], [0, 1], "--", color="gray", linewidth=1)
+    counts.bar(left, found.n.tolist(), color="tab:gray", **bars)
+    shares.set(title=title, ylabel="accuracy", ylim=(0, 1))
+    counts.set(xlabel="confidence", ylabel="images", xlim=(0, 1))
+    counts.xaxis.set_major_formatter(PercentFormatter(1.0))
+    shares.yaxis.set_major_formatter(PercentFormatter(1.0))
+    shares.legend()
+    _save(figure, path)
+
+
+def draw_ranking(probabilities: Tensor, labels: Tensor, per_class: list[dict[str, Any]], folder: Path) -> None:
+    """precision_recall.png and roc.png of the classes with the least average precision, each against all others."""
+    present = sorted((row["average_precision"], i) for i, row in enumerate(per_class) if row["roc_auc"] is not None)
+    chosen = [(per_class[i], Ranking.of(probabilities[:, i], labels == i)) for _, i in present[:DRAWN_CLASSES]]
+    which = f" (the {DRAWN_CLASSES} weakest classes)" if len(present) > DRAWN_CLASSES else ""
+    figure, axes = _unit_square("recall", "precision", f"precision and recall{which}")
+    for row, ranking in chosen:
+        label = f"{row['class']} {row['average_precision']:.3f}"
+        axes.step(*ranking.precision_recall_curve(), where="pre", label=label)
+    if chosen:
+        axes.legend(title="average precision", fontsize=8)
+    _save(figure, folder / "precision_recall.png")
+    figure, axes = _unit_square("false positive rate", "true positive rate", f"ROC{which}")
+    for row, ranking in chosen:
+        axes.plot(*ranking.roc_curve(), label=f"{row['class']} {row['roc_auc']:.3f}")
+    if chosen:
+        axes.legend(title="area", fontsize=8)
+    _save(figure, folder / "roc.png")
+
+
+def _unit_square(xlabel: str, ylabel: str, title: str) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(5.6, 5.2), layout="constrained")
+    axes = figure.subplots()
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(0, 1), ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def draw_range_test(rates: list[float], losses: list[float], chosen: float, path: Path) -> None:
+    """The loss of a learning-rate range test over its rates, and the rate that was chosen."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses)
+    axes.axvline(chosen, color="tab:green", linestyle="--", label=f"chosen: {chosen:.2g}")
+    axes.set(title="learning-rate range test", xlabel="learning rate", ylabel="loss, smoothed", xscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend()
     _save(figure, path)
 
 

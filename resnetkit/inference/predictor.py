@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnetkit.data.datasets import is_image
+from resnetkit.data.image_files import images_below, is_image
 from resnetkit.data.preprocess import BadImage
 from resnetkit.device import autocast, find_device, find_precision
 from resnetkit.errors import ResnetkitError
@@ -24,7 +24,9 @@ class Predictor:
     """Labels for images: `Predictor("model.safetensors")("photo.jpg")["label"]`.
 
     `source` is a model file, a run folder or a loaded Model. `engine` is what computes: "auto" or "torch". `top` is how
-    many of the likeliest classes an answer lists.
+    many of the likeliest classes an answer lists. A calibrated model can say more: with `certainty` the label is None,
+    for none of these, unless such answers are right at least that often; with `coverage` answers have a `set` of
+    classes, which holds the truth that often. Raises ResnetkitError for what the model cannot.
     """
 
     def __init__(
@@ -35,6 +37,8 @@ class Predictor:
         device: str = "auto",
         precision: str = "float32",
         top: int = 5,
+        coverage: float | None = None,
+        certainty: float | None = None,
     ) -> None:
         if engine not in ("auto", "torch"):
             raise ResnetkitError(f"engine {engine!r} is not known; it must be auto or torch")
@@ -43,6 +47,9 @@ class Predictor:
             raise ResnetkitError(f"{self.model.network.spec.name} has no classifier, so there is nothing to predict")
         self.device, self.precision = find_device(device), find_precision(precision)
         self.top = top
+        calibration = self.model.calibration
+        self.set_threshold = None if coverage is None else calibration.set_threshold(coverage)
+        self.answer_threshold = 0.0 if certainty is None else calibration.answer_threshold(certainty)
         self.model.network.place(self.device).eval()
 
     def __call__(self, image: Any) -> dict[str, Any]:
@@ -50,9 +57,7 @@ class Predictor:
         preprocessing = self.model.preprocessing
         pixels = preprocessing.frame(preprocessing.decode(image))
         name = str(image) if isinstance(image, (str, Path)) else None
-        return {"path": name} | classification.describe(
-            self._probabilities(pixels[None])[0], self.model.classes, self.top
-        )
+        return {"path": name} | self._describe(self._probabilities(pixels[None])[0])
 
     def predict(self, paths: Iterable[str | Path]) -> Iterator[dict[str, Any]]:
         """One answer a path, in order; an image that cannot be read is answered {path, error}."""
@@ -71,14 +76,23 @@ class Predictor:
                 if i in errors:
                     yield {"path": str(path), "error": errors[i]}
                 else:
-                    yield {"path": str(path)} | classification.describe(next(rows), self.model.classes, self.top)
+                    yield {"path": str(path)} | self._describe(next(rows))
+
+    def _describe(self, probabilities: Tensor) -> dict[str, Any]:
+        return classification.describe(
+            probabilities,
+            self.model.classes,
+            self.top,
+            answer_threshold=self.answer_threshold,
+            set_threshold=self.set_threshold,
+        )
 
     @torch.inference_mode()
     def _probabilities(self, frames: Tensor) -> Tensor:
         x = self.model.preprocessing.normalise(frames.to(self.device)).contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.precision):
             logits = self.model.network(x)
-        return logits.double().softmax(1).cpu()
+        return self.model.calibration.probabilities(logits).cpu()
 
 
 def find_images(arguments: Iterable[str | Path]) -> list[Path]:
@@ -87,7 +101,7 @@ def find_images(arguments: Iterable[str | Path]) -> list[Path]:
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            matches = sorted(p for p in path.rglob("*") if is_image(p))
+            matches = list(images_below(path))
         elif path.exists():
             matches = [path]
         else:

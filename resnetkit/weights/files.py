@@ -1,7 +1,7 @@
 """The model file: one safetensors with the tensors and, in its metadata, everything needed to use them.
 
 The metadata has one key, `resnetkit`, whose value is a JSON object: `schema`, `spec`, `classes`, `preprocessing`,
-`metrics`, `provenance`. Nothing in the file can run.
+`metrics`, `provenance`, and `calibration` where held-out images gave one. Nothing in the file can run.
 """
 
 import json
@@ -19,6 +19,7 @@ from resnetkit.architecture.spec import NetworkSpec
 from resnetkit.atomic import write_atomically
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ModelFileRefused, ResnetkitError
+from resnetkit.weights.calibration import Calibration
 
 SCHEMA = 1
 KEY = "resnetkit"
@@ -34,6 +35,7 @@ class Model:
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     report: str = ""
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
@@ -67,6 +69,7 @@ def save_model(model: Model, path: Path) -> None:
         "preprocessing": model.preprocessing.to_dict(),
         "metrics": model.metrics,
         "provenance": model.provenance,
+        "calibration": model.calibration.to_dict(),
     }
     save_tensors(path, model.network.state_dict(), record)
 
@@ -80,6 +83,7 @@ def load_model(path: Path) -> Model:
     try:
         spec = NetworkSpec.from_dict(record["spec"])
         preprocessing = Preprocessing.from_dict(record["preprocessing"])
+        calibration = Calibration.from_dict(record.get("calibration", {}))
         classes = [str(name) for name in record["classes"]]
         height, width = record["image_size"]
         with torch.device("meta"):
@@ -93,7 +97,8 @@ def load_model(path: Path) -> Model:
     network.load_state_dict(tensors, assign=True)
     network.eval()
     report = f"model file of {spec.name}, schema {schema}: {len(tensors)} tensors, {len(classes)} classes"
-    return Model(network, classes, preprocessing, record.get("metrics", {}), record.get("provenance", {}), report)
+    metrics, provenance = record.get("metrics", {}), record.get("provenance", {})
+    return Model(network, classes, preprocessing, metrics, provenance, report, calibration)
 
 
 def check_tensors(network: ResNet, tensors: dict[str, Tensor]) -> None:

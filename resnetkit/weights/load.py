@@ -52,6 +52,24 @@ def build_resnet(
     return ResNet(network_spec, image_size=(height, width))
 
 
+def transfer(network: ResNet, source: Model) -> list[str]:
+    """Start `network` from a trained one, but for a classifier of another size; what was left out, a line each.
+
+    Raises ModelFileRefused when anything else differs.
+    """
+    tensors = source.network.state_dict()
+    own = network.state_dict()
+    new = [n for n in own if n.startswith("head.") and n in tensors and own[n].shape != tensors[n].shape]
+    try:
+        check_tensors(network, tensors | {name: own[name] for name in new})
+    except ResnetkitError as error:
+        raise ModelFileRefused(f"weights: {error}; name the network that they are of with --model") from error
+    network.load_state_dict(tensors | {name: own[name] for name in new})
+    if not new:
+        return []
+    return [f"a new head for {network.spec.num_classes} classes in place of {source.network.spec.num_classes}"]
+
+
 def load(source: str | Path) -> Model:
     """A model from a model file or a run folder. Raises ModelFileRefused."""
     return load_model(model_path(source))

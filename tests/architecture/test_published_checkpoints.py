@@ -12,7 +12,7 @@ from resnetkit.data.preprocess import Preprocessing
 from resnetkit.evaluation.evaluate import answer
 from tests.parity.pairing import layers_as_they_run
 
-AKAMASTER = Preprocessing(size=(32, 32), resize=None)  # ImageNet's statistics, as its training code has them
+AKAMASTER = Preprocessing(size=(32, 32), framing="squash")  # ImageNet's statistics, as its training code has them
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_tensorflow_padding_and_bare_projections(shared, images):
         "conv_bias": True,
         "norm_eps": 1e-3,
     }
-    raw = Preprocessing(size=(32, 32), resize=None, mean=(0.0,) * 3, std=(1 / 255,) * 3)
+    raw = Preprocessing(size=(32, 32), framing="squash", mean=(0.0,) * 3, std=(1 / 255,) * 3)
     net = rk.build("resnet8_cifar", padding="same", **choices).eval()
     with h5py.File(shared / "checkpoints/mlperf_tiny_resnet8.h5") as file, torch.no_grad():
         copy_keras_layers(net, file["model_weights"])

@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 def small_model() -> Model:
     net = randomise(rk.build("resnet8_cifar", 3, in_channels=1, widths=(4, 8, 8), stem_width=4, drop_path_rate=0.1))
-    preprocessing = Preprocessing(size=(8, 8), resize=None, channels="grey", mean=(0.3,), std=(0.4,))
+    preprocessing = Preprocessing(size=(8, 8), framing="squash", channels="grey", mean=(0.3,), std=(0.4,))
     return Model(net, ["a", "b", "ü"], preprocessing, {"top1": 0.5}, {"data": "made up"})
 
 

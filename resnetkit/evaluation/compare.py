@@ -1,0 +1,84 @@
+"""Two networks on the same images: which is better, by how much, and could it be chance."""
+
+from math import sqrt
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+from torch import Tensor
+
+from resnetkit.device import find_device, find_precision
+from resnetkit.errors import ResnetkitError
+from resnetkit.evaluation.evaluate import Computing, choose_images
+from resnetkit.evaluation.intervals import LEVEL, wilson_interval
+from resnetkit.weights.files import Model
+from resnetkit.weights.load import load
+
+
+def compare(
+    first: str | Path | Model,
+    second: str | Path | Model,
+    data: str | Path | None = None,
+    *,
+    split: str | None = None,
+    tta: bool = False,
+    precision: str = "float32",
+    device: str = "auto",
+    batch_size: int = 256,
+    workers: int = 0,
+    max_bad: float = 0.0,
+) -> dict[str, Any]:
+    """top1 of two networks on the same images, their difference (second minus first) and McNemar's exact test.
+
+    Without `data` both are measured on the images of their runs, which must be the same. Other arguments as for
+    `evaluate`. Raises ResnetkitError where the images or their classes differ.
+    """
+    computing = Computing(find_device(device), find_precision(precision), batch_size, workers)
+    sources = (first, second)
+    models = [source if isinstance(source, Model) else load(source) for source in sources]
+    images = [choose_images(source, model, data, split, max_bad) for source, model in zip(sources, models)]
+    if len({(labelled.split, labelled.content(model.classes)) for labelled, model in zip(images, models)}) > 1:
+        raise ResnetkitError("the two were tested on different images; name the images to compare them on with --data")
+    right = []
+    for model, labelled in zip(models, images):
+        answers = computing.answers(model, labelled, tta=tta)
+        right.append(answers.predicted == answers.labels)
+    return {"split": images[0].split, "tta": tta} | paired(right[0], right[1])
+
+
+def paired(first: Tensor, second: Tensor) -> dict[str, Any]:
+    """The comparison of whether each image was answered rightly, (N,) booleans."""
+    n = len(first)
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    hits = [int(first.sum()), int(second.sum())]
+    return {
+        "top1": [h / n for h in hits],
+        "top1_interval": [wilson_interval(h, n) for h in hits],
+        "difference": (hits[1] - hits[0]) / n,
+        "difference_interval": difference_interval(only_first, only_second, n),
+        "p_value": mcnemar(only_first, only_second),
+        "only_first_right": only_first,
+        "only_second_right": only_second,
+        "intervals": {"top1": "Wilson", "difference": "Agresti-Min"},
+        "test": "McNemar, exact",
+        "n": n,
+    }
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Two-sided exact p-value: were the two equally good, the images only one gets right would fall as a coin does."""
+    n = only_first + only_second
+    ways = tail = 1  # to choose k of n; whole numbers keep it exact
+    for k in range(min(only_first, only_second)):
+        ways = ways * (n - k) // (k + 1)
+        tail += ways
+    return min(1.0, 2 * tail / 2**n)
+
+
+def difference_interval(only_first: int, only_second: int, n: int, level: float = LEVEL) -> list[float]:
+    """Interval of the difference of two paired shares, second minus first (Agresti and Min 2005, Wald with +2)."""
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    a, b, n = only_first + 0.5, only_second + 0.5, n + 2
+    centre = (b - a) / n
+    reach = z * sqrt(a + b - (b - a) ** 2 / n) / n
+    return [max(-1.0, centre - reach), min(1.0, centre + reach)]

@@ -1,0 +1,75 @@
+"""Tables and plots of one evaluation."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resnetkit.atomic import write_text
+from resnetkit.evaluation.answers import Answers
+from resnetkit.evaluation.metrics import reliability
+from resnetkit.evaluation.plots import draw_confusion, draw_ranking, draw_reliability
+from resnetkit.tables import csv_text
+
+
+def write_evaluation(
+    tables: Path, plots: Path, names: Sequence[str], classes: list[str], answers: Answers, figures: dict[str, Any]
+) -> None:
+    """Write what `judge` found (`figures`, with `split`, and `slices` where there are any) and every answer.
+
+    Tables: metrics.json with all figures, predictions.csv with every image, mistakes.csv with the wrong ones, surest
+    first, per_class.csv, confusion_matrix.csv, reliability.csv, slices.csv. Plots: confusion_matrix, reliability,
+    precision_recall and roc.
+    """
+    write_text(tables / "metrics.json", json.dumps(figures, indent=2) + "\n")
+    _write_answers(tables, names, classes, answers)
+    confusion = figures["confusion_matrix"]
+    write_text(
+        tables / "confusion_matrix.csv",
+        csv_text(("true", *classes), ((name, *row) for name, row in zip(classes, confusion))),
+    )
+    _write_rows(tables / "per_class.csv", figures["per_class"])
+    confidence, predicted = answers.probabilities.max(1)
+    found = reliability(confidence, predicted == answers.labels)
+    bins = len(found.n)
+    rows = [
+        {"above": i / bins, "up_to": (i + 1) / bins, "n": int(n), "confidence": mean, "accuracy": share}
+        for i, (n, mean, share) in enumerate(zip(found.n.tolist(), found.confidence.tolist(), found.accuracy.tolist()))
+        if n
+    ]
+    _write_rows(tables / "reliability.csv", rows)
+    sliced = [{"kind": kind} | row for kind, rows in figures.get("slices", {}).items() for row in rows]
+    if sliced:
+        _write_rows(tables / "slices.csv", sliced)
+    title = f"{figures['split']}: top-1 {figures['top1']:.2%} of {figures['n']:,}"
+    draw_confusion(torch.tensor(confusion), classes, title, plots / "confusion_matrix.png")
+    draw_reliability(found, f"{figures['split']}: calibration error {figures['ece']:.2%}", plots / "reliability.png")
+    draw_ranking(answers.probabilities, answers.labels, figures["per_class"], plots)
+
+
+def _write_answers(folder: Path, names: Sequence[str], classes: list[str], answers: Answers) -> None:
+    sure = answers.probabilities.max(1).values
+    columns = zip(names, answers.labels.tolist(), answers.predicted.tolist(), sure.tolist())
+    rows = [(name, classes[true], classes[guess], round(p, 6)) for name, true, guess, p in columns]
+    mistakes = sorted((row for row in rows if row[1] != row[2]), key=lambda row: -row[3])
+    for file, chosen in (("predictions.csv", rows), ("mistakes.csv", mistakes)):
+        write_text(folder / file, csv_text(("path", "class", "predicted", "probability"), chosen))
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Rows with equal keys; an interval becomes two columns, what is undefined an empty one."""
+    flat = [_flat(row) for row in rows]
+    write_text(path, csv_text(tuple(flat[0]), (tuple(row.values()) for row in flat)))
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        if key.endswith("_interval"):
+            name = key.removesuffix("_interval")
+            flat[f"{name}_low"], flat[f"{name}_high"] = value or (None, None)
+        else:
+            flat[key] = value
+    return flat

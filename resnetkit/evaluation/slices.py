@@ -1,0 +1,78 @@
+"""Accuracy on kinds of image: small and large, dark and bright, from one folder or another."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from torch import Tensor
+
+from resnetkit.data.datasets import Part
+from resnetkit.data.preprocess import as_channels, decode
+from resnetkit.evaluation.intervals import wilson_interval
+
+BRIGHTNESS_BINS = 5
+
+
+@dataclass(frozen=True)
+class Look:
+    """An image before any framing: its shorter side in pixels, its mean value in 0..1."""
+
+    side: int
+    brightness: float
+
+
+def look(pixels: Tensor) -> Look:
+    """Of uint8 pixels (3, H, W)."""
+    return Look(min(pixels.shape[1:]), float(pixels.float().mean()) / 255)
+
+
+def looks(part: Part) -> list[Look]:
+    """Of every image of a part, which is decoded for it."""
+    if isinstance(part.images, Tensor):
+        return [look(pixels) for pixels in as_channels(part.images, "rgb")]
+    return [look(decode(image, "rgb")) for image in part.images]
+
+
+def slices(
+    right: Tensor, labels: Tensor, names: Sequence[str], seen: Sequence[Look]
+) -> dict[str, list[dict[str, Any]]]:
+    """top1 with its Wilson interval by size, brightness and folder.
+
+    Smallest and darkest first; folders with the worst first. A kind that does not divide the images is left out, and so
+    are folders that are the classes over again.
+    """
+    folders = [str(PurePath(name).parent) for name in names]
+    kinds = {
+        "size": _measure(right, [image.side.bit_length() for image in seen], _sides),
+        "brightness": _measure(
+            right, [min(int(image.brightness * BRIGHTNESS_BINS), BRIGHTNESS_BINS - 1) for image in seen], _shades
+        ),
+    }
+    pairs = set(zip(folders, labels.tolist()))
+    if not len(pairs) == len(set(folders)) == len(set(labels.tolist())):
+        kinds["folder"] = sorted(_measure(right, folders, str), key=lambda row: row["top1"])
+    return {kind: rows for kind, rows in kinds.items() if len(rows) > 1}
+
+
+def _measure(right: Tensor, keys: Sequence[Any], name: Callable[[Any], str]) -> list[dict[str, Any]]:
+    hits: dict[Any, list[bool]] = {}
+    for key, hit in zip(keys, right.tolist()):
+        hits.setdefault(key, []).append(hit)
+    return [
+        {
+            "slice": name(key),
+            "n": len(hits[key]),
+            "top1": sum(hits[key]) / len(hits[key]),
+            "top1_interval": wilson_interval(sum(hits[key]), len(hits[key])),
+        }
+        for key in sorted(hits)
+    ]
+
+
+def _sides(bits: int) -> str:
+    return f"{2 ** (bits - 1)} to {2**bits - 1} px"
+
+
+def _shades(index: int) -> str:
+    return f"{100 * index // BRIGHTNESS_BINS} to {100 * (index + 1) // BRIGHTNESS_BINS} % bright"

@@ -1,0 +1,144 @@
+"""Answers to many images: as text on the way, and as a file that is there when every image is answered."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TextIO
+
+from resnetkit.atomic import write_atomically, write_text
+from resnetkit.errors import ResnetkitError
+from resnetkit.inference.predictor import Predictor
+from resnetkit.tables import csv_text
+
+FORMATS = ("table", "jsonl", "csv", "parquet")
+COLUMNS = ("path", "label", "probability", "set", "error")
+NONE = "none of these"
+
+
+def find_format(name: str | None, out: Path | None) -> str:
+    """The format asked for, else that of the file's ending, else a table. Raises ResnetkitError."""
+    if name is None and out is not None:
+        name = out.suffix.removeprefix(".")
+        if name not in FORMATS:
+            raise ResnetkitError(f"{out}: which format? End its name in .csv, .jsonl or .parquet, or give --format")
+    name = name or "table"
+    if name not in FORMATS:
+        raise ResnetkitError(f"format {name!r} is not known; it must be one of {', '.join(FORMATS)}")
+    if name == "parquet" and out is None:
+        raise ResnetkitError("Parquet cannot be printed; name a file with --out")
+    return name
+
+
+def line(answer: dict[str, Any], format: str) -> str:
+    """One answer as a line of text."""
+    if format == "jsonl":
+        return json.dumps(answer)
+    if format == "csv":
+        return csv_text(_row(answer), ()).rstrip("\n")
+    if "error" in answer:
+        return f"{answer['path']}: not readable: {answer['error']}"
+    label, others = answer["label"] or NONE, answer["top"][1:3] if answer["label"] else answer["top"][:3]
+    if "set" in answer:
+        rest = f"one of {', '.join(answer['set'])}" if answer["set"] else "no class fits"
+    else:
+        rest = ", ".join(f"{name} {probability:.1%}" for name, probability in others)
+    sure = f" {answer['probability']:.1%}" if answer["label"] else ""
+    return f"{answer['path']}: {label}{sure}" + (f" ({rest})" if rest else "")
+
+
+def header(format: str) -> str | None:
+    return ",".join(COLUMNS) if format == "csv" else None
+
+
+def answer_to_file(predictor: Predictor, paths: Sequence[Path], out: Path, format: str) -> Iterator[dict[str, Any]]:
+    """Every answer, in order; after the last, `out` has them all, unreadable images too.
+
+    Until then a hidden file beside it keeps each answer as it comes. Interrupted and called again, this goes on after
+    them: no image is lost or asked twice. Raises ResnetkitError when `out` is there already, or was begun with another
+    model or other thresholds.
+    """
+    if out.exists():
+        raise ResnetkitError(f"{out} is there already and would be overwritten; choose another --out")
+    journal = out.with_name(f".{out.name}.answers")
+    origin = _origin(predictor)
+    done = _answered(journal, origin)
+    fresh = predictor.predict(path for path in paths if str(path) not in done)
+    answers = []
+    with _reopen(journal, origin, done) as file:
+        for path in paths:
+            answer = done.get(str(path))
+            if answer is None:
+                answer = next(fresh)
+                file.write(json.dumps(answer) + "\n")
+                file.flush()
+            answers.append(answer)
+            yield answer
+    _write(out, format, answers)
+    journal.unlink()
+
+
+def _origin(predictor: Predictor) -> dict[str, Any]:
+    """What the answers depend on besides the images."""
+    digest = blake2b(digest_size=16)
+    for name, tensor in predictor.model.network.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    thresholds = {"set_threshold": predictor.set_threshold, "answer_threshold": predictor.answer_threshold}
+    temperature = predictor.model.calibration.temperature
+    return {"network": digest.hexdigest(), "temperature": temperature, "top": predictor.top} | thresholds
+
+
+def _answered(journal: Path, origin: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    if not journal.exists():
+        return {}
+    whole = [text for text in journal.read_text(encoding="utf-8").splitlines(keepends=True) if text.endswith("\n")]
+    if not whole:
+        return {}
+    try:
+        begun, *answers = map(json.loads, whole)
+        done = {answer["path"]: answer for answer in answers}
+    except (ValueError, TypeError, KeyError) as error:
+        raise ResnetkitError(f"{journal}: not a file of answers; delete it to start anew") from error
+    if begun != origin:
+        raise ResnetkitError(
+            f"{journal}: answers begun with another model or other thresholds; delete it to start anew"
+        )
+    return done
+
+
+def _reopen(journal: Path, origin: dict[str, Any], done: dict[str, dict[str, Any]]) -> TextIO:
+    """The journal open at its end, without the line that an interruption may have torn."""
+    write_text(journal, "".join(json.dumps(entry) + "\n" for entry in (origin, *done.values())))
+    return open(journal, "a", encoding="utf-8")
+
+
+def _write(out: Path, format: str, answers: Iterable[dict[str, Any]]) -> None:
+    if format == "parquet":
+        write_atomically(out, lambda partial: _write_parquet(partial, answers))
+    else:
+        lines = [text for text in (header(format),) if text] + [line(answer, format) for answer in answers]
+        write_text(out, "".join(f"{text}\n" for text in lines))
+
+
+def _write_parquet(path: Path, answers: Iterable[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ranked = pa.list_(pa.struct([("label", pa.string()), ("probability", pa.float64())]))
+    kinds = {"path": pa.string(), "label": pa.string(), "probability": pa.float64(), "top": ranked}
+    schema = pa.schema(kinds | {"set": pa.list_(pa.string()), "error": pa.string()})
+    rows = [
+        answer
+        | {
+            "path": answer["path"].encode("utf-8", "backslashreplace").decode(),
+            "top": [{"label": label, "probability": p} for label, p in answer.get("top", ())],
+        }
+        for answer in answers
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema), path)
+
+
+def _row(answer: dict[str, Any]) -> tuple[Any, ...]:
+    """The columns; a set is a JSON list, for class names may hold any separator."""
+    values = answer | ({"set": json.dumps(answer["set"], ensure_ascii=False)} if "set" in answer else {})
+    return tuple("" if values.get(column) is None else values[column] for column in COLUMNS)

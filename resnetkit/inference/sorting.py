@@ -1,0 +1,45 @@
+"""Copies of images in a folder a class."""
+
+import filecmp
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from resnetkit.atomic import write_atomically
+from resnetkit.errors import ResnetkitError
+from resnetkit.inference.results import NONE
+
+
+class Sorter:
+    """Copies images into `folder`/<label>/, those without a label into `folder`/none of these/.
+
+    Nothing is moved or overwritten: where another image has the name, a number is added. What an interrupted call
+    copied is found there and not copied again. `sources` are the files and folders the images come from; raises
+    ResnetkitError when `folder` lies in one, for its copies would be images to sort the next time.
+    """
+
+    def __init__(self, folder: Path, sources: Iterable[str | Path]) -> None:
+        for source in sources:
+            if Path(source).is_dir() and folder.resolve().is_relative_to(Path(source).resolve()):
+                raise ResnetkitError(f"{folder} lies in {source}, whose images are to be sorted; choose another folder")
+        self.folder = folder
+        self.claimed: set[Path] = set()
+
+    def copy(self, image: Path, label: str | None) -> Path:
+        """Copy one image; where it lies now. Raises ResourceExhausted when it cannot be written."""
+        place = self.folder / _folder_name(label or NONE)
+        target, number = place / image.name, 1
+        while target in self.claimed or (target.exists() and not filecmp.cmp(image, target, shallow=False)):
+            number += 1
+            target = place / f"{image.stem}-{number}{image.suffix}"
+        self.claimed.add(target)
+        if not target.exists():
+            write_atomically(target, lambda partial: shutil.copy2(image, partial))
+        return target
+
+
+def _folder_name(label: str) -> str:
+    """A class name as one folder that is neither hidden nor elsewhere."""
+    name = label.replace(os.sep, "_").replace("\0", "_")
+    return f"_{name}" if name.startswith(".") else name

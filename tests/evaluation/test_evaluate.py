@@ -1,0 +1,145 @@
+"""Evaluation as it is called: files, slices, calibration on other images, mirrored images."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import resnetkit as rk
+from resnetkit.data.datasets import Part, digits
+from resnetkit.data.ingest import ingest
+from resnetkit.evaluation.answers import Answers, answer, judge
+from resnetkit.evaluation.evaluate import calibrate
+from resnetkit.evaluation.slices import Look, look, looks, slices
+from resnetkit.weights.files import load_model
+from tests.weights.test_model_file import small_model
+
+
+def rows(path):
+    return list(csv.DictReader(path.open()))
+
+
+def test_what_is_written(digits_runs, tmp_path):
+    figures = rk.evaluate(digits_runs[0], out=tmp_path / "out")
+    out = tmp_path / "out"
+    assert json.loads((out / "metrics.json").read_text()) == figures
+    predictions, mistakes = rows(out / "predictions.csv"), rows(out / "mistakes.csv")
+    assert list(predictions[0]) == list(mistakes[0]) == ["path", "class", "predicted", "probability"]
+    assert len(predictions) == 359
+    assert len(mistakes) == round(359 * (1 - figures["top1"]))
+    sure = [float(row["probability"]) for row in mistakes]
+    assert sure == sorted(sure, reverse=True)
+    confusion = [[int(row[str(k)]) for k in range(10)] for row in rows(out / "confusion_matrix.csv")]
+    assert confusion == figures["confusion_matrix"] and sum(map(sum, confusion)) == 359
+    for row, expected in zip(rows(out / "per_class.csv"), figures["per_class"], strict=True):
+        assert row["class"] == expected["class"] and float(row["recall"]) == expected["recall"]
+        assert [float(row["recall_low"]), float(row["recall_high"])] == expected["recall_interval"]
+    bins = rows(out / "reliability.csv")
+    gaps = sum(int(b["n"]) * abs(float(b["confidence"]) - float(b["accuracy"])) for b in bins)
+    assert gaps / 359 == pytest.approx(figures["ece"], abs=1e-12)
+    for name in ("confusion_matrix", "reliability", "precision_recall", "roc"):
+        assert Image.open(out / "plots" / f"{name}.png").size > (300, 300)
+    with pytest.raises(rk.ResnetkitError, match="would be overwritten"):
+        rk.evaluate(digits_runs[0], out=out)
+
+
+def test_every_interval_holds_its_figure_and_says_its_kind(digits_runs):
+    figures = rk.evaluate(digits_runs[0])
+    names = [key.removesuffix("_interval") for key in figures if key.endswith("_interval")]
+    assert set(names) | {"recall"} == set(figures["intervals"])
+    for name in names:
+        low, high = figures[f"{name}_interval"]
+        assert low <= figures[name] <= high
+    json.dumps(figures, allow_nan=False)
+
+
+def test_no_mistake_is_not_certainty():
+    figures = judge(Answers(9 * torch.eye(3).repeat(20, 1), torch.arange(3).repeat(20)), ["a", "b", "c"])
+    assert figures["balanced_accuracy"] == figures["macro_f1"] == 1
+    assert figures["balanced_accuracy_interval"] == figures["macro_f1_interval"] == figures["top1_interval"]
+    assert figures["top1_interval"][0] < 0.95
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes from two cameras; the second camera's photos are large and bright."""
+    for name in ("a", "b"):
+        for camera, side, base in (("near", 20, 0), ("far", 40, 170)):
+            folder = tmp_path / "photos" / name / camera
+            folder.mkdir(parents=True)
+            for i in range(6):
+                pixels = np.random.default_rng(i).integers(base, base + 80, (side, side + 9), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return tmp_path / "photos"
+
+
+def test_slices_of_photos(photos):
+    figures = rk.evaluate(small_model(), photos)
+    found = {kind: [(row["slice"], row["n"]) for row in table] for kind, table in figures["slices"].items()}
+    assert found["size"] == [("16 to 31 px", 12), ("32 to 63 px", 12)]
+    assert found["brightness"] == [("0 to 20 % bright", 12), ("80 to 100 % bright", 12)]
+    assert sorted(found["folder"]) == [("a/far", 6), ("a/near", 6), ("b/far", 6), ("b/near", 6)]
+    for table in figures["slices"].values():
+        assert sum(row["n"] * row["top1"] for row in table) == pytest.approx(24 * figures["top1"])
+        assert all(row["top1_interval"][0] <= row["top1"] <= row["top1_interval"][1] for row in table)
+    shares = [row["top1"] for row in figures["slices"]["folder"]]
+    assert shares == sorted(shares)
+
+
+def test_slices_that_say_nothing_are_left_out():
+    right, labels = torch.tensor([True, False]), torch.tensor([0, 1])
+    assert slices(right, labels, ["a/1", "b/2"], [Look(32, 0.5)] * 2) == {}
+    assert list(slices(right, labels, ["x/1", "x/2"], [Look(32, 0.5), Look(64, 0.5)])) == ["size"]
+
+
+def test_looks_of_a_part_are_those_of_its_images(photos):
+    paths = sorted(photos.rglob("*.png"))
+    seen = looks(Part(paths, torch.zeros(len(paths), dtype=torch.long), [str(p) for p in paths]))
+    for path, found in zip(paths, seen):
+        with Image.open(path) as image:
+            assert found.side == min(image.size)
+            assert found.brightness == pytest.approx(np.asarray(image).mean() / 255, abs=1e-6)
+    pixels = torch.full((2, 1, 5, 7), 51, dtype=torch.uint8)
+    assert looks(Part(pixels, torch.zeros(2), ["", ""])) == [look(pixels[0].expand(3, 5, 7))] * 2 == [Look(5, 0.2)] * 2
+
+
+def test_calibrating_on_other_images_is_kept_and_used(digits_runs, tmp_path):
+    """On the training images, for there are no others here; the run's own test part is then measured."""
+    model = tmp_path / "m.safetensors"
+    model.write_bytes((digits_runs[0] / "model.safetensors").read_bytes())
+    write_digits(tmp_path / "train", digits().parts["train"].take(torch.arange(300)))
+    write_digits(tmp_path / "test", digits().parts["test"].take(torch.arange(150)))
+    before = rk.evaluate(model, tmp_path / "test")
+    after = rk.evaluate(model, tmp_path / "test", calibrate=tmp_path / "train")
+    assert after["temperature"] != 1 and after["ece_uncalibrated"] == before["ece"]
+    assert after["ece"] < before["ece"] and after["top1"] == before["top1"]
+    assert rk.evaluate(model, tmp_path / "test") == after
+    stored = load_model(model)
+    assert stored.calibration.n == 300 and stored.calibration.temperature == after["temperature"]
+    assert rk.Predictor(model)(next((tmp_path / "test").rglob("*.png")))["probability"] <= 1
+    in_memory = load_model(digits_runs[0] / "model.safetensors")
+    assert calibrate(in_memory, tmp_path / "train").calibration.temperature == after["temperature"]
+    with pytest.raises(rk.ResnetkitError, match="of its images are among those to test on"):
+        rk.evaluate(model, tmp_path / "test", calibrate=tmp_path / "test")
+
+
+def write_digits(folder, part):
+    for image, label, name in zip(part.images, part.labels.tolist(), part.names):
+        path = folder / str(label) / f"{name.split('/')[1]}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(path)
+
+
+def test_mirrored_images_are_averaged():
+    model = small_model()
+    part = ingest(digits(), 0.0).dataset.parts["test"]
+    images, labels = part.images[:50], part.labels[:50] % 3
+    once, mirrored, both = (
+        answer(model.network, [(batch, labels)], model.preprocessing, tta=tta).logits
+        for batch, tta in ((images, False), (images.flip(-1), False), (images, True))
+    )
+    assert torch.allclose(both, (once + mirrored) / 2, atol=1e-6)
+    assert not torch.allclose(both, once, atol=1e-3)

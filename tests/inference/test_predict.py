@@ -1,0 +1,234 @@
+"""Answers in every form, for every image, once; what a calibrated model says besides; images sorted by class."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+import resnetkit as rk
+from resnetkit.evaluation.calibration import fit_calibration
+from resnetkit.inference.predictor import Predictor
+from resnetkit.inference.results import answer_to_file, find_format, line
+from resnetkit.inference.sorting import Sorter
+from resnetkit.tasks.classification import describe
+from resnetkit.weights.calibration import Calibration
+from resnetkit.weights.files import save_model
+from tests.weights.test_model_file import small_model
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Seventy images, so that they come in three batches, one of them no image."""
+    folder = tmp_path_factory.mktemp("images")
+    for i in range(70):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i:02}.png")
+    (folder / "17.png").write_bytes(b"no image")
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture
+def calibrated():
+    model = small_model()
+    torch.manual_seed(0)
+    logits = 3 * torch.randn(300, 3)
+    model.calibration = fit_calibration(logits, (logits / 2).softmax(1).multinomial(1)[:, 0], "made up")
+    return model
+
+
+def test_temperature_makes_answers_less_sure_and_no_other(images):
+    model = small_model()
+    raw = [a for a in Predictor(model).predict(images) if "error" not in a]
+    model.calibration = Calibration(temperature=4.0, n=1)
+    warm = [a for a in Predictor(model).predict(images) if "error" not in a]
+    assert [a["label"] for a in raw] == [a["label"] for a in warm]
+    assert all(w["probability"] < r["probability"] for r, w in zip(raw, warm))
+    logits = torch.tensor([p for _, p in raw[0]["top"]]).log() / 4
+    assert [p for _, p in warm[0]["top"]] == pytest.approx(logits.softmax(0).tolist(), abs=1e-5)
+
+
+def test_none_of_these_and_sets():
+    probabilities, classes = torch.tensor([0.2, 0.5, 0.3]), ["a", "b", "c"]
+    assert describe(probabilities, classes, answer_threshold=0.5)["label"] == "b"
+    answer = describe(probabilities, classes, answer_threshold=0.6, set_threshold=0.25)
+    assert answer["label"] is None and answer["probability"] == pytest.approx(0.5)
+    assert answer["set"] == ["b", "c"] and len(answer["top"]) == 3
+    assert describe(probabilities, classes, set_threshold=0.9)["set"] == []
+    assert set(describe(probabilities, classes)) == {"label", "probability", "top"}
+    assert line({"path": "x.png"} | describe(probabilities, classes, answer_threshold=0.6), "table") == (
+        "x.png: none of these (b 50.0%, c 30.0%, a 20.0%)"
+    )
+
+
+def test_a_calibrated_model_answers_what_it_is_asked(calibrated, images):
+    percent = max(calibrated.calibration.answer_thresholds)
+    strict = Predictor(calibrated, certainty=percent / 100, coverage=0.9)
+    for answer in strict.predict(images[:10]):
+        sure = answer["probability"] >= calibrated.calibration.answer_thresholds[percent]
+        assert (answer["label"] is not None) == sure
+        likely = [name for name, p in answer["top"] if p >= calibrated.calibration.set_thresholds[90]]
+        assert answer["set"] == likely
+    with pytest.raises(rk.ResnetkitError, match="certainty 0.999 is not among the levels"):
+        Predictor(calibrated, certainty=0.999)
+    with pytest.raises(rk.ResnetkitError, match="coverage needs a calibrated model"):
+        Predictor(small_model(), coverage=0.9)
+
+
+def test_every_format_has_every_image_in_order(calibrated, images, tmp_path):
+    found = {}
+    for name in ("jsonl", "csv", "parquet"):
+        out = tmp_path / f"answers.{name}"
+        answers = list(answer_to_file(Predictor(calibrated, coverage=0.9), images, out, find_format(None, out)))
+        found[name] = out
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["answers.csv", "answers.jsonl", "answers.parquet"]
+    assert [json.loads(text) for text in found["jsonl"].read_text().splitlines()] == answers
+    rows = list(csv.DictReader(found["csv"].open()))
+    table = pq.read_table(found["parquet"]).to_pylist()
+    for path, answer, row, record in zip(images, answers, rows, table, strict=True):
+        assert answer["path"] == row["path"] == record["path"] == str(path)
+        if path.name == "17.png":
+            assert answer["error"] == row["error"] == record["error"] and row["label"] == ""
+        else:
+            assert answer["label"] == row["label"] == record["label"]
+            assert answer["probability"] == float(row["probability"]) == record["probability"]
+            assert answer["set"] == json.loads(row["set"]) == record["set"]
+            assert answer["top"] == [[each["label"], each["probability"]] for each in record["top"]]
+
+
+def test_interrupted_and_called_again_every_image_is_asked_once(calibrated, images, tmp_path, monkeypatch):
+    asked = []
+    record = type(calibrated.preprocessing)
+    whole = record.decode
+    monkeypatch.setattr(record, "decode", lambda self, source: (asked.append(source), whole(self, source))[1])
+    out = tmp_path / "answers.jsonl"
+    begun = answer_to_file(Predictor(calibrated), images, out, "jsonl")
+    for _ in range(40):  # into the second batch
+        next(begun)
+    begun.close()
+    assert not out.exists()
+    journal = tmp_path / ".answers.jsonl.answers"
+    with journal.open("a") as file:
+        file.write('{"path": "torn')
+    answers = list(answer_to_file(Predictor(calibrated), images, out, "jsonl"))
+    assert [answer["path"] for answer in answers] == [str(path) for path in images]
+    assert [json.loads(text) for text in out.read_text().splitlines()] == answers
+    expected = list(Predictor(calibrated).predict(images))
+    for got, want in zip(answers, expected, strict=True):
+        assert got["path"] == want["path"] and got.get("label") == want.get("label")
+    assert not journal.exists()
+    again = asked[: -len(images)]
+    assert len(again) == len(images) + (64 - 40)  # those of a batch begun but not answered are asked anew
+    with pytest.raises(rk.ResnetkitError, match="is there already"):
+        next(answer_to_file(Predictor(calibrated), images, out, "jsonl"))
+
+
+def test_answers_of_two_models_are_not_mixed(calibrated, images, tmp_path):
+    out = tmp_path / "answers.jsonl"
+    begun = answer_to_file(Predictor(calibrated), images, out, "jsonl")
+    next(begun)
+    begun.close()
+    for other in (Predictor(small_model()), Predictor(calibrated, coverage=0.8)):
+        with pytest.raises(rk.ResnetkitError, match="begun with another model or other thresholds"):
+            next(answer_to_file(other, images, out, "jsonl"))
+    (tmp_path / ".answers.jsonl.answers").write_text("something else\n")
+    with pytest.raises(rk.ResnetkitError, match="not a file of answers"):
+        next(answer_to_file(Predictor(calibrated), images, out, "jsonl"))
+
+
+@pytest.mark.slow
+def test_killed_and_run_again(calibrated, images, tmp_path):
+    save_model(calibrated, tmp_path / "m.safetensors")
+    command = [sys.executable, "-m", "resnetkit.cli.main", "predict", "m.safetensors", *map(str, images)]
+    command += ["--out", "a.csv", "--max-bad", "1"]
+    journal = tmp_path / ".a.csv.answers"
+    slow = "import sys, time, resnetkit.inference.predictor as p, resnetkit.cli.main as m\n"
+    slow += "d = p.classification.describe\n"
+    slow += "p.classification.describe = lambda *a, **k: (time.sleep(0.05), d(*a, **k))[1]\n"
+    slow += "m.main()"
+    begun = subprocess.Popen([sys.executable, "-c", slow, *command[3:]], cwd=tmp_path)
+    while not journal.exists() or len(journal.read_text().splitlines()) < 20:
+        time.sleep(0.02)
+        assert begun.poll() is None
+    begun.kill()
+    begun.wait()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "69 of 70 images answered: a.csv" in done.stdout
+    paths = [row["path"] for row in csv.DictReader((tmp_path / "a.csv").open())]
+    assert paths == [str(path) for path in images]
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "expected"),
+    [(None, None, "table"), (None, "a.csv", "csv"), (None, "a.parquet", "parquet"), ("jsonl", "a.txt", "jsonl")],
+)
+def test_format(name, out, expected):
+    assert find_format(name, Path(out) if out else None) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "says"),
+    [
+        ("xml", None, "format 'xml' is not known"),
+        (None, "a.txt", "which format"),
+        ("parquet", None, "cannot be printed"),
+    ],
+)
+def test_format_refused(name, out, says):
+    with pytest.raises(rk.ResnetkitError, match=says):
+        find_format(name, Path(out) if out else None)
+
+
+def test_sorting_copies_everything_and_overwrites_nothing(tmp_path):
+    sources = [tmp_path / name for name in ("a/x.png", "b/x.png", "c/x.png", "d/x.png")]
+    for path, text in zip(sources, ("one", "two", "one", "none")):
+        path.parent.mkdir()
+        path.write_text(text)
+    into = tmp_path / "sorted"
+    (into / "cat").mkdir(parents=True)
+    (into / "cat" / "x.png").write_text("was here before")
+
+    def sort():
+        sorter = Sorter(into, sources)
+        return [sorter.copy(path, label) for path, label in zip(sources, ("cat", "cat", "cat", None))]
+
+    expected = {"cat/x.png": "was here before", "cat/x-2.png": "one", "cat/x-3.png": "two", "cat/x-4.png": "one"}
+    expected |= {"none of these/x.png": "none"}
+    for _ in range(2):  # the second time nothing is left to copy
+        assert [str(p.relative_to(into)) for p in sort()] == list(expected)[1:]
+        assert {str(p.relative_to(into)): p.read_text() for p in into.rglob("*.png")} == expected
+    assert all(path.exists() for path in sources)
+
+
+def test_sorting_after_an_interruption(tmp_path):
+    """Half the copies there, the other half not: the result is the same as of one call."""
+    sources = [tmp_path / str(i) / "x.png" for i in range(4)]
+    for path in sources:
+        path.parent.mkdir()
+        path.write_text("all alike")
+    into = tmp_path / "sorted"
+    first = Sorter(into, sources)
+    begun = [first.copy(path, "cat") for path in sources[:2]]
+    again = Sorter(into, sources)
+    assert [again.copy(path, "cat") for path in sources][:2] == begun
+    assert len(list(into.rglob("*.png"))) == 4
+
+
+def test_a_class_name_is_one_folder(tmp_path):
+    (tmp_path / "x.png").write_text("x")
+    sorter = Sorter(tmp_path / "sorted", ())
+    for label, folder in (("../../etc", "_.._.._etc"), ("a/b", "a_b"), (".hidden", "_.hidden")):
+        assert sorter.copy(tmp_path / "x.png", label) == tmp_path / "sorted" / folder / "x.png"
+
+
+def test_sorting_into_the_images_themselves_is_refused(tmp_path):
+    with pytest.raises(rk.ResnetkitError, match="whose images are to be sorted"):
+        Sorter(tmp_path / "sorted", [tmp_path])
