@@ -1,0 +1,186 @@
+"""What the figures of a run mean, and what to do next: plain rules, each with its threshold."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from resnetkit.evaluation.intervals import wilson_interval
+from resnetkit.reporting.record import Listed, Record
+from resnetkit.reporting.wording import count, percent
+
+GAP = 0.10  # of top-1: training this far above held-out images is memory, not skill
+RISE = 1.05  # of the held-out loss over its lowest: more than epochs differ by chance
+WIDE = 0.10  # of top-1: an interval wider than this hides most differences between runs
+
+# What keeps a network from learning images by heart: setting, its value when off, a value to try, what it does.
+CURES = (
+    ("policy", "none", "trivial", "each image is recoloured or bent a little, anew in every epoch"),
+    ("min_scale", 1.0, "0.35", "each photo is cropped anew in every epoch"),  # photos only
+    ("erasing", 0.0, "0.25", "a box is blanked out of a quarter of the images"),
+    ("mixup", 0.0, "0.2", "images are blended in pairs, and so are their labels"),
+    ("label_smoothing", 0.0, "0.1", "full certainty is not rewarded"),
+    ("drop_path_rate", 0.0, "0.1", "blocks are skipped at random"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A thing to know before trusting or repeating the run; `cures` are pairs of what to type and what it does."""
+
+    title: str
+    text: str
+    cures: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`right` of the tested images; always answering `commonest`, the class that most of them are of, would get the
+    share `baseline`."""
+
+    right: int
+    commonest: str
+    baseline: float
+
+
+def verdict(run: Record) -> Verdict | None:
+    if not run.answers:
+        return None
+    label, most = Counter(answer.label for answer in run.answers).most_common(1)[0]
+    return Verdict(sum(answer.right for answer in run.answers), label, most / len(run.answers))
+
+
+def findings(run: Record) -> list[Finding]:
+    """What stands out, the gravest first."""
+    found = [_unfinished(run), _copies(run), _baseline(run), _overfitting(run), _interval(run), _certainty(run)]
+    return [finding for finding in found if finding]
+
+
+def copies(run: Record) -> list[list[Listed]]:
+    """Groups of byte-identical images."""
+    groups: dict[str, list[Listed]] = {}
+    for image in run.images:
+        groups.setdefault(image.hash, []).append(image)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _unfinished(run: Record) -> Finding | None:
+    if run.metrics:
+        return None
+    done, wanted = len(run.epochs), run.recipe["epochs"]
+    cure = (f"resnet train --resume {run.folder}", "goes on where it stopped")
+    return Finding("It is not finished.", f"{done} of {wanted} epochs are done, and nothing is tested.", [cure])
+
+
+def _copies(run: Record) -> Finding | None:
+    if not run.metrics:
+        return None
+    tested = run.metrics["split"]
+    leaked = [group for group in copies(run) if {image.part for image in group} > {tested}]
+    if not leaked:
+        return None
+    n = sum(image.part == tested for group in leaked for image in group)
+    text = (
+        f"{count(n, 'tested image')} lie in other parts too, byte for byte, and test nothing. Keep each image in one "
+        "part and train again; the figure may fall."
+    )
+    return Finding("The test is not clean.", text)
+
+
+def _baseline(run: Record) -> Finding | None:
+    reached = verdict(run)
+    if not reached or not run.metrics:
+        return None
+    slower = (f"--lr {run.recipe['lr'] / 5:.3g}", "smaller steps, where the loss leapt about")
+    longer = (f"--epochs {3 * run.recipe['epochs']}", "more time, where it was still falling")
+    given = {answer.predicted for answer in run.answers}
+    if len(given) == 1:
+        return Finding("It has not learnt.", f"It answers “{given.pop()}” to every image.", [slower, longer])
+    if run.metrics["top1_interval"][0] <= reached.baseline:
+        text = (
+            f"Always answering “{reached.commonest}” would be right {percent(reached.baseline)} of the time, "
+            "which its interval does not exclude."
+        )
+        return Finding("It is not shown to be better than a constant answer.", text, [slower, longer])
+    return None
+
+
+def watched(run: Record) -> str | None:
+    """The held-out part that was measured after every epoch."""
+    last = run.epochs[-1] if run.epochs else {}
+    return next((name for name in ("holdout", "val") if f"{name}_top1" in last), None)
+
+
+def _overfitting(run: Record) -> Finding | None:
+    """Training above held-out images at the end, by more than chance; the graver where the held-out loss has risen."""
+    if not run.epochs or not run.metrics:
+        return None
+    last, part = run.epochs[-1], watched(run)
+    top1, n = (last[f"{part}_top1"], run.parts[part]) if part else (run.metrics["top1"], run.metrics["n"])
+    if last["train_top1"] - top1 < GAP or last["train_top1"] < wilson_interval(round(top1 * n), n)[1]:
+        return None
+    figures = (
+        f"At the end {percent(last['train_top1'])} of the training images were right and {percent(top1)} of those "
+        "held out. More images of the classes it mistakes help most; next to that:"
+    )
+    losses = [epoch[f"{part}_loss"] for epoch in run.epochs] if part else [0.0]
+    lowest = losses.index(min(losses))
+    if losses[-1] <= RISE * losses[lowest]:
+        return Finding("It does better on its training images.", figures, _regularisation(run))
+    rise = (
+        f"From epoch {lowest + 1} on the held-out loss rose from {losses[lowest]:.3g} to {losses[-1]:.3g}: "
+        "what it learnt after that holds for the training images alone."
+    )
+    cures = [*_regularisation(run), *_stopping(run.recipe, lowest + 1)]
+    return Finding("It overfits.", f"{rise} {figures}", cures)
+
+
+def _regularisation(run: Record) -> list[tuple[str, str]]:
+    """Three cures that the run did without, and a better start."""
+    off = [
+        (f"--set {name}={value}", does)
+        for name, unused, value, does in CURES
+        if run.recipe.get(name, unused) == unused and (name != "min_scale" or run.preprocessing.framing == "crop")
+    ]
+    start = (
+        [] if run.recipe.get("weights") else [("--weights MODEL", "starts from a network that has seen more images")]
+    )
+    return off[:3] + start
+
+
+def _stopping(recipe: dict[str, Any], epoch: int) -> list[tuple[str, str]]:
+    if recipe.get("holdout"):  # the best epoch is kept already
+        return []
+    return [
+        (f"--epochs {epoch}", "ends about where the held-out loss was lowest"),
+        ("--set holdout=0.1", "sets training images apart, and keeps the epoch that is best on them"),
+    ]
+
+
+def _interval(run: Record) -> Finding | None:
+    if not run.metrics:
+        return None
+    low, high = run.metrics["top1_interval"]
+    if high - low <= WIDE:
+        return None
+    text = (
+        f"With {count(run.metrics['n'], 'image')} tested, the true figure may lie anywhere in "
+        f"{(high - low) * 100:.0f} points; runs closer than that are hard to tell apart. Four times as many test "
+        "images halve it."
+    )
+    return Finding("The figure is rough.", text)
+
+
+def _certainty(run: Record) -> Finding | None:
+    """Mean probability outside the interval of top-1. The calibration error will not do: chance makes it above 0."""
+    if not run.metrics or not run.answers:
+        return None
+    low, high = run.metrics["top1_interval"]
+    sure = sum(answer.probability for answer in run.answers) / len(run.answers)
+    if low <= sure <= high:
+        return None
+    text = (
+        f"It gives its answers {percent(sure)} on average and is right {percent(run.metrics['top1'])} of the time. "
+        "Rank by its probabilities; do not read them as chances."
+    )
+    fit = (f"resnet evaluate {run.folder} --calibrate IMAGES", "sets its probabilities right on images held out for it")
+    return Finding("It is too sure." if sure > high else "It is too doubtful.", text, [fit])

@@ -1,0 +1,117 @@
+"""What lies in a run folder, read once for the page."""
+
+import json
+import tomllib
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from resnetkit.data.preprocess import Preprocessing
+from resnetkit.errors import ResnetkitError
+from resnetkit.tables import read_csv
+from resnetkit.weights.files import Model, load_model
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A line of split.csv."""
+
+    path: str
+    label: str
+    part: str
+    hash: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A line of predictions.csv: the class that an image is of, the likeliest one, and its probability."""
+
+    path: str
+    label: str
+    predicted: str
+    probability: float
+
+    @property
+    def right(self) -> bool:
+        return self.label == self.predicted
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run as its folder tells it. What a run writes at its end (`metrics`, `answers`, `model`) may be lacking."""
+
+    folder: Path
+    command: dict[str, Any]
+    environment: dict[str, Any]
+    recipe: dict[str, Any]
+    recipe_text: str
+    classes: list[str]
+    preprocessing: Preprocessing
+    images: list[Listed]
+    bad: list[dict[str, str]]
+    epochs: list[dict[str, float]]
+    events: list[dict[str, Any]]
+    metrics: dict[str, Any] | None
+    answers: list[Answered]
+    model: Model | None
+
+    @cached_property
+    def parts(self) -> Counter[str]:
+        """Images by part."""
+        return Counter(image.part for image in self.images)
+
+
+def read_record(folder: Path) -> Record:
+    """Read a run folder. Raises ResnetkitError where there is none, or its files are not what a run writes."""
+    if not (folder / "command.json").is_file():
+        raise ResnetkitError(f"{folder} is not a run folder: it has no command.json")
+    metrics, model = folder / "evaluation" / "metrics.json", folder / "model.safetensors"
+    try:
+        recipe_text = (folder / "recipe.toml").read_text(encoding="utf-8")
+        return Record(
+            folder,
+            command=_json(folder / "command.json"),
+            environment=_json(folder / "environment.json"),
+            recipe=tomllib.loads(recipe_text),
+            recipe_text=recipe_text,
+            classes=_json(folder / "classes.json"),
+            preprocessing=Preprocessing.from_dict(_json(folder / "preprocessing.json")),
+            images=[Listed(r["path"], r["class"], r["split"], r["hash"]) for r in read_csv(folder / "split.csv")],
+            bad=_rows(folder / "bad_files.csv"),
+            epochs=[_numbers(row) for row in _rows(folder / "results.csv")],
+            events=_events(folder / "log.jsonl"),
+            metrics=_json(metrics) if metrics.exists() else None,
+            answers=_answers(folder / "evaluation" / "predictions.csv"),
+            model=load_model(model) if model.exists() else None,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResnetkitError(f"{folder}: a file in it is missing or damaged: {error}") from error
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return read_csv(path) if path.exists() else []
+
+
+def _numbers(row: dict[str, str]) -> dict[str, float]:
+    return {key: float(value) for key, value in row.items() if value}
+
+
+def _answers(path: Path) -> list[Answered]:
+    return [Answered(r["path"], r["class"], r["predicted"], float(r["probability"])) for r in _rows(path)]
+
+
+def _events(path: Path) -> list[dict[str, Any]]:
+    """The journal; the last line of a run that was killed may be torn."""
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            continue
+    return events

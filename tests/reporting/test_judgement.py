@@ -1,0 +1,128 @@
+"""What the page says of a run: each rule fires where it should and nowhere else."""
+
+from dataclasses import replace
+
+import pytest
+
+from resnetkit.reporting.charts import decades, epoch_ticks, line_chart, ticks
+from resnetkit.reporting.judgement import CURES, findings
+from resnetkit.reporting.record import read_record
+from resnetkit.training.recipe import make_recipe, parse_settings
+from tests.reporting.conftest import write_run
+
+OVERFIT = [(1.0, 0.5, 1.1, 0.5), (0.6, 0.8, 0.9, 0.6), (0.2, 0.95, 1.0, 0.61), (0.05, 1.0, 1.4, 0.6)]
+GOOD = [(1.0, 0.5, 1.1, 0.5), (0.6, 0.8, 0.7, 0.8), (0.5, 0.9, 0.5, 0.9), (0.4, 0.92, 0.45, 0.9)]
+GAP = [(1.0, 0.5, 1.1, 0.5), (0.6, 0.8, 0.9, 0.6), (0.2, 0.95, 0.8, 0.65), (0.1, 1.0, 0.8, 0.7)]
+
+
+@pytest.fixture
+def record(tmp_path):
+    """1,000 answers, nine of ten right, as sure as they are right."""
+    answers = [(str(i), label := "xy"[i % 2], label if i % 10 else "xy"[1 - i % 2], 0.9) for i in range(1000)]
+    made = read_record(write_run(tmp_path / "run", ["x", "y"], answers))
+    made.metrics.update(top1_interval=[0.88, 0.92], top1=0.9)
+    return made
+
+
+def epochs(figures):
+    names = ("train_loss", "train_top1", "val_loss", "val_top1")
+    return [{"epoch": i, "lr": 0.1} | dict(zip(names, row)) for i, row in enumerate(figures, 1)]
+
+
+def with_val(record, figures, images=1000):
+    part = [replace(record.images[i % 1000], part="val", hash=f"v{i}") for i in range(images)]
+    return replace(record, epochs=epochs(figures), images=[*record.images, *part])
+
+
+def titles(record):
+    return [finding.title for finding in findings(record)]
+
+
+def test_a_good_run_is_left_alone(record):
+    assert titles(record) == [] and titles(with_val(record, GOOD)) == []
+
+
+def test_overfitting_is_named_with_the_epoch(record):
+    (finding,) = findings(with_val(record, OVERFIT))
+    assert finding.title == "It overfits."
+    assert (
+        "From epoch 3 on" not in finding.text
+        and "From epoch 2 on the held-out loss rose from 0.9 to 1.4" in finding.text
+    )
+    assert "100.0\u00a0% of the training images were right and 60.0\u00a0%" in finding.text
+    typed = [typed for typed, _ in finding.cures]
+    assert "--epochs 2" in typed and "--weights MODEL" in typed and "--set policy=trivial" in typed
+
+
+def test_a_gap_without_a_rising_loss_is_less(record):
+    (finding,) = findings(with_val(record, GAP))
+    assert finding.title == "It does better on its training images."
+    assert not any(typed.startswith("--epochs") for typed, _ in finding.cures)
+
+
+def test_a_gap_that_chance_makes_is_none(record):
+    assert titles(with_val(record, [(0.5, 0.72, 0.6, 0.6)] * 4, images=20)) == []
+    assert titles(with_val(record, [(0.5, 0.72, 0.6, 0.6)] * 4, images=1000)) != []
+
+
+def test_what_the_run_did_already_is_not_advised(record):
+    overfit = with_val(record, OVERFIT)
+    used = {"policy": "trivial", "min_scale": 0.35, "weights": "x", "holdout": 0.1}
+    (finding,) = findings(replace(overfit, recipe=overfit.recipe | used))
+    typed = [typed for typed, _ in finding.cures]
+    assert typed == ["--set erasing=0.25", "--set mixup=0.2", "--set label_smoothing=0.1"]
+
+
+def test_every_cure_is_a_setting():
+    for name, off, value, _ in CURES:
+        recipe = make_recipe({"model": "resnet18", "epochs": 1, "lr": 0.1} | parse_settings([f"{name}={value}"]))
+        assert getattr(recipe, name) != off
+        assert make_recipe({"model": "resnet18", "epochs": 1, "lr": 0.1, name: off})
+
+
+def test_a_constant_answer(record):
+    same = [replace(answer, predicted="x") for answer in record.answers]
+    constant = replace(record, answers=same, metrics=record.metrics | {"top1": 0.5, "top1_interval": [0.47, 0.53]})
+    assert "It has not learnt." in titles(constant)
+    no_better = replace(record, metrics=record.metrics | {"top1": 0.52, "top1_interval": [0.49, 0.55]})
+    assert "It is not shown to be better than a constant answer." in titles(no_better)
+
+
+def test_probabilities_are_judged_beyond_chance(record):
+    surer = replace(record, answers=[replace(answer, probability=0.99) for answer in record.answers])
+    assert titles(surer) == ["It is too sure."]
+    shyer = replace(record, answers=[replace(answer, probability=0.6) for answer in record.answers])
+    assert titles(shyer) == ["It is too doubtful."]
+
+
+def test_a_wide_interval(record):
+    assert titles(replace(record, metrics=record.metrics | {"top1_interval": [0.84, 0.96]})) == ["The figure is rough."]
+
+
+def test_copies_in_the_test(record):
+    copy = replace(record.images[0], part="train")
+    (finding,) = findings(replace(record, images=[*record.images, copy]))
+    assert finding.title == "The test is not clean." and "1 tested image" in finding.text
+    apart = [replace(copy, hash="a"), replace(copy, part="val", hash="a")]
+    assert titles(replace(record, images=[*record.images, *apart])) == []
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 3.01), (0.2, 0.21), (-3, 7), (0, 12345), (0.5, 0.5), (0, 0)])
+def test_ticks_are_round_and_around_the_values(low, high):
+    marks = ticks(low, high)
+    assert marks[0] <= low and marks[-1] >= high - 1e-12 and 2 <= len(marks) <= 12
+    step = marks[1] - marks[0]
+    assert f"{step:.0e}"[0] in "125" and step == pytest.approx(float(f"{step:.0e}"))
+
+
+def test_axes():
+    assert decades(0.3, 40) == [0.1, 1, 10, 100]
+    assert epoch_ticks(1) == [1] and epoch_ticks(2) == [1, 2]
+    assert epoch_ticks(100) == [1, 20, 40, 60, 80, 100]
+    chart = line_chart("Loss", {"train": [1000, 10, 1]}, may_leap=True)
+    heights = [y for _, y in chart.lines["train"]]
+    assert heights[1] - heights[0] == pytest.approx(2 * (heights[2] - heights[1]), abs=0.2)  # two decades, then one
+    assert (
+        line_chart("Loss", {"train": [0.0, 0.0]}).lines["train"][0][1]
+        == line_chart("Loss", {"a": [0.0]}).lines["a"][0][1]
+    )
