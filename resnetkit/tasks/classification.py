@@ -6,13 +6,39 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy in float32 of logits (N, classes), targets smoothed (Szegedy et al. 2016, section 7)."""
-    return F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+def loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy in float32 of logits (N, classes) and targets, which are labels (N,) or shares (N, classes).
+
+    Targets are smoothed (Szegedy et al. 2016, section 7); `weights` (classes,) weigh the classes.
+    """
+    return F.cross_entropy(logits.float(), targets, weights, label_smoothing=label_smoothing)
 
 
-def describe(probabilities: Tensor, classes: list[str], top: int = 5) -> dict[str, Any]:
-    """One image's probabilities (classes,) -> its label, probability and the `top` likeliest [label, probability]."""
-    values, indices = probabilities.topk(min(top, len(classes)))
-    ranked = [[classes[i], p] for i, p in zip(indices.tolist(), values.tolist())]
-    return {"label": ranked[0][0], "probability": ranked[0][1], "top": ranked}
+def right(logits: Tensor, targets: Tensor) -> float:
+    """How many of the targets, labels (N,) or shares (N, classes), the likeliest classes hit."""
+    predicted = logits.argmax(1)
+    if targets.ndim == 1:
+        return float((predicted == targets).sum())
+    return float(targets.gather(1, predicted[:, None]).sum())
+
+
+def describe(
+    probabilities: Tensor,
+    classes: list[str],
+    top: int = 5,
+    *,
+    answer_threshold: float = 0.0,
+    set_threshold: float | None = None,
+) -> dict[str, Any]:
+    """One image's probabilities (classes,) -> its label, probability and the `top` likeliest [label, probability].
+
+    The label is None, for none of these, where its probability is below `answer_threshold`. With `set_threshold`, `set`
+    has the classes whose probability reaches it, likeliest first; none may.
+    """
+    values, indices = probabilities.sort(descending=True)
+    ranked = [[classes[i], p] for i, p in zip(indices[:top].tolist(), values[:top].tolist())]
+    label, probability = ranked[0]
+    answer = {"label": label if probability >= answer_threshold else None, "probability": probability, "top": ranked}
+    if set_threshold is not None:
+        answer["set"] = [classes[i] for i in indices[values >= set_threshold].tolist()]
+    return answer

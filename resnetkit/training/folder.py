@@ -12,7 +12,6 @@ import torch
 
 from resnetkit.atomic import write_text
 from resnetkit.errors import ResnetkitError, ResourceExhausted
-from resnetkit.evaluation.evaluate import Answers
 from resnetkit.tables import csv_text
 from resnetkit.training.prepare import Prepared
 from resnetkit.training.recipe import Recipe, load_recipe, to_toml
@@ -29,6 +28,7 @@ class RunFolder:
         self.last = path / "checkpoints" / "last.safetensors"
         self.best = path / "checkpoints" / "best.safetensors"
         self.curves = path / "plots" / "curves.png"
+        self.range_test = path / "plots" / "lr_range_test.png"
         self.confusion = path / "plots" / "confusion_matrix.png"
         self.metrics = path / "evaluation" / "metrics.json"
 
@@ -80,17 +80,6 @@ class RunFolder:
             raise ResnetkitError(
                 f"{self.path}: the data has changed since the run began (split.csv has what it was); start a new run"
             )
-
-    def write_answers(self, prepared: Prepared, answers: Answers) -> None:
-        """predictions.csv with every image of the headline part, mistakes.csv with the wrong ones, surest first."""
-        classes, part = prepared.dataset.classes, prepared.parts[prepared.headline]
-        sure = answers.probabilities.max(1).values
-        columns = zip(part.names, part.labels.tolist(), answers.predicted.tolist(), sure.tolist())
-        rows = [(name, classes[true], classes[guess], round(p, 6)) for name, true, guess, p in columns]
-        mistakes = sorted((row for row in rows if row[1] != row[2]), key=lambda row: -row[3])
-        for file, chosen in (("predictions.csv", rows), ("mistakes.csv", mistakes)):
-            text = csv_text(("path", "class", "predicted", "probability"), chosen)
-            write_text(self.path / "evaluation" / file, text)
 
 
 def new_run_path(data_name: str, model: str) -> Path:

@@ -5,14 +5,16 @@ from collections.abc import Callable, Iterator
 from time import perf_counter
 
 import torch
+from torch import Tensor, nn
 
+from resnetkit.data.augment import epoch_generator
 from resnetkit.data.loaders import Batch
+from resnetkit.data.mixing import Mixing, mix
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.device import autocast, find_precision
 from resnetkit.errors import Diverged
 from resnetkit.tasks import classification
 from resnetkit.training.recipe import Recipe
-from resnetkit.training.schedule import learning_rate
 from resnetkit.training.state import TrainingState
 
 AfterStep = Callable[[TrainingState, float], None]
@@ -23,40 +25,60 @@ def train_epoch(
     batches: Iterator[Batch],
     recipe: Recipe,
     *,
-    steps_per_epoch: int,
+    rate: Callable[[int], float],
     preprocessing: Preprocessing,
+    class_weights: Tensor | None = None,
     after_step: AfterStep,
 ) -> None:
     """Take a step on every batch. After each, `after_step(state, seconds_waited_for_data)`, which may raise.
 
-    Raises Diverged at a loss that is not finite, before the step that it would spoil.
+    `rate` gives the learning rate of a step; `class_weights` (classes,) weigh the loss. The network is in the mode that
+    the epoch trains in. Raises Diverged at a loss that is not finite, before the step that it would spoil.
     """
-    net, optimizer = state.net.train(), state.optimizer
+    net, optimizer = state.net, state.optimizer
     device = next(net.parameters()).device
+    mixing = Mixing(recipe.mixup, recipe.cutmix)
     asked = perf_counter()
     for images, labels in batches:
         waited = perf_counter() - asked
-        rate = learning_rate(recipe, state.step, steps_per_epoch)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate(state.step) * group["scale"]
         torch.manual_seed(recipe.seed * 1_000_003 + state.step)  # stochastic depth, the same after a resume
-        labels = labels.to(device, non_blocking=True)
+        targets = labels.to(device, non_blocking=True)
         x = preprocessing.normalise(images.to(device, non_blocking=True))
-        with autocast(device, find_precision(recipe.precision)):
-            logits = net(x.contiguous(memory_format=torch.channels_last))
-        loss = classification.loss(logits, labels, recipe.label_smoothing)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise Diverged(
-                f"the loss is {value} at step {state.step}; lower lr (it is {rate:.3g}) or lengthen warmup_epochs"
-            )
+        if any(mixing):
+            generator = epoch_generator(recipe.seed, state.step, purpose=2)
+            x, targets = mix(x, targets, net.spec.num_classes, mixing, generator)
+        x = x.contiguous(memory_format=torch.channels_last)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss, right = _gradients(net, x, targets, recipe, class_weights)
+        if not math.isfinite(loss):
+            raise Diverged(
+                f"the loss is {loss} at step {state.step}; "
+                f"lower lr (it is {rate(state.step):.3g}) or lengthen warmup_epochs"
+            )
+        if recipe.clip_norm:
+            nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm)
         optimizer.step()
         state.average.update()
         state.step += 1
-        state.tally.loss += value * len(labels)
-        state.tally.right += int((logits.argmax(1) == labels).sum())
+        state.tally.loss += loss * len(labels)
+        state.tally.right += right
         state.tally.images += len(labels)
         after_step(state, waited)
         asked = perf_counter()
+
+
+def _gradients(
+    net: nn.Module, x: Tensor, targets: Tensor, recipe: Recipe, class_weights: Tensor | None
+) -> tuple[float, float]:
+    """Leave the gradient of the batch's mean loss in the parameters; the loss, and how much was right."""
+    loss, right = 0.0, 0.0
+    for images, wanted in zip(x.chunk(recipe.accumulate), targets.chunk(recipe.accumulate)):
+        with autocast(x.device, find_precision(recipe.precision)):
+            logits = net(images)
+        piece = classification.loss(logits, wanted, recipe.label_smoothing, class_weights) * (len(images) / len(x))
+        piece.backward()
+        loss += piece.item()
+        right += classification.right(logits, wanted)
+    return loss, right

@@ -24,10 +24,17 @@ class Recipe(BaseModel):
     start_size: float = Field(
         1.0, ge=0.25, le=1
     )  # share of the size that the first epoch trains at; it grows to the whole
+    framing: Literal["crop", "letterbox", "squash"] = "crop"  # how a photo becomes a square
     drop_path_rate: float = Field(0.0, ge=0, lt=1)
+    # fine-tuning
+    weights: str | None = None  # a model file or run folder to start from
+    freeze: str | None = None  # the last part that keeps its weights: stem, a stage such as stages.1, or backbone
+    thaw_epochs: int = Field(0, ge=0)  # another frozen part learns after each so many; 0: they stay frozen
+    rate_decay: float = Field(1.0, gt=0, le=1)  # a part's learning rate as a share of the next one's, head downward
     # time
     epochs: int = Field(ge=1)
     batch_size: int = Field(128, ge=1)
+    accumulate: int = Field(1, ge=1)  # pieces a batch is computed in, to save memory
     seed: int = Field(0, ge=0, lt=2**32)
     # optimizer
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -36,16 +43,23 @@ class Recipe(BaseModel):
     weight_decay: float = Field(5e-4, ge=0)
     schedule: Literal["cosine", "one_cycle"] = "cosine"
     warmup_epochs: float = Field(0.0, ge=0)
+    clip_norm: float = Field(0.0, ge=0)  # largest norm of the gradient; 0: any
     # regularisation
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     crop_padding: int = Field(0, ge=0)
     min_scale: float = Field(1.0, gt=0, le=1)
     flip: bool = True
+    policy: Literal["none", "trivial", "rand", "augmix"] = "none"
+    erasing: float = Field(0.0, ge=0, le=1)  # share of the images that lose a box
+    mixup: float = Field(0.0, ge=0)  # Beta parameter; 0: no mixup
+    cutmix: float = Field(0.0, ge=0)
+    balance: Literal["none", "weights", "sampling"] = "none"  # for classes of unlike sizes
     ema_decay: float = Field(0.0, ge=0, lt=1)  # 0: no average
     # choosing
     holdout: float = Field(
         0.0, ge=0, lt=1
     )  # share of the training images that picks the best epoch; 0: the last is kept
+    patience: int = Field(0, ge=0)  # epochs without a better holdout that end the run; 0: all epochs
     # arithmetic
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 

@@ -1,56 +1,28 @@
-"""The story of a run: read the data, build the network, train it, test it once, write everything down."""
+"""A run begun or gone on with: read the data, settle everything, build the network, hand over to the trainer."""
 
-import copy
-import json
 import sys
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from hashlib import blake2b
 from os import cpu_count
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
 
-from resnetkit.architecture.resnet import ResNet
-from resnetkit.atomic import write_text
-from resnetkit.data.loaders import TrainingBatches, evaluation_batches
+from resnetkit.data.datasets import absolute
 from resnetkit.device import find_device
-from resnetkit.errors import Interrupted, ResnetkitError, ResourceExhausted
-from resnetkit.evaluation.evaluate import Answers, answer
-from resnetkit.evaluation.metrics import confusion_matrix
-from resnetkit.evaluation.plots import draw_confusion, draw_curves
-from resnetkit.training.allocator import keep_freed_memory
+from resnetkit.errors import ResnetkitError, ResourceExhausted
+from resnetkit.evaluation.plots import draw_range_test
 from resnetkit.training.averaging import Average
-from resnetkit.training.display import Display
-from resnetkit.training.folder import COMMAND, RunFolder, environment, new_run_path
-from resnetkit.training.interrupt import StopRequest
-from resnetkit.training.journal import Journal
-from resnetkit.training.loop import train_epoch
+from resnetkit.training.folder import COMMAND, RunFolder, new_run_path
+from resnetkit.training.freezing import frozen_parts
 from resnetkit.training.optimizer import make_optimizer
 from resnetkit.training.precision import resolve_precision
 from resnetkit.training.prepare import Prepared, prepare
-from resnetkit.training.schedule import training_size
-from resnetkit.training.state import Tally, TrainingState
-from resnetkit.weights.files import Model, load_model, save_model
-from resnetkit.weights.load import build
+from resnetkit.training.range_test import RangeTest, range_test
+from resnetkit.training.state import TrainingState
+from resnetkit.training.trainer import Run, Trainer, training_batches
+from resnetkit.weights.load import build, load, transfer
 
 MAX_BAD = 0.1  # share of the images
-SAVE_EVERY = 60.0  # seconds of work that a crash may cost
-EVALUATION_BATCH = 256
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run. `metrics` are those of its headline part (`metrics["split"]`)."""
-
-    folder: Path
-    metrics: dict[str, Any]
-
-    @property
-    def model(self) -> Model:
-        return load_model(self.folder / "model.safetensors")
 
 
 def train(
@@ -64,9 +36,10 @@ def train(
     max_bad: float | None = None,
     **settings: Any,
 ) -> Run:
-    """Train on `data`: a named set, a folder of class folders, Parquet, or a CIFAR archive.
+    """Train on `data`: a named set, a folder of class folders, a CSV, an archive, ...; see datasets.KINDS.
 
-    `settings` replace those of the recipe (`model=`, `epochs=`, `lr=`, ...; see Recipe). The run is written to
+    `settings` replace those of the recipe (`model=`, `epochs=`, `lr=`, ...; see Recipe); `lr="auto"` finds
+    the rate by a range test. The run is written to
     `out`, by default runs/<data>-<model>-<number>; a share `max_bad` of the images (a tenth) may be unreadable and is
     left out. `resume` goes on with an interrupted run, on a CPU bit for bit, and takes no other setting than `device`
     and `workers`. Raises ResnetkitError, of which Interrupted means saved and resumable.
@@ -82,9 +55,7 @@ def train(
         place = find_device(command["device"] if device == "auto" else device)
         prepared = prepare(command["data"], folder.recipe(), {}, command["max_bad"])
         folder.check_same_data(prepared)
-        state = _new_state(prepared, place)
-        if folder.last.exists():
-            state.restore(folder.last)
+        state, notes = _new_state(prepared, place)
     else:
         if data is None:
             raise ResnetkitError("nothing to train on: name a dataset (`digits` needs no files), or --resume a run")
@@ -92,185 +63,48 @@ def train(
             RunFolder.require_free(Path(out))
         place = find_device(device)
         max_bad = MAX_BAD if max_bad is None else max_bad
-        prepared = prepare(data, recipe, settings, max_bad)
-        prepared = prepared.with_precision(resolve_precision(prepared.recipe.precision, place))
-        state = _new_state(prepared, place)
-        source = str(Path(data).resolve()) if Path(data).exists() else str(data)
+        prepared, tested = _settle(data, recipe, settings, max_bad, place, workers)
+        state, notes = _new_state(prepared, place)
         path = Path(out) if out is not None else new_run_path(prepared.dataset.name, prepared.recipe.model)
-        command = {"argv": sys.argv, "data": source, "max_bad": max_bad, "device": str(place)}
+        command = {"argv": sys.argv, "data": absolute(data), "max_bad": max_bad, "device": str(place)}
         folder = RunFolder.create(path, prepared, command)
+        if tested is not None:
+            draw_range_test(*tested, folder.range_test)
+    if folder.last.exists():
+        state.restore(folder.last)
     try:
-        return _Trainer(prepared, folder, state, place, workers).run()
+        return Trainer(prepared, folder, state, place, workers, notes).run()
     except torch.OutOfMemoryError as error:
         raise ResourceExhausted(f"{place} has too little memory; lower batch_size or img_size") from error
 
 
-def _new_state(prepared: Prepared, device: torch.device) -> TrainingState:
+def _settle(
+    data: str | Path,
+    recipe: str | None,
+    settings: dict[str, Any],
+    max_bad: float,
+    device: torch.device,
+    workers: int,
+) -> tuple[Prepared, RangeTest | None]:
+    """What the run is decided by, its precision and rate found by trying where they are `auto`."""
+    automatic = settings.get("lr") == "auto"
+    prepared = prepare(data, recipe, settings | ({"lr": 1.0} if automatic else {}), max_bad)
+    prepared = prepared.with_settings(precision=resolve_precision(prepared.recipe.precision, device))
+    if not automatic:
+        return prepared, None
+    state, _ = _new_state(prepared, device)
+    tested = range_test(state, training_batches(prepared, workers), prepared)
+    return prepared.with_settings(lr=float(f"{tested.chosen:.2g}")), tested
+
+
+def _new_state(prepared: Prepared, device: torch.device) -> tuple[TrainingState, list[str]]:
+    """The state before the first step, and what a user should know of how it was made."""
     recipe, preprocessing = prepared.recipe, prepared.preprocessing
     torch.manual_seed(recipe.seed)
     classes, channels = len(prepared.dataset.classes), len(preprocessing.mean)
     net = build(recipe.model, classes, in_channels=channels, drop_path_rate=recipe.drop_path_rate)
     net.image_size = preprocessing.size
+    notes = transfer(net, load(recipe.weights)) if recipe.weights else []
+    frozen_parts(net, recipe, epoch=0)  # refuses a part that is not there
     net.place(device)
-    return TrainingState(net, make_optimizer(net, recipe), Average(net, recipe.ema_decay))
-
-
-class _Trainer:
-    """One run from its state to its end."""
-
-    def __init__(
-        self, prepared: Prepared, folder: RunFolder, state: TrainingState, device: torch.device, workers: int
-    ) -> None:
-        self.prepared, self.folder, self.state, self.device, self.workers = prepared, folder, state, device, workers
-        recipe = prepared.recipe
-        self.batches = TrainingBatches(
-            prepared.parts["train"],
-            prepared.preprocessing,
-            prepared.augmentation,
-            batch_size=recipe.batch_size,
-            seed=recipe.seed,
-            workers=workers,
-        )
-        self.steps = self.batches.steps
-        self.total = recipe.epochs * self.steps
-        self.journal = Journal(folder.path)
-        self.saved_at = perf_counter()
-
-    def run(self) -> Run:
-        state, recipe = self.state, self.prepared.recipe
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        if self.folder.last.exists():
-            self.journal.resume(state.step // self.steps)
-            self.journal.write("resumed", step=state.step)
-        else:
-            self.journal.write("started", data=self.prepared.dataset.name, model=recipe.model)
-        with StopRequest() as self.stop, Display(recipe.epochs, self.steps, state.step) as self.display:
-            for line in self._introduction():
-                self.display.line(line)
-            while state.step < self.total:
-                self._epoch()
-            self.display.line("testing")
-            return self._finish()
-
-    def _introduction(self) -> list[str]:
-        prepared, net = self.prepared, self.state.net
-        sizes = ", ".join(f"{len(part):,} {name}" for name, part in prepared.parts.items())
-        height, width = prepared.preprocessing.size
-        parameters = sum(p.numel() for p in net.parameters())
-        recipe, dataset = prepared.recipe, prepared.dataset
-        lines = [
-            f"data   {dataset.name}: {len(dataset.classes)} classes, {sizes} images, seen at {height}x{width}",
-            f"model  {recipe.model}: {parameters:,} parameters, on {self.device} in {recipe.precision}",
-            f"run    {self.folder.path}",
-        ]
-        if dataset.bad:
-            where = self.folder.path / "bad_files.csv"
-            lines.insert(1, f"bad    {len(dataset.bad)} images cannot be read and are left out: {where}")
-        if self.state.step:
-            lines.append(f"resume at step {self.state.step} of {self.total}")
-        return lines
-
-    def _epoch(self) -> None:
-        state, recipe = self.state, self.prepared.recipe
-        epoch, first = divmod(state.step, self.steps)
-        if first == 0:
-            state.tally = Tally()
-        self.display.begin_epoch(state)
-        size = training_size(recipe, self.prepared.preprocessing.size, epoch)
-        train_epoch(
-            state,
-            self.batches.epoch(epoch, size, first),
-            recipe,
-            steps_per_epoch=self.steps,
-            preprocessing=self.prepared.preprocessing,
-            after_step=self._after_step,
-        )
-        tally = state.tally
-        values = {
-            "epoch": epoch + 1,
-            "size": size[0],
-            "lr": state.optimizer.param_groups[0]["lr"],
-        } | self.display.speed(state)
-        values |= {"train_loss": tally.loss / tally.images, "train_top1": tally.right / tally.images}
-        watched = [name for name in ("holdout", "val") if name in self.prepared.parts]
-        if watched:
-            delivered = self._delivered()
-        for name in watched:
-            figures = self._answer(delivered, name).metrics()
-            values |= {f"{name}_loss": figures["loss"], f"{name}_top1": figures["top1"]}
-        if values.get("holdout_top1", -1.0) > state.best:
-            state.best = values["holdout_top1"]
-            figures = {"split": "holdout", "top1": state.best, "epoch": epoch + 1}
-            save_model(self._model(delivered, figures, state.step), self.folder.best)
-        self.journal.write_epoch(**values)
-        self.display.epoch(state, values)
-        self._save()
-        if self.stop.requested and state.step < self.total:
-            self._interrupt()
-
-    def _after_step(self, state: TrainingState, waited: float) -> None:
-        self.display.step(state, waited)
-        if state.step % self.steps == 0:  # the epoch's end saves, after its figures are in
-            return
-        if self.stop.requested:
-            self._save()
-            self._interrupt()
-        if perf_counter() - self.saved_at > SAVE_EVERY:
-            self._save()
-
-    def _save(self) -> None:
-        self.state.save(self.folder.last)
-        self.saved_at = perf_counter()
-
-    def _interrupt(self) -> None:
-        self.journal.write("interrupted", step=self.state.step)
-        raise Interrupted(
-            f"stopped at step {self.state.step} of {self.total} and saved; "
-            f"go on with: resnet train --resume {self.folder.path}"
-        )
-
-    def _delivered(self) -> ResNet:
-        """A copy of the network with the weights that the run delivers."""
-        net = copy.deepcopy(self.state.net)
-        net.load_state_dict(self.state.final_tensors())
-        return net
-
-    def _answer(self, net: ResNet, part: str) -> Answers:
-        preprocessing = self.prepared.preprocessing
-        batches = evaluation_batches(self.prepared.parts[part], preprocessing, EVALUATION_BATCH, self.workers)
-        return answer(net, batches, preprocessing)
-
-    def _model(self, net: ResNet, metrics: dict[str, Any], steps: int) -> Model:
-        prepared = self.prepared
-        provenance = {
-            "data": prepared.dataset.name,
-            "images": {name: len(part) for name, part in prepared.parts.items()},
-            "split_hash": blake2b(prepared.split_table.encode(), digest_size=16).hexdigest(),
-            "recipe": prepared.recipe.model_dump(),
-            "steps": steps,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "environment": environment(),
-        }
-        return Model(net, prepared.dataset.classes, prepared.preprocessing, metrics, provenance)
-
-    def _finish(self) -> Run:
-        prepared, folder = self.prepared, self.folder
-        if prepared.recipe.holdout:
-            best = load_model(folder.best)
-            net, steps = best.network.place(self.device), best.provenance["steps"]
-        else:
-            net, steps = self._delivered(), self.total
-        headline = prepared.headline
-        answers = self._answer(net, headline)
-        metrics = {"split": headline} | answers.metrics()
-        folder.write_answers(prepared, answers)
-        classes = prepared.dataset.classes
-        counts = confusion_matrix(answers.predicted, answers.labels, len(classes))
-        draw_curves(self.journal.epochs, metrics, folder.curves)
-        title = f"{headline}: top-1 {metrics['top1']:.2%} of {metrics['n']:,}"
-        draw_confusion(counts, classes, title, folder.confusion)
-        save_model(self._model(net, metrics, steps), folder.model)
-        write_text(folder.metrics, json.dumps(metrics, indent=2) + "\n")
-        self.journal.write("finished", **metrics)
-        return Run(folder.path, metrics)
+    return TrainingState(net, make_optimizer(net, recipe), Average(net, recipe.ema_decay)), notes

@@ -21,20 +21,21 @@ class Tally:
     """Sums over the images an epoch has seen so far."""
 
     loss: float = 0.0
-    right: int = 0
+    right: float = 0.0
     images: int = 0
 
 
 @dataclass
 class TrainingState:
     """A network on its way. `step` counts optimizer steps from the start of the run; `best` is the best held-out
-    top-1 so far."""
+    top-1 so far, `stale` the epochs since."""
 
     net: ResNet
     optimizer: Optimizer
     average: Average
     step: int = 0
     best: float = -1.0
+    stale: int = 0
     tally: Tally = field(default_factory=Tally)
 
     def final_tensors(self) -> dict[str, Tensor]:
@@ -45,11 +46,13 @@ class TrainingState:
         """Write a checkpoint, atomically. Raises ResourceExhausted."""
         tensors = {f"network.{name}": value for name, value in self.net.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.values.items()}
-        for name, parameter in self._parameters():
+        for name, parameter in self.net.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 if isinstance(value, Tensor):
                     tensors[f"optimizer.{key}.{name}"] = value
-        save_tensors(path, tensors, {"step": self.step, "best": self.best, "tally": vars(self.tally)})
+        save_tensors(
+            path, tensors, {"step": self.step, "best": self.best, "stale": self.stale, "tally": vars(self.tally)}
+        )
 
     def restore(self, path: Path) -> None:
         """Take over a checkpoint of the same run. Raises ModelFileRefused."""
@@ -62,7 +65,8 @@ class TrainingState:
             check_tensors(self.net, groups["network"])
             if groups["average"].keys() != self.average.values.keys():
                 raise ResnetkitError("its average is not of this recipe")
-            self.step, self.best, self.tally = record["step"], record["best"], Tally(**record["tally"])
+            self.step, self.best, self.stale = record["step"], record["best"], record["stale"]
+            self.tally = Tally(**record["tally"])
         except (ResnetkitError, KeyError, TypeError) as error:
             raise ModelFileRefused(f"{path}: not a checkpoint of this run: {error}") from error
         self.net.load_state_dict(groups["network"])
@@ -76,7 +80,7 @@ class TrainingState:
         for name, value in tensors.items():
             key, _, parameter_name = name.partition(".")
             by_parameter.setdefault(parameter_name, {})[key] = value
-        for name, parameter in self._parameters():
+        for name, parameter in self.net.named_parameters():
             self.optimizer.state[parameter] = {
                 # Like the parameter in memory format too, or the next step would round in another order.
                 key: torch.empty_like(parameter).copy_(value)
@@ -84,6 +88,3 @@ class TrainingState:
                 else value.to(parameter.device)
                 for key, value in by_parameter.get(name, {}).items()
             }
-
-    def _parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
-        return [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]

@@ -1,0 +1,265 @@
+"""One run from its state to its end: epochs, figures, saves, the last test."""
+
+import copy
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from hashlib import blake2b
+from math import prod
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnetkit.architecture.resnet import ResNet
+from resnetkit.atomic import write_text
+from resnetkit.data.balance import balanced_weights
+from resnetkit.data.loaders import Batch, TrainingBatches, evaluation_batches
+from resnetkit.errors import Interrupted
+from resnetkit.evaluation.answers import Answers, answer
+from resnetkit.evaluation.calibration import fit_calibration
+from resnetkit.evaluation.evaluate import figures_on
+from resnetkit.evaluation.files import write_evaluation
+from resnetkit.evaluation.plots import draw_curves
+from resnetkit.evaluation.slices import looks
+from resnetkit.reporting.report import write_report
+from resnetkit.training.allocator import keep_freed_memory
+from resnetkit.training.display import Display
+from resnetkit.training.folder import RunFolder, environment
+from resnetkit.training.freezing import frozen_parts, set_training
+from resnetkit.training.interrupt import StopRequest
+from resnetkit.training.journal import Journal
+from resnetkit.training.loop import train_epoch
+from resnetkit.training.prepare import Prepared
+from resnetkit.training.schedule import learning_rate, training_size
+from resnetkit.training.state import Tally, TrainingState
+from resnetkit.weights.calibration import Calibration
+from resnetkit.weights.files import Model, load_model, save_model
+
+SAVE_EVERY = 60.0  # seconds of work that a crash may cost
+EVALUATION_BATCH = 256
+FRAMED_IN_MEMORY = 2**28  # bytes of framed images that are kept from one evaluation to the next
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run. `metrics` are those of its headline part (`metrics["split"]`)."""
+
+    folder: Path
+    metrics: dict[str, Any]
+
+    @property
+    def model(self) -> Model:
+        return load_model(self.folder / "model.safetensors")
+
+
+def training_batches(prepared: Prepared, workers: int) -> TrainingBatches:
+    recipe, train = prepared.recipe, prepared.parts["train"]
+    return TrainingBatches(
+        train,
+        prepared.preprocessing,
+        prepared.augmentation,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        workers=workers,
+        odds=class_weights(prepared)[train.labels] if recipe.balance == "sampling" else None,
+    )
+
+
+def class_weights(prepared: Prepared) -> Tensor:
+    return balanced_weights(prepared.parts["train"].labels, len(prepared.dataset.classes))
+
+
+class Trainer:
+    """One run from its state to its end."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        folder: RunFolder,
+        state: TrainingState,
+        device: torch.device,
+        workers: int,
+        notes: list[str],
+    ) -> None:
+        self.prepared, self.folder, self.state, self.device, self.workers = prepared, folder, state, device, workers
+        self.notes = notes
+        self.framed: dict[str, list[Batch]] = {}
+        recipe = prepared.recipe
+        weights = class_weights(prepared) if recipe.balance == "weights" else None
+        self.class_weights = weights.to(device) if weights is not None else None
+        self.batches = training_batches(prepared, workers)
+        self.steps = self.batches.steps
+        self.total = recipe.epochs * self.steps
+        self.journal = Journal(folder.path)
+        self.saved_at = perf_counter()
+
+    def run(self) -> Run:
+        state, recipe = self.state, self.prepared.recipe
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        if self.folder.last.exists():
+            self.journal.resume(state.step // self.steps)
+            self.journal.write("resumed", step=state.step)
+        else:
+            self.journal.write("started", data=self.prepared.dataset.name, model=recipe.model)
+        with StopRequest() as self.stop, Display(recipe.epochs, self.steps, state.step) as self.display:
+            for line in self._introduction():
+                self.display.line(line)
+            while state.step < self.total and not self._given_up():
+                self._epoch()
+            self.display.line("testing")
+            return self._finish()
+
+    def _introduction(self) -> list[str]:
+        prepared, net = self.prepared, self.state.net
+        sizes = ", ".join(f"{len(part):,} {name}" for name, part in prepared.parts.items())
+        height, width = prepared.preprocessing.size
+        parameters = sum(p.numel() for p in net.parameters())
+        recipe, dataset = prepared.recipe, prepared.dataset
+        lines = [
+            f"data   {dataset.name}: {len(dataset.classes)} classes, {sizes} images, seen at {height}x{width}",
+            f"model  {recipe.model}: {parameters:,} parameters, on {self.device} in {recipe.precision}",
+            f"run    {self.folder.path}",
+        ]
+        if dataset.bad:
+            where = self.folder.path / "bad_files.csv"
+            lines.insert(1, f"bad    {len(dataset.bad)} files are left out: {where}")
+        for part, count in prepared.leaks.items():
+            if count:
+                lines.append(f"leak   {count} {part} images are training images too, so its figures flatter")
+        if recipe.weights:
+            lines.append("; ".join([f"start  {recipe.weights}", *self.notes]))
+        if self.state.step:
+            lines.append(f"resume at step {self.state.step} of {self.total}")
+        return lines
+
+    def _epoch(self) -> None:
+        state, recipe = self.state, self.prepared.recipe
+        epoch, first = divmod(state.step, self.steps)
+        if first == 0:
+            state.tally = Tally()
+        self.display.begin_epoch(state)
+        size = training_size(recipe, self.prepared.preprocessing.size, epoch)
+        set_training(state.net, frozen_parts(state.net, recipe, epoch))
+        train_epoch(
+            state,
+            self.batches.epoch(epoch, size, first),
+            recipe,
+            rate=partial(learning_rate, recipe, steps_per_epoch=self.steps),
+            preprocessing=self.prepared.preprocessing,
+            class_weights=self.class_weights,
+            after_step=self._after_step,
+        )
+        tally = state.tally
+        values = {
+            "epoch": epoch + 1,
+            "size": size[0],
+            "lr": state.optimizer.param_groups[0]["lr"],
+        } | self.display.speed(state)
+        values |= {"train_loss": tally.loss / tally.images, "train_top1": tally.right / tally.images}
+        watched = [name for name in ("holdout", "val") if name in self.prepared.parts]
+        if watched:
+            delivered = self._delivered()
+        for name in watched:
+            figures = self._answer(delivered, name).metrics()
+            values |= {f"{name}_loss": figures["loss"], f"{name}_top1": figures["top1"]}
+        state.stale += 1
+        if values.get("holdout_top1", -1.0) > state.best:
+            state.best, state.stale = values["holdout_top1"], 0
+            figures = {"split": "holdout", "top1": state.best, "epoch": epoch + 1}
+            save_model(self._model(delivered, figures, state.step), self.folder.best)
+        self.journal.write_epoch(**values)
+        self.display.epoch(state, values)
+        self._save()
+        if self.stop.requested and state.step < self.total and not self._given_up():
+            self._interrupt()
+
+    def _given_up(self) -> bool:
+        """Whether `patience` epochs brought no better holdout."""
+        patience = self.prepared.recipe.patience
+        return bool(patience) and self.state.stale >= patience
+
+    def _after_step(self, state: TrainingState, waited: float) -> None:
+        self.display.step(state, waited)
+        if state.step % self.steps == 0:  # the epoch's end saves, after its figures are in
+            return
+        if self.stop.requested:
+            self._save()
+            self._interrupt()
+        if perf_counter() - self.saved_at > SAVE_EVERY:
+            self._save()
+
+    def _save(self) -> None:
+        self.state.save(self.folder.last)
+        self.saved_at = perf_counter()
+
+    def _interrupt(self) -> None:
+        self.journal.write("interrupted", step=self.state.step)
+        raise Interrupted(
+            f"stopped at step {self.state.step} of {self.total} and saved; "
+            f"go on with: resnet train --resume {self.folder.path}"
+        )
+
+    def _delivered(self) -> ResNet:
+        """A copy of the network with the weights that the run delivers."""
+        net = copy.deepcopy(self.state.net)
+        net.load_state_dict(self.state.final_tensors())
+        return net
+
+    def _answer(self, net: ResNet, part: str) -> Answers:
+        return answer(net, self._framed(part), self.prepared.preprocessing)
+
+    def _framed(self, part: str) -> Iterable[Batch]:
+        """The evaluation batches of a part; decoded once where they fit in memory."""
+        if part in self.framed:
+            return self.framed[part]
+        images, preprocessing = self.prepared.parts[part], self.prepared.preprocessing
+        batches = evaluation_batches(images, preprocessing, EVALUATION_BATCH, self.workers)
+        if len(images) * prod(preprocessing.size) * len(preprocessing.mean) > FRAMED_IN_MEMORY:
+            return batches
+        self.framed[part] = list(batches)
+        return self.framed[part]
+
+    def _model(self, net: ResNet, metrics: dict[str, Any], steps: int) -> Model:
+        prepared = self.prepared
+        provenance = {
+            "data": prepared.dataset.name,
+            "images": {name: len(part) for name, part in prepared.parts.items()},
+            "split_hash": blake2b(prepared.split_table.encode(errors="surrogateescape"), digest_size=16).hexdigest(),
+            "recipe": prepared.recipe.model_dump(),
+            "steps": steps,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "environment": environment(),
+        }
+        return Model(net, prepared.dataset.classes, prepared.preprocessing, metrics, provenance)
+
+    def _finish(self) -> Run:
+        prepared, folder = self.prepared, self.folder
+        if prepared.recipe.holdout:
+            best = load_model(folder.best)
+            net, steps = best.network.place(self.device), best.provenance["steps"]
+        else:
+            net, steps = self._delivered(), self.state.step
+        headline = prepared.headline
+        calibration = Calibration()
+        if "holdout" in prepared.parts:
+            held = self._answer(net, "holdout")
+            calibration = fit_calibration(held.logits, held.labels, "holdout")
+        part, classes = prepared.parts[headline], prepared.dataset.classes
+        answers = replace(self._answer(net, headline), calibration=calibration)
+        metrics = figures_on(headline, answers, classes, part.names, looks(part))
+        write_evaluation(folder.metrics.parent, folder.confusion.parent, part.names, classes, answers, metrics)
+        draw_curves(self.journal.epochs, metrics, folder.curves)
+        short = {"split": headline} | answers.metrics()
+        model = self._model(net, short, steps)
+        model.calibration = calibration
+        save_model(model, folder.model)
+        write_text(folder.metrics, json.dumps(metrics, indent=2) + "\n")
+        self.journal.write("finished", **short)
+        write_report(folder.path)
+        return Run(folder.path, metrics)

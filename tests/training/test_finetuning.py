@@ -1,0 +1,142 @@
+"""Starting from trained weights: what is taken over, what stays frozen, what learns how fast."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import resnetkit as rk
+from resnetkit.errors import ModelFileRefused
+from resnetkit.training.freezing import frozen_parts, parts, set_training
+from resnetkit.training.optimizer import make_optimizer
+from resnetkit.training.recipe import make_recipe
+from resnetkit.weights.files import Model, save_model
+
+TINY = {"model": "resnet8_cifar", "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return rk.train("digits", out=tmp_path_factory.mktemp("runs") / "source", **TINY).folder
+
+
+@pytest.fixture(scope="module")
+def other_head(trained, tmp_path_factory):
+    """The same network with a head for seven classes."""
+    source = rk.load(trained)
+    net = rk.build("resnet8_cifar", 7, in_channels=1)
+    own = net.state_dict()
+    net.load_state_dict({n: own[n] if n.startswith("head") else v for n, v in source.network.state_dict().items()})
+    path = tmp_path_factory.mktemp("models") / "seven.safetensors"
+    save_model(Model(net, [f"c{i}" for i in range(7)], source.preprocessing), path)
+    return path
+
+
+def finetune(out, weights, **settings):
+    return rk.train("digits", out=out, weights=weights, **{"epochs": 2} | settings)
+
+
+def split_by(tensors, prefixes):
+    inside = {n: v for n, v in tensors.items() if n.startswith(prefixes)}
+    return inside, {n: v for n, v in tensors.items() if n not in inside}
+
+
+@pytest.mark.parametrize(
+    "freeze, kept",
+    [("stem", ("stem",)), ("stages.1", ("stem", "stages.0", "stages.1")), ("backbone", ("stem", "stages"))],
+)
+def test_frozen_parts_stay_as_they_were_statistics_too(trained, tmp_path, freeze, kept):
+    run = finetune(tmp_path / "run", trained, freeze=freeze)
+    before, after = (load_file(f / "model.safetensors") for f in (trained, run.folder))
+    same, changed = split_by(before, kept)
+    assert any("running_mean" in name for name in same)
+    for name, value in same.items():
+        assert torch.equal(value, after[name]), name
+    for name, value in changed.items():
+        assert not torch.equal(value, after[name]), name
+
+
+def test_the_statistics_drift_where_only_gradients_are_stopped(trained, tmp_path, monkeypatch):
+    """The guard above can fail."""
+    monkeypatch.setattr(torch.nn.Module, "train", lambda self, mode=True: _train_mode(self, True))
+    run = finetune(tmp_path / "run", trained, freeze="backbone", epochs=1)
+    before, after = (load_file(f / "model.safetensors") for f in (trained, run.folder))
+    assert any(not torch.equal(v, after[n]) for n, v in before.items() if "running_mean" in n)
+
+
+def _train_mode(module, mode):
+    for each in module.modules():
+        each.training = mode
+    return module
+
+
+def test_a_head_of_another_size_is_replaced_and_said_so(other_head, tmp_path, capsys):
+    run = finetune(tmp_path / "run", other_head, freeze="backbone")
+    assert "a new head for 10 classes in place of 7" in capsys.readouterr().err
+    before, after = load_file(other_head), load_file(run.folder / "model.safetensors")
+    for name, value in before.items():
+        assert torch.equal(value, after[name]) != name.startswith("head"), name
+
+
+def test_the_network_and_preprocessing_are_the_weights(trained, tmp_path):
+    source, run = rk.load(trained), finetune(tmp_path / "run", trained)
+    assert run.model.network.spec == source.network.spec
+    assert run.model.preprocessing == source.preprocessing
+
+
+def test_weights_of_another_network_are_refused_by_name(trained, tmp_path):
+    with pytest.raises(ModelFileRefused, match=r"not those of resnet14_cifar.*--model"):
+        finetune(tmp_path / "run", trained, model="resnet14_cifar")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_cannot_be_frozen_is_refused(trained, tmp_path):
+    with pytest.raises(rk.ResnetkitError, match="freeze='layer3': resnet8_cifar has stem, stages.0, .* and backbone"):
+        finetune(tmp_path / "run", trained, freeze="layer3")
+    with pytest.raises(rk.ResnetkitError, match="needs trained weights"):
+        rk.train("digits", out=tmp_path / "run", freeze="stem", **TINY)
+
+
+def test_an_interrupted_fine_tuning_goes_on_exactly(trained, tmp_path, monkeypatch):
+    from resnetkit.training import trainer
+
+    settings = {
+        "freeze": "stages.1",
+        "thaw_epochs": 1,
+        "rate_decay": 0.5,
+        "optimizer": "adamw",
+        "lr": 1e-3,
+        "epochs": 3,
+    }
+    whole = finetune(tmp_path / "whole", trained, **settings)
+    after_step, steps = trainer.Trainer._after_step, {14}
+
+    def stop_there(self, state, waited):
+        self.stop.requested = self.stop.requested or state.step in steps and not steps.clear()
+        after_step(self, state, waited)
+
+    monkeypatch.setattr(trainer.Trainer, "_after_step", stop_there)
+    with pytest.raises(rk.ResnetkitError):
+        finetune(tmp_path / "parts", trained, **settings)
+    resumed = rk.train(resume=tmp_path / "parts")
+    one, other = (load_file(r.folder / "model.safetensors") for r in (whole, resumed))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_parts_thaw_from_the_head_down():
+    net = rk.build("resnet20_cifar")
+    recipe = make_recipe({"model": "resnet20_cifar", "epochs": 9, "lr": 0.1, "freeze": "backbone", "thaw_epochs": 2})
+    counts = [frozen_parts(net, recipe, epoch) for epoch in range(12)]
+    assert counts == [5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0]
+    set_training(net, 2)
+    learning = {name for name, part in parts(net) if all(p.requires_grad for p in part.parameters())}
+    assert learning == {"stages.1", "stages.2", "norm", "head"}
+    assert not net.stages[0].training and net.stages[1].training
+
+
+def test_rates_fall_towards_the_input():
+    net = rk.build("resnet20_cifar")
+    recipe = make_recipe({"model": "resnet20_cifar", "epochs": 1, "lr": 0.1, "rate_decay": 0.5})
+    scales = {id(p): group["scale"] for group in make_optimizer(net, recipe).param_groups for p in group["params"]}
+    assert len(scales) == len(list(net.parameters()))
+    by_part = [{scales[id(p)] for p in part.parameters()} for _, part in reversed(parts(net))]
+    assert by_part == [{1.0}, set(), {0.5}, {0.25}, {0.125}, {0.0625}]

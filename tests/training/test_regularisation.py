@@ -1,0 +1,116 @@
+"""Settings that change how a network is trained, each against PyTorch's or scikit-learn's own."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import resnetkit as rk
+from resnetkit.data.augment import Augmentation
+from resnetkit.data.balance import balanced_weights
+from resnetkit.data.loaders import TrainingBatches
+from resnetkit.data.parts import Part
+from resnetkit.data.preprocess import Preprocessing
+from resnetkit.tasks import classification
+from resnetkit.training.loop import _gradients
+from resnetkit.training.recipe import make_recipe
+
+TINY = {"model": "resnet8_cifar", "epochs": 2}
+LABELS = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
+
+
+def test_class_weights_are_scikit_learns():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=LABELS.numpy())
+    np.testing.assert_allclose(balanced_weights(LABELS, 3), expected, rtol=1e-6)
+
+
+def test_balanced_sampling_shows_each_class_alike():
+    part = Part(torch.zeros(100, 1, 8, 8, dtype=torch.uint8), LABELS, [str(i) for i in range(100)])
+    odds = balanced_weights(LABELS, 3)[LABELS]
+    batches = TrainingBatches(
+        part, Preprocessing(size=(8, 8), framing="squash", channels="grey", mean=(0.5,), std=(0.5,)),
+        Augmentation(0, 1.0, False), batch_size=10, seed=0, workers=0, odds=odds,
+    )  # fmt: skip
+    seen = torch.cat([labels for epoch in range(60) for _, labels in batches.epoch(epoch, (8, 8))])
+    shares = torch.bincount(seen) / len(seen)
+    assert len(seen) == 6000
+    assert (shares - 1 / 3).abs().max() < 0.03
+
+
+def test_a_batch_in_pieces_has_the_gradient_of_the_whole():
+    torch.manual_seed(0)
+    net = rk.build("resnet8_cifar", norm="group")
+    x, labels, weights = torch.randn(10, 3, 16, 16), torch.arange(10), torch.rand(10)
+    gradients = []
+    for pieces in (1, 3):
+        settings = {"model": "resnet8_cifar", "epochs": 1, "lr": 1, "precision": "float32", "accumulate": pieces}
+        net.zero_grad()
+        loss, right = _gradients(net, x, labels, make_recipe(settings | {"label_smoothing": 0.1}), None)
+        gradients.append([p.grad.clone() for p in net.parameters()])
+        assert loss == pytest.approx(float(F.cross_entropy(net(x), labels, label_smoothing=0.1)), rel=1e-5)
+        assert right == int((net(x).argmax(1) == labels).sum())
+    for whole, in_pieces in zip(*gradients):
+        torch.testing.assert_close(whole, in_pieces, rtol=1e-3, atol=1e-5)
+    soft = F.one_hot(labels, 10).float()
+    logits = net(x)
+    assert classification.right(logits, soft) == classification.right(logits, labels)
+    torch.testing.assert_close(
+        classification.loss(logits, labels, 0.1, weights), F.cross_entropy(logits, labels, weights, label_smoothing=0.1)
+    )
+
+
+def test_clipping_bounds_a_step(tmp_path):
+    """Without momentum or decay, a step is no longer than lr times the norm."""
+    settings = TINY | {"epochs": 1, "batch_size": 2000, "momentum": 0.0, "weight_decay": 0.0, "warmup_epochs": 0}
+    settings |= {"lr": 0.5, "schedule": "cosine"}
+    start = rk.train("digits", out=tmp_path / "start", clip_norm=1e-9, **settings).model.network
+    clipped = rk.train("digits", out=tmp_path / "clipped", clip_norm=0.01, **settings).model.network
+    free = rk.train("digits", out=tmp_path / "free", **settings).model.network
+
+    def moved(net):
+        return float(sum((a - b).pow(2).sum() for a, b in zip(net.parameters(), start.parameters())) ** 0.5)
+
+    assert moved(clipped) == pytest.approx(0.5 * 0.01, rel=0.01)
+    assert moved(free) > 0.02
+
+
+def test_patience_ends_a_run_that_gets_no_better(tmp_path):
+    run = rk.train("digits", out=tmp_path / "run", **TINY | {"epochs": 60, "holdout": 0.1, "patience": 2, "lr": 1e-7})
+    rows = list(csv.DictReader((run.folder / "results.csv").open()))
+    held = [float(row["holdout_top1"]) for row in rows]
+    assert len(rows) < 60
+    assert max(held[:-2]) >= max(held[-2:])
+    best = rk.load(run.folder / "checkpoints" / "best.safetensors")
+    assert run.model.provenance["steps"] == best.provenance["steps"]
+    assert json.loads((run.folder / "evaluation" / "metrics.json").read_text())["split"] == "test"
+    assert rk.train(resume=run.folder).metrics == run.metrics
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"patience": 3}, "patience needs a holdout"),
+        ({"accumulate": 3, "batch_size": 4}, "batch norm needs pieces of two images"),
+        ({"framing": "letterbox"}, "framing is for photos"),
+        ({"policy": "best"}, "policy='best'"),
+        ({"balance": "yes"}, "balance='yes'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(tmp_path, settings, message):
+    with pytest.raises(rk.ResnetkitError, match=message):
+        rk.train("digits", out=tmp_path / "run", **TINY | settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_range_test_finds_a_rate_that_trains(tmp_path):
+    run = rk.train("digits", out=tmp_path / "run", **TINY | {"lr": "auto", "epochs": 8})
+    chosen = run.model.provenance["recipe"]["lr"]
+    assert 0.01 < chosen < 0.5, "SGD with momentum on a network with batch norm takes about 0.1"
+    assert run.metrics["top1"] > 0.9
+    assert (run.folder / "plots" / "lr_range_test.png").read_bytes().startswith(b"\x89PNG")
+    assert f"lr = {chosen}\n" in (run.folder / "recipe.toml").read_text()
