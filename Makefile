@@ -5,7 +5,7 @@ PEERS := .venv-peers
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: setup train test test-all lint bench docs clean
+.PHONY: setup train test test-all test-browser lint bench docs clean
 setup: $(VENV)/.core
 
 # torch comes first and alone: the pinned build must be there before any package that depends on it.
@@ -18,6 +18,11 @@ $(VENV)/.core: pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.core
 	$(PIP) --editable ".[test,lint]"
+	touch $@
+
+$(VENV)/.browser: $(VENV)/.test
+	command -v chromium || apt-get install --yes chromium
+	$(PIP) --editable ".[browser]"
 	touch $@
 
 # The peers' environment reads the packages of $(VENV), torch among them, and adds timm and torchvision.
@@ -37,6 +42,9 @@ test: $(VENV)/.test $(PEERS)/.ready
 
 test-all: test
 	$(BIN)/python -m pytest -m slow
+
+test-browser: $(VENV)/.browser
+	$(BIN)/python -m pytest -m browser
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check

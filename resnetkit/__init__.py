@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from resnetkit.architecture.spec import NetworkSpec as NetworkSpec
     from resnetkit.architecture.variants import variants as variants
     from resnetkit.errors import ResnetkitError as ResnetkitError
+    from resnetkit.evaluation.compare import compare as compare
+    from resnetkit.evaluation.evaluate import calibrate as calibrate
     from resnetkit.evaluation.evaluate import evaluate as evaluate
     from resnetkit.inference.predictor import Predictor as Predictor
     from resnetkit.training.run import train as train
@@ -31,6 +33,8 @@ _HOME = {
     "Model": "weights.files",
     "train": "training.run",
     "evaluate": "evaluation.evaluate",
+    "calibrate": "evaluation.evaluate",
+    "compare": "evaluation.compare",
     "Predictor": "inference.predictor",
 }
 __all__ = [*_HOME]

@@ -14,9 +14,10 @@ BELOW = {
     "tasks": {"architecture", "data"},
     "weights": {"architecture", "data"},
     "evaluation": {"architecture", "data", "tasks", "weights"},
-    "training": {"architecture", "data", "tasks", "weights", "evaluation"},
+    "reporting": {"architecture", "data", "tasks", "weights", "evaluation"},
+    "training": {"architecture", "data", "tasks", "weights", "evaluation", "reporting"},
     "inference": {"architecture", "data", "tasks", "weights"},
-    "cli": {"architecture", "data", "tasks", "weights", "evaluation", "training", "inference"},
+    "cli": {"architecture", "data", "tasks", "weights", "evaluation", "reporting", "training", "inference"},
 }
 FOUNDATION = {"errors", "atomic", "device", "tables"}  # modules below every package
 

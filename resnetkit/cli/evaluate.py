@@ -1,17 +1,29 @@
 """resnet evaluate"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from resnetkit.cli.output import JsonFlag, describe_metrics, print_json
+from resnetkit.cli.output import JsonFlag, describe_comparison, describe_evaluation, print_json
+from resnetkit.errors import ResnetkitError
 
 
 def evaluate(
-    source: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder or a model file.")],
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="RUN|MODEL...", help="A run folder or a model file; two are compared.")
+    ],
     data: Annotated[str | None, typer.Option(help="Labelled images [default: what the run was trained on].")] = None,
     split: Annotated[str | None, typer.Option(help="Which part of them [default: test, else val].")] = None,
+    out: Annotated[Path | None, typer.Option(help="A new folder for tables, plots and every answer.")] = None,
+    tta: Annotated[bool, typer.Option("--tta", help="Average the logits of each image and its mirror image.")] = False,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Fit temperature and thresholds on these other images first; the model file keeps them.",
+        ),
+    ] = None,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
@@ -19,20 +31,21 @@ def evaluate(
     max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of unreadable images left out.")] = 0.0,
     json: JsonFlag = False,
 ) -> None:
-    """Measure a trained network on labelled images."""
+    """Measure a trained network on labelled images, or compare two on the same ones."""
+    from resnetkit.evaluation.compare import compare
     from resnetkit.evaluation.evaluate import evaluate as evaluate_model
 
-    metrics = evaluate_model(
-        source,
-        data,
-        split=split,
-        precision=precision,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        max_bad=max_bad,
-    )
-    if json:
-        print_json(metrics)
+    options: dict[str, Any] = {"split": split, "tta": tta, "precision": precision, "device": device}
+    options |= {"batch_size": batch_size, "workers": workers, "max_bad": max_bad}
+    if len(sources) == 1:
+        figures = evaluate_model(sources[0], data, calibrate=calibrate, out=out, **options)
+        text = describe_evaluation(figures)
+    elif len(sources) == 2 and out is None and calibrate is None:
+        figures = compare(sources[0], sources[1], data, **options)
+        text = describe_comparison(figures, str(sources[0]), str(sources[1]))
     else:
-        print(describe_metrics(metrics))
+        raise ResnetkitError("give one run or model, or two to compare; --out and --calibrate are for one")
+    if json:
+        print_json(figures)
+    else:
+        print(text)

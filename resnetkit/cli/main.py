@@ -1,10 +1,11 @@
 """The command `resnet`."""
 
+import io
 import sys
 
 import typer
 
-from resnetkit.cli import evaluate, inspect, models, predict, train
+from resnetkit.cli import data, evaluate, inspect, models, predict, report, train
 from resnetkit.errors import ResnetkitError
 
 app = typer.Typer(
@@ -15,12 +16,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for verb in (train.train, evaluate.evaluate, predict.predict, inspect.inspect, models.models):
+for verb in (train.train, evaluate.evaluate, predict.predict, inspect.inspect, report.report, models.models):
     app.command()(verb)
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:
     """Run the command; a user's mistake is one line on standard error and the exit code of its kind."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not UTF-8 keep their bytes
     try:
         app()
     except ResnetkitError as error:

@@ -7,15 +7,63 @@ import typer
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
 
+WEAKEST = 3  # classes named
+SIGNIFICANT = 0.05
+
 
 def print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value), flush=True)
 
 
 def describe_metrics(metrics: dict[str, Any]) -> str:
-    low, high = metrics["top1_interval"]
     return (
-        f"{metrics['split']}: top-1 {metrics['top1']:.2%} (95 % interval {low:.2%} to {high:.2%}), "
+        f"{metrics['split']}: top-1 {_with_interval(metrics, 'top1')}, "
         f"top-5 {metrics['top5']:.2%}, loss {metrics['loss']:.4f}, calibration error {metrics['ece']:.2%}, "
         f"{metrics['n']:,} images"
     )
+
+
+def describe_evaluation(figures: dict[str, Any]) -> str:
+    lines = [
+        describe_metrics(figures),
+        f"balanced accuracy {_with_interval(figures, 'balanced_accuracy')}, "
+        f"macro F1 {_with_interval(figures, 'macro_f1')}",
+    ]
+    if "ece_uncalibrated" in figures:
+        lines.append(
+            f"calibration error {figures['ece']:.2%} at the stored temperature {figures['temperature']:.3f}, "
+            f"{figures['ece_uncalibrated']:.2%} without it"
+        )
+    ranked = sorted((row for row in figures["per_class"] if row["n"]), key=lambda row: row["recall"])
+    weakest = ", ".join(f"{row['class']} {row['recall']:.1%} of {row['n']:,}" for row in ranked[:WEAKEST])
+    lines.append(f"weakest classes: {weakest}")
+    for kind, rows in figures["slices"].items():
+        shares = ", ".join(f"{row['slice']} {_with_interval(row, 'top1')} of {row['n']:,}" for row in rows)
+        lines.append(f"by {kind}: {shares}")
+    return "\n".join(lines)
+
+
+def describe_comparison(found: dict[str, Any], first: str, second: str) -> str:
+    sign = 1 if found["difference"] > 0 else -1
+    better, worse = (first, second)[::-sign]
+    low, high = sorted(100 * sign * end for end in found["difference_interval"])
+    gap = f"{100 * abs(found['difference']):.2f} points (95 % interval {low:.2f} to {high:.2f})"
+    chance = f"McNemar's exact test, p = {found['p_value']:.3g}"
+    if found["p_value"] < SIGNIFICANT:
+        verdict = f"{better} is better than {worse} by {gap}; chance alone hardly explains it ({chance})"
+    else:
+        verdict = f"neither is shown to be better: they differ by {gap}, which may be chance ({chance})"
+    shares = [
+        f"{name} {share:.2%} (95 % interval {low:.2%} to {high:.2%})"
+        for name, share, (low, high) in zip((first, second), found["top1"], found["top1_interval"])
+    ]
+    return (
+        f"{found['split']}, {found['n']:,} images: top-1 {shares[0]}, {shares[1]}\n"
+        f"only the first is right on {found['only_first_right']:,}, only the second on {found['only_second_right']:,}\n"
+        f"{verdict}"
+    )
+
+
+def _with_interval(figures: dict[str, Any], name: str) -> str:
+    low, high = figures[f"{name}_interval"]
+    return f"{figures[name]:.2%} (95 % interval {low:.2%} to {high:.2%})"

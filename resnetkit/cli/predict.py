@@ -1,18 +1,36 @@
 """resnet predict"""
 
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from resnetkit.cli.output import JsonFlag, print_json
-from resnetkit.errors import TooManyBadImages
+from resnetkit.errors import Interrupted, TooManyBadImages
 
 
 def predict(
     source: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder or a model file.")],
     images: Annotated[list[str], typer.Argument(help="Image files, folders, patterns.")],
+    format: Annotated[
+        str | None, typer.Option(help="table, jsonl, csv or parquet [default: by the name of --out, else table].")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A new file for the answers; interrupted, the same command goes on with it.")
+    ] = None,
+    sort_into: Annotated[
+        Path | None, typer.Option(help="Copy the images into a folder a class; nothing is moved or overwritten.")
+    ] = None,
+    certainty: Annotated[
+        float | None,
+        typer.Option(help="Say `none of these` unless such answers are right this often, for example 0.95."),
+    ] = None,
+    coverage: Annotated[
+        float | None, typer.Option(help="Give the set of classes that holds the truth this often, for example 0.9.")
+    ] = None,
     max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of unreadable images tolerated.")] = 0.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
@@ -20,21 +38,47 @@ def predict(
 ) -> None:
     """Label images. Every readable image is answered, in order; unreadable ones are named."""
     from resnetkit.inference.predictor import Predictor, find_images
+    from resnetkit.inference.results import answer_to_file, find_format
+    from resnetkit.inference.sorting import Sorter
 
+    written = find_format(format or ("jsonl" if json and out is None else None), out)
     paths = find_images(images)
-    bad = 0
-    for answer in Predictor(source, device=device, precision=precision).predict(paths):
-        if "error" in answer:
-            bad += 1
-            print(f"resnet: {answer['path']}: {answer['error']}", file=sys.stderr)
-        elif json:
-            print_json(answer)
-        else:
-            others = ", ".join(f"{label} {probability:.1%}" for label, probability in answer["top"][1:3])
-            print(
-                f"{answer['path']}: {answer['label']} {answer['probability']:.1%}" + (f" ({others})" if others else "")
-            )
+    sorter = Sorter(sort_into, images) if sort_into is not None else None
+    predictor = Predictor(source, device=device, precision=precision, coverage=coverage, certainty=certainty)
+    if out is None:
+        answers = _printed(predictor.predict(paths), written)
+    else:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        answers = answer_to_file(predictor, paths, out, written)
+    bad = answered = 0
+    try:
+        for answer in answers:
+            answered += 1
+            if "error" in answer:
+                bad += 1
+                print(f"resnet: {answer['path']}: {answer['error']}", file=sys.stderr)
+            elif sorter is not None:
+                sorter.copy(Path(answer["path"]), answer["label"])
+    except KeyboardInterrupt:
+        if out is None:
+            raise
+        raise Interrupted(f"stopped after {answered} of {len(paths)} images; the same command goes on") from None
+    if out is not None:
+        summary = {"out": str(out), "n": len(paths), "bad": bad}
+        print_json(summary) if json else print(f"{len(paths) - bad} of {len(paths)} images answered: {out}")
     if bad > max_bad * len(paths):
         raise TooManyBadImages(
             f"{bad} of {len(paths)} images cannot be read (--max-bad {max_bad:g}); the others are answered"
         )
+
+
+def _printed(answers: Iterator[dict[str, Any]], format: str) -> Iterator[dict[str, Any]]:
+    """The same answers, each printed on its way."""
+    from resnetkit.inference.results import header, line
+
+    if first := header(format):
+        print(first)
+    for answer in answers:
+        if "error" not in answer:
+            print(line(answer, format), flush=True)
+        yield answer

@@ -10,13 +10,22 @@ from resnetkit.cli.output import JsonFlag, describe_metrics, print_json
 
 def train(
     data: Annotated[
-        str | None, typer.Argument(help="`digits`, a folder of class folders, Parquet, or a CIFAR-10/100 archive.")
+        str | None, typer.Argument(help="`digits`, a folder of class folders, a CSV, zip, tar, Parquet, idx or CIFAR.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="A network that `resnet models` lists.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="RUN|MODEL", help="Start from trained weights; --model is theirs by default.")
+    ] = None,
+    freeze: Annotated[
+        str | None, typer.Option(help="The last part that keeps its weights: stem, stages.1, ..., backbone.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    lr: Annotated[str | None, typer.Option(help="Peak learning rate; auto finds one by a range test.")] = None,
     img_size: Annotated[int | None, typer.Option(help="Pixels a side that the network sees.")] = None,
+    framing: Annotated[
+        str | None, typer.Option(help="How a photo becomes a square: crop, letterbox or squash.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Repeats a run on a CPU bit for bit.")] = None,
     recipe: Annotated[
         str | None, typer.Option(help="A recipe by name or TOML file; by default chosen by the images.")
@@ -39,7 +48,8 @@ def train(
     from resnetkit.training.recipe import parse_settings
     from resnetkit.training.run import train as train_run
 
-    flags = {"model": model, "epochs": epochs, "batch_size": batch_size, "lr": lr, "img_size": img_size, "seed": seed}
+    flags = {"model": model, "weights": weights, "freeze": freeze, "epochs": epochs, "batch_size": batch_size, "lr": lr}
+    flags |= {"img_size": img_size, "framing": framing, "seed": seed}
     settings = {key: value for key, value in flags.items() if value is not None} | parse_settings(set_ or [])
     run = train_run(
         data, recipe=recipe, out=out, resume=resume, device=device, workers=workers, max_bad=max_bad, **settings

@@ -1,0 +1,67 @@
+"""resnet data check|split|stats, as a user types them."""
+
+import json
+
+import pytest
+
+from tests.cli.test_cli import resnet
+from tests.data.test_duplicates import cloud, encoded
+from tests.data.test_health import make, sound
+
+
+@pytest.fixture(scope="module")
+def leaky(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("leaky")
+    images = sound()
+    images["val/cat/again.jpg"] = encoded(cloud(0, side=64), "JPEG", quality=60)
+    images["train/dog/bad.png"] = b"\x89PNG\r\n\x1a\nbroken"
+    make(folder, images)
+    return folder
+
+
+def test_check_prints_the_leak_first_and_fails_only_when_strict(leaky):
+    done = resnet("data", "check", leaky)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].endswith("30 images of 2 classes; train 20, val 9")
+    assert lines[2].startswith("LEAK: 1 of 9 held-out images") and "val/cat/again.jpg" in lines[3]
+    assert "bad.png" in done.stdout
+    assert resnet("data", "check", leaky, "--strict").returncode == 2
+
+
+def test_check_json_and_files(leaky, tmp_path):
+    done = resnet("data", "check", leaky, "--json", "--out", tmp_path / "out", "--max-bad", "0")
+    assert done.returncode == 3 and "1 of 30 images cannot be read" in done.stderr
+    record = json.loads(done.stdout)
+    assert record["grave"] and record["unreadable"] == 1 and record["parts"] == {"train": 20, "val": 9}
+    assert {"leak", "unreadable"} <= {finding["kind"] for finding in record["findings"]}
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "contact_sheet.png",
+        "duplicates.csv",
+        "findings.csv",
+    ]
+
+
+def test_stats(leaky):
+    table = resnet("data", "stats", leaky).stdout
+    assert table.splitlines()[1].split() == ["cat", "10", "5"]
+    record = json.loads(resnet("data", "stats", leaky, "--json").stdout)
+    assert record["images"] == 29 and record["classes"]["cat"] == {"train": 10, "val": 5}
+
+
+def test_split_mends_the_leak(leaky, tmp_path):
+    table = tmp_path / "split.csv"
+    done = resnet("data", "split", leaky, "--by", "random", "--test", "0.3", "--out", table)
+    assert done.returncode == 0 and f"next: resnet train {table}" in done.stdout
+    record = json.loads(resnet("data", "check", table, "--json").stdout)
+    assert sum(record["parts"].values()) == 29
+    assert "leak" not in {finding["kind"] for finding in record["findings"]}
+
+
+def test_refusals_are_one_line(leaky, tmp_path):
+    for arguments, says in [
+        (["split", leaky, "--out", tmp_path / "x.csv", "--by", "size"], "by must be"),
+        (["split", "digits", "--out", tmp_path / "x.csv"], "not files of their own"),
+    ]:
+        done = resnet("data", *arguments)
+        assert done.returncode == 2 and says in done.stderr and len(done.stderr.splitlines()) == 1
