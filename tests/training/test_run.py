@@ -294,7 +294,7 @@ def test_the_average_is_pytorchs():
 
 def test_a_step_is_plain_pytorch(tmp_path):
     """Four steps of ours against a loop written straight from the documentation; in float64, since four steps make
-    float32's rounding, which differs by processor and memory layout, a thousand times larger (the loss stays float32)."""
+    float32's rounding, which differs by processor, a thousand times larger (the loss stays float32)."""
     from itertools import islice
     from types import SimpleNamespace
 
