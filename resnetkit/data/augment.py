@@ -15,7 +15,7 @@ DRAWS = 6  # uniform numbers a sample: flip, what a crop needs, the seed of what
 
 class Augmentation(NamedTuple):
     """`crop_padding` pixels of zeros around small images before a random crop; photos are cropped to a random
-    share of their area, `min_scale` at least. `flip`: left to right, half of the time. `policy` is one of
+    share of their area, `min_scale` at least. `flip`: left to right, every other epoch. `policy` is one of
     data.policies, or none; `erasing` the share of images that lose a box."""
 
     crop_padding: int
@@ -38,8 +38,12 @@ def epoch_generator(seed: int, epoch: int, purpose: int) -> torch.Generator:
 
 
 def draws(seed: int, epoch: int, samples: int) -> Tensor:
-    """Uniform numbers (samples, DRAWS) in [0, 1)."""
-    return torch.rand(samples, DRAWS, generator=epoch_generator(seed, epoch, purpose=1))
+    """Uniform numbers (samples, DRAWS) in [0, 1). The first decides on the flip: drawn once, it moves by a half from
+    epoch to epoch, so that two epochs show each image both ways (alternating flip, Jordan 2024, section 3.6)."""
+    drawn = torch.rand(samples, DRAWS, generator=epoch_generator(seed, epoch, purpose=1))
+    first = torch.rand(samples, generator=epoch_generator(seed, 0, purpose=3))
+    drawn[:, 0] = (first + epoch % 2 / 2) % 1
+    return drawn
 
 
 def crop_and_flip(images: Tensor, drawn: Tensor, augmentation: Augmentation) -> Tensor:

@@ -50,6 +50,13 @@ def test_seed_and_epoch_change_order_and_augmentation():
     assert not torch.equal(draws(0, 0, 5), draws(0, 1, 5))
 
 
+def test_two_epochs_show_each_image_both_ways():
+    flipped = torch.stack([draws(0, epoch, 10_000)[:, 0] < 0.5 for epoch in range(4)])
+    assert torch.equal(flipped[0], ~flipped[1]) and torch.equal(flipped[0], flipped[2])
+    assert 0.48 < flipped[0].float().mean() < 0.52
+    assert not torch.equal(flipped[0], draws(1, 0, 10_000)[:, 0] < 0.5)
+
+
 def test_augmentation_belongs_to_the_sample_not_to_the_batch():
     small, large = epoch(batches(batch_size=5), 0), epoch(batches(batch_size=50), 0)
     by_label = {label: x for images, labels in large for x, label in zip(images, labels.tolist())}
