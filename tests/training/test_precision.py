@@ -1,0 +1,35 @@
+"""`precision=auto`: the faster of two arithmetics, where the processor has both."""
+
+import pytest
+import torch
+
+from resnetkit.training import precision
+
+
+@pytest.mark.parametrize("has, faster, chosen", [(True, True, "bfloat16"), (True, False, "float32")])
+def test_auto_takes_the_faster(monkeypatch, has, faster, chosen):
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: has)
+    monkeypatch.setattr(precision, "bfloat16_is_faster", lambda device: faster)
+    assert precision.resolve_precision("auto", torch.device("cpu")) == chosen
+    assert precision.resolve_precision("bfloat16", torch.device("cpu")) == "bfloat16"
+
+
+def test_emulated_bfloat16_is_not_even_timed(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    monkeypatch.setattr(precision, "bfloat16_is_faster", lambda device: pytest.fail("timed"))
+    assert precision.resolve_precision("auto", torch.device("cpu")) == "float32"
+
+
+def test_the_trial_sees_which_product_is_slow(monkeypatch):
+    def slow(name):
+        clock = iter(
+            t
+            for i in range(precision.TRIALS)
+            for k, s in enumerate(("float32", "bfloat16"))
+            for t in (10 * i + 5 * k, 10 * i + 5 * k + (2 if s == name else 1))
+        )
+        monkeypatch.setattr(precision, "perf_counter", lambda: next(clock))
+        return precision.bfloat16_is_faster(torch.device("cpu"))
+
+    assert slow("float32")
+    assert not slow("bfloat16")
