@@ -2,6 +2,9 @@
 
 python benchmarks/accuracy.py digits
 python benchmarks/accuracy.py cifar10-resnet20 --data PATH/cifar10
+python benchmarks/accuracy.py flowers-resnet20-finetuned --data PATH/flowers --weights RUN
+
+The interval of a mean is Student's, over the seeds: what other seeds would give on the same test part.
 """
 
 import argparse
@@ -15,16 +18,26 @@ from pathlib import Path
 from statistics import mean, stdev
 from time import perf_counter
 
+import torch
+from scipy.stats import sem, t
+
+from resnetkit.device import PRECISIONS
 from resnetkit.training.folder import environment
 
 ROOT = Path(__file__).parents[1]
-MEASUREMENTS = {
-    "digits": {"data": "digits", "flags": [], "seeds": [0, 1, 2, 3, 4]},
-    "cifar10-resnet20": {
-        "data": None,
-        "flags": ["--model", "resnet20_cifar", "--epochs", "10"],
-        "seeds": [0, 1, 2],
+SIDE = 2048  # of the matrices that are timed
+UNREGULARISED = ("min_scale=1", "flip=false", "label_smoothing=0", "weight_decay=0")
+FLOWERS = ["--model", "resnet18"]
+MEASUREMENTS: dict[str, dict] = {
+    "digits": {"data": "digits", "flags": [], "seeds": 5},
+    "cifar10-resnet20": {"flags": ["--model", "resnet20_cifar", "--epochs", "10"], "seeds": 3},
+    "flowers-resnet18": {"flags": FLOWERS, "seeds": 5},
+    "flowers-resnet18-unregularised": {
+        "flags": [*FLOWERS, *(word for setting in UNREGULARISED for word in ("--set", setting))],
+        "seeds": 5,
     },
+    "flowers-resnet20-scratch": {"flags": ["--model", "resnet20_cifar", "--img-size", "32"], "seeds": 5},
+    "flowers-resnet20-finetuned": {"flags": ["--weights", "WEIGHTS", "--freeze", "stem"], "seeds": 5},
 }
 
 
@@ -42,14 +55,29 @@ def train_once(data: str, flags: list[str], seed: int, folder: Path) -> tuple[di
     }, done.stderr
 
 
-def measure(name: str, data: str) -> dict:
+def matrix_products() -> dict[str, int]:
+    """The machine's ceilings in GFLOP/s, without which seconds mean nothing: the best of ten products."""
+    found = {}
+    for name, dtype in PRECISIONS.items():
+        matrix = torch.ones(SIDE, SIDE, dtype=dtype)
+        seconds = []
+        for _ in range(10):
+            started = perf_counter()
+            matrix @ matrix
+            seconds.append(perf_counter() - started)
+        found[name] = round(2 * SIDE**3 / min(seconds) / 1e9)
+    return found
+
+
+def measure(name: str, data: str, weights: str | None) -> dict:
     plan = MEASUREMENTS[name]
-    before = environment()
+    flags = [weights if flag == "WEIGHTS" else flag for flag in plan["flags"]]
+    before, ceilings = environment(), matrix_products()
     runs = []
-    for seed in plan["seeds"]:
+    for seed in range(plan["seeds"]):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / name
-            run, log = train_once(data, plan["flags"], seed, folder)
+            run, log = train_once(data, flags, seed, folder)
             if seed == 0:
                 keep(name, folder, log)
         print(f"{name} seed {seed}: top-1 {run['top1']:.2%} in {run['seconds']:.0f} s", flush=True)
@@ -60,9 +88,11 @@ def measure(name: str, data: str) -> dict:
         "command": " ".join(["resnet train", Path(data).name, *plan["flags"]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": before,
-        "seeds": plan["seeds"],
+        "gflops": ceilings,
+        "seeds": list(range(plan["seeds"])),
         "top1_mean": mean(scores),
         "top1_std": stdev(scores),
+        "top1_mean_interval": list(t.interval(0.95, len(scores) - 1, mean(scores), sem(scores))),
         "seconds_max": max(run["seconds"] for run in runs),
         "runs": runs,
     }
@@ -83,11 +113,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", default="digits", choices=MEASUREMENTS)
     parser.add_argument("--data", help="where the images lie, for a measurement that does not bring its own")
+    parser.add_argument("--weights", help="the run to start from, for a measurement that does")
     arguments = parser.parse_args()
-    data = MEASUREMENTS[arguments.name]["data"] or arguments.data
-    if not data:
-        parser.error(f"{arguments.name} needs --data")
-    result = measure(arguments.name, data)
+    plan = MEASUREMENTS[arguments.name]
+    data = plan.get("data") or arguments.data
+    if not data or ("WEIGHTS" in plan["flags"] and not arguments.weights):
+        parser.error(f"{arguments.name} needs --data, and --weights where it starts from trained ones")
+    result = measure(arguments.name, data, arguments.weights)
     file = ROOT / "results" / f"{arguments.name}.json"
     file.write_text(json.dumps(result, indent=2) + "\n")
     print(f"mean top-1 {result['top1_mean']:.2%}, spread {result['top1_std']:.2%}, written to {file.relative_to(ROOT)}")

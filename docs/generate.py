@@ -40,6 +40,8 @@ def results() -> str:
     ]
     for file in sorted((ROOT / "results").glob("*.json")):
         r = json.loads(file.read_text())
+        if "top1_mean" not in r:
+            continue
         machine = f"{r['environment']['threads']} cores of {r['environment']['processor']}"
         lines.append(
             f"| `{r['command']}` | {len(r['seeds'])} | {r['top1_mean']:.2%} ± {r['top1_std']:.2%} "

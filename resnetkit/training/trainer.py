@@ -19,6 +19,7 @@ from resnetkit.architecture.resnet import ResNet
 from resnetkit.atomic import write_text
 from resnetkit.data.balance import balanced_weights
 from resnetkit.data.loaders import Batch, TrainingBatches, evaluation_batches
+from resnetkit.device import find_precision
 from resnetkit.errors import Interrupted
 from resnetkit.evaluation.answers import Answers, answer
 from resnetkit.evaluation.calibration import fit_calibration
@@ -166,7 +167,7 @@ class Trainer:
         if watched:
             delivered = self._delivered()
         for name in watched:
-            figures = self._answer(delivered, name).metrics()
+            figures = self._answer(delivered, name, recipe.precision).metrics()
             values |= {f"{name}_loss": figures["loss"], f"{name}_top1": figures["top1"]}
         state.stale += 1
         if values.get("holdout_top1", -1.0) > state.best:
@@ -211,8 +212,8 @@ class Trainer:
         net.load_state_dict(self.state.final_tensors())
         return net
 
-    def _answer(self, net: ResNet, part: str) -> Answers:
-        return answer(net, self._framed(part), self.prepared.preprocessing)
+    def _answer(self, net: ResNet, part: str, precision: str = "float32") -> Answers:
+        return answer(net, self._framed(part), self.prepared.preprocessing, find_precision(precision))
 
     def _framed(self, part: str) -> Iterable[Batch]:
         """The evaluation batches of a part; decoded once where they fit in memory."""

@@ -1,0 +1,69 @@
+"""How far the probabilities of a trained run can be believed: calibration error with and without its temperature, and
+how often its conformal sets hold the truth.
+
+python benchmarks/calibration.py RUN
+
+RUN was trained with a holdout, which fitted the temperature and the thresholds; measured on its test part.
+"""
+
+import argparse
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from resnetkit.evaluation.evaluate import Computing, choose_images
+from resnetkit.evaluation.intervals import wilson_interval
+from resnetkit.evaluation.metrics import expected_calibration_error
+from resnetkit.training.folder import environment
+from resnetkit.weights.load import load
+
+ROOT = Path(__file__).parents[1]
+COVERAGES = (0.8, 0.9, 0.95, 0.99)
+
+
+def measure(run: Path) -> dict:
+    model = load(run)
+    computing = Computing(torch.device("cpu"), torch.float32, batch_size=256, workers=0)
+    answers = computing.answers(model, choose_images(run, model, None, None, 0.0))
+    raw, calibrated = answers.logits.double().softmax(1), model.calibration.probabilities(answers.logits)
+    n = len(answers.labels)
+    of_truth = calibrated.gather(1, answers.labels[:, None])[:, 0]
+    sets = {}
+    for coverage in COVERAGES:
+        threshold = model.calibration.set_threshold(coverage)
+        held = int((of_truth >= threshold).sum())
+        size = float((calibrated >= threshold).sum(1).double().mean())
+        sets[str(coverage)] = {"share": held / n, "share_interval": wilson_interval(held, n), "mean_size": size}
+    return {
+        "temperature": model.calibration.temperature,
+        "calibrated_on": model.calibration.n,
+        "n": n,
+        "top1": float((raw.argmax(1) == answers.labels).double().mean()),
+        "answers_changed": int((raw.argmax(1) != calibrated.argmax(1)).sum()),
+        "ece_uncalibrated": expected_calibration_error(raw, answers.labels),
+        "ece": expected_calibration_error(calibrated, answers.labels),
+        "sets": sets,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    run = parser.parse_args().run
+    told = json.loads((run / "environment.json").read_text())
+    result = {
+        "id": "calibration",
+        "command": "resnet train cifar10 --model resnet20_cifar --epochs 10 --set holdout=0.1",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": environment(),
+        "trained_at": told["commit"],
+        "seeds": [load(run).provenance["recipe"]["seed"]],
+    } | measure(run)
+    (ROOT / "results" / "calibration.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
