@@ -7,8 +7,9 @@ import numpy as np
 from resnetkit.data.corrupt_blur import Array, cut_levels, enlarge, smear
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)[:, None, None]
-ICE = np.array([[0.31, 0.48, 0.54], [0.79, 0.81, 0.84]], dtype=np.float32)  # the darkest and the palest mean colour
-NEEDLES = 0.004  # of the pixels in each of three directions
+ICE = np.array([[0.28, 0.38, 0.43], [0.86, 0.92, 0.97]], dtype=np.float32)  # the darkest and the palest mean colour
+FILM, NEEDLES = 0.06, 0.06  # standard deviations of the two parts of ice
+ROOTS = 0.01  # of the pixels, for needles in each of three directions
 
 
 def snow(
@@ -32,24 +33,36 @@ def snow(
     return share * x + (1 - share) * whitened + falling + falling[:, :, ::-1, ::-1]
 
 
-def frost(x: Array, rngs: Sequence[np.random.Generator], share: float, ice: float) -> Array:
-    """The image and a layer of ice. The authors cut theirs from six photographs; this one is made: a cloudy film and
-    needles in three directions, in their photographs' mean colours."""
+def frost(x: Array, rngs: Sequence[np.random.Generator], share: float, ice: float, decay: float) -> Array:
+    """The image and a layer of ice. The authors cut theirs from photographs; this one is made: a grainy film and
+    needles in three directions. Its mean colour and how that spreads, its contrast and how that lies in fine and coarse
+    detail are about those of cuts of their photographs."""
     height, width = x.shape[2:]
-    film = plasma(rngs, max(x.shape[2:]), 1.4)[:, None, :height, :width]
-    needles = np.zeros_like(film)
-    turns = [rng.uniform(0, 60) for rng in rngs]
-    for direction in (0, 60, 120):
-        seeds = np.stack([rng.random((height, width)) for rng in rngs])[:, None] > 1 - NEEDLES
-        seeds[..., [0, -1], :] = seeds[..., [0, -1]] = False  # the edge would be drawn out into a fan
-        reach = min(height, width) / 12
-        needles += smear(seeds.astype(np.float32), [turn + direction for turn in turns], reach, reach)
-    needles /= needles.max((1, 2, 3), keepdims=True) + 1e-6
+    film = plasma(rngs, max(x.shape[2:]), decay)[:, None, :height, :width]
+    layer = FILM * _standard(film) + NEEDLES * _standard(_needles(rngs, height, width))
     pale = np.array([rng.uniform() for rng in rngs], dtype=np.float32)[:, None]
     colour = (ICE[0] + pale * (ICE[1] - ICE[0]))[:, :, None, None]
     if x.shape[1] == 1:
         colour = (colour * LUMA).sum(1, keepdims=True)
-    return share * x + ice * np.clip(colour + 0.4 * (film - 0.5) + 0.3 * needles, 0, 1)
+    return share * x + ice * np.clip(colour + layer, 0, 1)
+
+
+def _needles(rngs: Sequence[np.random.Generator], height: int, width: int) -> Array:
+    """(N, 1, H, W); in each image the directions are 60 degrees apart, as ice grows."""
+    needles = np.zeros((len(rngs), 1, height, width), dtype=np.float32)
+    reach = min(height, width) / 12
+    turns = [rng.uniform(0, 60) for rng in rngs]
+    for direction in (0, 60, 120):
+        roots = np.stack([rng.random((height, width)) for rng in rngs])[:, None] < ROOTS
+        roots[..., [0, -1], :] = roots[..., [0, -1]] = False  # the edge would be drawn out into a fan
+        needles += smear(roots.astype(np.float32), [turn + direction for turn in turns], reach, reach)
+    return needles
+
+
+def _standard(x: Array) -> Array:
+    """(N, 1, H, W) with mean 0 and standard deviation 1 in each image; what is flat becomes 0."""
+    spread = x.std((1, 2, 3), keepdims=True)
+    return (x - x.mean((1, 2, 3), keepdims=True)) / np.where(spread > 0, spread, 1)
 
 
 def fog(x: Array, rngs: Sequence[np.random.Generator], thickness: float, decay: float) -> Array:
