@@ -17,6 +17,9 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="Which part of them [default: test, else val].")] = None,
     out: Annotated[Path | None, typer.Option(help="A new folder for tables, plots and every answer.")] = None,
     tta: Annotated[bool, typer.Option("--tta", help="Average the logits of each image and its mirror image.")] = False,
+    corruptions: Annotated[
+        bool, typer.Option("--corruptions", help="Measure under 15 corruptions at 5 severities, too: 75 times as long.")
+    ] = False,
     calibrate: Annotated[
         str | None,
         typer.Option(
@@ -38,13 +41,15 @@ def evaluate(
     options: dict[str, Any] = {"split": split, "tta": tta, "precision": precision, "device": device}
     options |= {"batch_size": batch_size, "workers": workers, "max_bad": max_bad}
     if len(sources) == 1:
-        figures = evaluate_model(sources[0], data, calibrate=calibrate, out=out, **options)
+        figures = evaluate_model(sources[0], data, calibrate=calibrate, corruptions=corruptions, out=out, **options)
         text = describe_evaluation(figures)
-    elif len(sources) == 2 and out is None and calibrate is None:
+    elif len(sources) == 2 and out is None and calibrate is None and not corruptions:
         figures = compare(sources[0], sources[1], data, **options)
         text = describe_comparison(figures, str(sources[0]), str(sources[1]))
     else:
-        raise ResnetkitError("give one run or model, or two to compare; --out and --calibrate are for one")
+        raise ResnetkitError(
+            "give one run or model, or two to compare; --out, --calibrate and --corruptions are for one"
+        )
     if json:
         print_json(figures)
     else:

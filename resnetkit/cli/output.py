@@ -40,7 +40,27 @@ def describe_evaluation(figures: dict[str, Any]) -> str:
     for kind, rows in figures["slices"].items():
         shares = ", ".join(f"{row['slice']} {_with_interval(row, 'top1')} of {row['n']:,}" for row in rows)
         lines.append(f"by {kind}: {shares}")
+    if "corruptions" in figures:
+        lines += _corruption_table(figures["corruptions"])
     return "\n".join(lines)
+
+
+def _corruption_table(found: dict[str, Any]) -> list[str]:
+    """Kinds by rows, severities by columns."""
+    shares = {kind: [row["top1"] for row in rows] for kind, rows in found["kinds"].items()}
+    means = {kind: sum(values) / len(values) for kind, values in shares.items()}
+    worst = min(means, key=lambda kind: means[kind])
+    width = max(map(len, shares))
+    severities = "".join(f"{row['severity']:>8}" for row in found["kinds"][worst])
+    return [
+        f"corrupted: mean top-1 {found['mean_top1']:.2%}, clean {found['clean_top1']:.2%}; "
+        f"worst is {worst}, {means[worst]:.2%} on average",
+        f"{'severity':<{width}}{severities}    mean",
+        *(
+            f"{kind:<{width}}{''.join(f'{value:8.1%}' for value in values)}{means[kind]:8.1%}"
+            for kind, values in shares.items()
+        ),
+    ]
 
 
 def describe_comparison(found: dict[str, Any], first: str, second: str) -> str:

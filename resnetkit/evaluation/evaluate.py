@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
-from resnetkit.data.loaders import evaluation_batches
+from resnetkit.data.loaders import Batch, evaluation_batches
 from resnetkit.device import find_device, find_precision
 from resnetkit.errors import ResnetkitError
 from resnetkit.evaluation.answers import Answers as Answers
 from resnetkit.evaluation.answers import answer as answer
 from resnetkit.evaluation.answers import judge
 from resnetkit.evaluation.calibration import fit_calibration
+from resnetkit.evaluation.corruptions import corruption_curves
 from resnetkit.evaluation.files import write_evaluation
 from resnetkit.evaluation.own_images import Labelled, given_images, own_images
 from resnetkit.evaluation.slices import Look, slices
@@ -35,6 +36,15 @@ class Computing:
         net = model.network.place(self.device)
         return answer(net, batches, model.preprocessing, self.precision, model.calibration, tta=tta)
 
+    def curves(self, model: Model, images: Labelled, clean_top1: float, *, tta: bool = False) -> dict[str, Any]:
+        batches = evaluation_batches(images.part, model.preprocessing, self.batch_size, self.workers)
+        net = model.network.place(self.device)
+
+        def answer_batch(batch: Batch) -> Answers:
+            return answer(net, [batch], model.preprocessing, self.precision, model.calibration, tta=tta)
+
+        return corruption_curves(batches, len(images.part), answer_batch, clean_top1)
+
 
 def evaluate(
     source: str | Path | Model,
@@ -43,6 +53,7 @@ def evaluate(
     split: str | None = None,
     calibrate: str | Path | None = None,
     tta: bool = False,
+    corruptions: bool = False,
     out: str | Path | None = None,
     precision: str = "float32",
     device: str = "auto",
@@ -56,8 +67,9 @@ def evaluate(
     val; data that is not split is taken whole. Classes are matched by name. A share `max_bad` of the images may be
     unreadable and is left out. `calibrate` names other labelled images (their val part, or all of them) to calibrate on
     first; the model file then keeps the calibration. `tta` averages the logits of each image and its mirror image.
-    `out` is a new folder for the tables and plots. Raises ResnetkitError when there is no such data, split or class,
-    or when it would test on images it calibrates on; TooManyBadImages past `max_bad`.
+    `corruptions` measures top1 under 15 corruptions at 5 severities each, laid on the pixels that the network sees,
+    too. `out` is a new folder for the tables and plots. Raises ResnetkitError when there is no such data, split or
+    class, or when it would test on images it calibrates on; TooManyBadImages past `max_bad`.
     """
     computing = Computing(find_device(device), find_precision(precision), batch_size, workers)
     folder = _new_folder(out)
@@ -71,6 +83,8 @@ def evaluate(
         _calibrate(source, model, calibrating, calibrate, computing)
     answers = computing.answers(model, images, tta=tta)
     figures = figures_on(images.split, answers, model.classes, images.part.names, images.seen, tta=tta)
+    if corruptions:
+        figures["corruptions"] = computing.curves(model, images, figures["top1"], tta=tta)
     if folder is not None:
         write_evaluation(folder, folder / "plots", images.part.names, model.classes, answers, figures)
     return figures

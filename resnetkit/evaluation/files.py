@@ -10,18 +10,18 @@ import torch
 from resnetkit.atomic import write_text
 from resnetkit.evaluation.answers import Answers
 from resnetkit.evaluation.metrics import reliability
-from resnetkit.evaluation.plots import draw_confusion, draw_ranking, draw_reliability
+from resnetkit.evaluation.plots import draw_confusion, draw_corruptions, draw_ranking, draw_reliability
 from resnetkit.tables import csv_text
 
 
 def write_evaluation(
     tables: Path, plots: Path, names: Sequence[str], classes: list[str], answers: Answers, figures: dict[str, Any]
 ) -> None:
-    """Write what `judge` found (`figures`, with `split`, and `slices` where there are any) and every answer.
+    """Write what `judge` found (`figures`, with `split`, and `slices` and `corruptions` if any) and every answer.
 
     Tables: metrics.json with all figures, predictions.csv with every image, mistakes.csv with the wrong ones, surest
-    first, per_class.csv, confusion_matrix.csv, reliability.csv, slices.csv. Plots: confusion_matrix, reliability,
-    precision_recall and roc.
+    first, per_class.csv, confusion_matrix.csv, reliability.csv, slices.csv, corruptions.csv. Plots: confusion_matrix,
+    reliability, precision_recall, roc and corruptions.
     """
     write_text(tables / "metrics.json", json.dumps(figures, indent=2) + "\n")
     _write_answers(tables, names, classes, answers)
@@ -43,6 +43,10 @@ def write_evaluation(
     sliced = [{"kind": kind} | row for kind, rows in figures.get("slices", {}).items() for row in rows]
     if sliced:
         _write_rows(tables / "slices.csv", sliced)
+    if "corruptions" in figures:
+        kinds = figures["corruptions"]["kinds"]
+        _write_rows(tables / "corruptions.csv", [{"kind": kind} | row for kind, rows in kinds.items() for row in rows])
+        draw_corruptions(figures["corruptions"], figures["split"], plots / "corruptions.png")
     title = f"{figures['split']}: top-1 {figures['top1']:.2%} of {figures['n']:,}"
     draw_confusion(torch.tensor(confusion), classes, title, plots / "confusion_matrix.png")
     draw_reliability(found, f"{figures['split']}: calibration error {figures['ece']:.2%}", plots / "reliability.png")

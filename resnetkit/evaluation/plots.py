@@ -13,6 +13,12 @@ from resnetkit.evaluation.ranking import Ranking
 
 NAMED_CLASSES = 30  # more do not fit on the axes
 DRAWN_CLASSES = 10  # more curves cannot be told apart
+CORRUPTIONS = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "frost", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+}
 
 
 def draw_curves(epochs: list[dict[str, Any]], final: dict[str, Any], path: Path) -> None:
@@ -102,6 +108,29 @@ def _unit_square(xlabel: str, ylabel: str, title: str) -> tuple[Figure, Any]:
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     return figure, axes
+
+
+def draw_corruptions(found: dict[str, Any], split: str, path: Path) -> None:
+    """top1 by severity with its interval, one curve a kind, from the clean images (severity 0) on."""
+    figure = Figure(figsize=(13, 3.9), layout="constrained")
+    panels = figure.subplots(1, len(CORRUPTIONS), sharey=True)
+    for axes, (family, kinds) in zip(panels, CORRUPTIONS.items()):
+        axes.axhline(found["clean_top1"], color="gray", linestyle="--", linewidth=1)
+        for kind in kinds:
+            rows = found["kinds"][kind]
+            x = [row["severity"] for row in rows]
+            low, high = zip(*[row["top1_interval"] for row in rows])
+            label = kind.removesuffix("_noise").removesuffix("_blur").replace("_", " ")
+            (line,) = axes.plot([0, *x], [found["clean_top1"], *(row["top1"] for row in rows)], marker=".", label=label)
+            axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        axes.set(title=family, xlabel="severity", ylim=(0, 1.02))
+        axes.set_xticks(range(6), ["clean", *range(1, 6)])
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    panels[0].set(ylabel="top-1")
+    figure.suptitle(f"{split}: top-1 {found['clean_top1']:.2%} clean, {found['mean_top1']:.2%} corrupted, on average")
+    _save(figure, path)
 
 
 def draw_range_test(rates: list[float], losses: list[float], chosen: float, path: Path) -> None:

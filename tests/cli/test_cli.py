@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import resnetkit as rk
+from resnetkit.cli.output import describe_evaluation
 
 RESNET = [sys.executable, "-m", "resnetkit.cli.main"]
 
@@ -66,6 +67,7 @@ def test_help_imports_nothing_slow():
         (["train", "digits", "--set", "min_scale=0.5"], 2, "min_scale is for photos"),
         (["train", "--resume", "x", "--max-bad", "0.5"], 2, "a resumed run keeps its data and settings"),
         (["evaluate", "gone"], 4, "no such model file or run folder"),
+        (["evaluate", "one", "two", "--corruptions"], 2, "--out, --calibrate and --corruptions are for one"),
     ],
 )
 def test_mistakes_are_one_line_and_an_exit_code(tmp_path, arguments, code, says):
@@ -124,6 +126,28 @@ def test_evaluate(model):
     assert train_part["n"] == 1438
     assert "no val part; it has train, test" in resnet("evaluate", model, "--split", "val").stderr
     assert "name the labelled images with --data" in resnet("evaluate", model / "model.safetensors").stderr
+
+
+def test_evaluate_under_corruptions(model, images, tmp_path):
+    for i, name in enumerate("012"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes((images / f"{i}.png").read_bytes())
+    done = resnet("evaluate", model, "--data", tmp_path, "--corruptions", "--json")
+    figures = json.loads(done.stdout)
+    found = figures["corruptions"]
+    assert len(found["kinds"]) == 15 and found["kinds"]["frost"][4]["severity"] == 5
+    assert "corruptions: 3 images corrupted in 75 ways" in done.stderr
+    told = describe_evaluation(figures).splitlines()
+    start = next(i for i, line in enumerate(told) if line.startswith("corrupted: mean top-1"))
+    table = {
+        line.split()[0]: [float(cell.rstrip("%")) / 100 for cell in line.split()[1:]] for line in told[start + 2 :]
+    }
+    assert told[start + 1].split() == ["severity", "1", "2", "3", "4", "5", "mean"]
+    for kind, rows in found["kinds"].items():
+        shares = [row["top1"] for row in rows]
+        assert table[kind] == pytest.approx([*shares, sum(shares) / 5], abs=6e-4)
+    worst = min(table, key=lambda kind: table[kind][-1])
+    assert f"worst is {worst}, " in told[start]
 
 
 def test_evaluate_measures_on_what_the_run_set_apart(tmp_path):
