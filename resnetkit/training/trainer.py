@@ -19,6 +19,7 @@ from resnetkit.architecture.resnet import ResNet
 from resnetkit.atomic import write_text
 from resnetkit.data.balance import balanced_weights
 from resnetkit.data.loaders import Batch, TrainingBatches, evaluation_batches
+from resnetkit.data.preprocess import COLOURS
 from resnetkit.errors import Interrupted
 from resnetkit.evaluation.answers import Answers, answer
 from resnetkit.evaluation.calibration import fit_calibration
@@ -121,8 +122,10 @@ class Trainer:
         height, width = prepared.preprocessing.size
         parameters = sum(p.numel() for p in net.parameters())
         recipe, dataset = prepared.recipe, prepared.dataset
+        channels = prepared.preprocessing.channels
+        bands = "" if channels in COLOURS else f" in {channels} bands"
         lines = [
-            f"data   {dataset.name}: {len(dataset.classes)} classes, {sizes} images, seen at {height}x{width}",
+            f"data   {dataset.name}: {len(dataset.classes)} classes, {sizes} images, seen at {height}x{width}{bands}",
             f"model  {recipe.model}: {parameters:,} parameters, on {self.device} in {recipe.precision}",
             f"run    {self.folder.path}",
         ]
