@@ -123,12 +123,11 @@ def split(
 def _preprocessing(read: "Ingested", img_size: int | None, framing: str) -> "Preprocessing":
     """What `resnet train` would do with the images, but for the normalisation."""
     from resnetkit.data.ingest import SMALL
-    from resnetkit.data.preprocess import IMAGENET_MEAN, Preprocessing
+    from resnetkit.data.preprocess import Preprocessing, count_channels
     from resnetkit.training.prepare import PHOTO_RESIZE, PHOTO_SIZE
 
-    channels: dict[str, Any] = {"channels": read.channels}
-    if read.channels == "grey":
-        channels |= {"mean": IMAGENET_MEAN[:1], "std": IMAGENET_MEAN[:1]}
+    flat = (0.5,) * count_channels(read.channels)
+    channels: dict[str, Any] = {"channels": read.channels, "mean": flat, "std": flat}
     if read.side and max(read.side) <= SMALL:
         return Preprocessing(size=(img_size, img_size) if img_size else read.side, framing="squash", **channels)
     size = img_size or PHOTO_SIZE
@@ -174,6 +173,7 @@ def _print_statistics(figures: dict[str, Any]) -> None:
     print(f"\n{'':10}{'least':>10}{'median':>10}{'most':>10}")
     for key in ("width", "height", "aspect", "bytes"):
         print(f"{key:10}" + "".join(f"{figures[key][name]:10,}" for name in ("min", "median", "max")))
-    colours = figures["channels"]
-    print(f"\n{colours['rgb']:,} with colour, {colours['grey']:,} grey, {figures['unreadable']:,} unreadable")
+    words = {"rgb": "with colour", "grey": "grey"}
+    colours = ", ".join(f"{n:,} {words.get(kind, f'of {kind} bands')}" for kind, n in figures["channels"].items())
+    print(f"\n{colours}, {figures['unreadable']:,} unreadable")
     print(f"{figures['bytes']['total'] / 2**20:,.1f} MiB; mean {figures['mean']}, deviation {figures['std']}")

@@ -42,6 +42,10 @@ def train(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that decode photos [default: one a core, at most 4].")
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TRACKER", help="tensorboard, mlflow or wandb follows the run; may be repeated."),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Train a network on images, test it, and write a run folder."""
@@ -52,7 +56,15 @@ def train(
     flags |= {"img_size": img_size, "framing": framing, "seed": seed}
     settings = {key: value for key, value in flags.items() if value is not None} | parse_settings(set_ or [])
     run = train_run(
-        data, recipe=recipe, out=out, resume=resume, device=device, workers=workers, max_bad=max_bad, **settings
+        data,
+        recipe=recipe,
+        out=out,
+        resume=resume,
+        device=device,
+        workers=workers,
+        max_bad=max_bad,
+        track=track or (),
+        **settings,
     )
     if json:
         print_json({"run": str(run.folder), "model": str(run.folder / "model.safetensors")} | run.metrics)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from resnetkit.atomic import write_atomically
 from resnetkit.data.datasets import Part
-from resnetkit.data.preprocess import Preprocessing, as_channels
+from resnetkit.data.preprocess import Preprocessing, for_people
 
 COLUMNS, TILE, GAP = 10, 96, 4  # pixels
 MARGIN = 180  # pixels, for the name of the class
@@ -48,8 +48,7 @@ def _spread(indices: list[int]) -> list[int]:
 
 def _tile(image: object, preprocessing: Preprocessing) -> Image.Image:
     pixels = preprocessing.frame(image if isinstance(image, Tensor) else preprocessing.decode(image))
-    pixels = as_channels(pixels[None], "rgb")[0]
-    picture = Image.fromarray(pixels.permute(1, 2, 0).to(torch.uint8).contiguous().numpy())
+    picture = Image.fromarray(for_people(pixels).permute(1, 2, 0).to(torch.uint8).contiguous().numpy())
     # Small images keep their pixels visible.
     way = Image.Resampling.NEAREST if max(picture.size) < TILE else Image.Resampling.LANCZOS
     scale = TILE / max(picture.size)

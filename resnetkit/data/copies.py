@@ -82,5 +82,5 @@ def _firsts(roots: list[int]) -> list[int]:
 
 def _pixel_hash(picture: Picture) -> str:
     image = picture.image
-    pixels = as_channels(image[None], "rgb")[0] if isinstance(image, Tensor) else decode(image, "rgb")
+    pixels = as_channels(image[None], None)[0] if isinstance(image, Tensor) else decode(image)
     return blake2b(pixels.contiguous().numpy().tobytes(), digest_size=16).hexdigest()

@@ -4,11 +4,13 @@ import re
 import struct
 import zlib
 
+from resnetkit.data.encoded import MAX_FILE
+
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # Pillow's names; no other decoder is entered
 MAX_PIXELS = 89_478_485  # where Pillow begins to warn: a quarter of a GiB as RGB
 MAX_SCANS = 100  # of a JPEG; a progressive one has about ten
 MAX_SCANNED = 2**31  # pixels times scans: about two seconds
-MAX_SECTIONS = 100_000  # markers of a JPEG, chunks of a PNG
+MAX_SECTIONS = 100_000  # markers of a JPEG, chunks of a PNG, strips of a TIFF
 PYTHON_CODECS = frozenset({"ppm", "ppm_plain", "bmp_rle"})  # Pillow decodes these pixel by pixel in Python
 MAX_PYTHON = 2**20  # pixels, or eight times as many bytes of file, for those: about a second
 
@@ -29,7 +31,7 @@ _OTHERS = {
 }
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC"}
 _MARKUP = re.compile(rb"<(!doctype )?(html|svg)\b", re.IGNORECASE)
-_OURS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_OURS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x93NUMPY")
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in pixel data 0xff is followed by 0 or a restart
 
 
@@ -103,4 +105,22 @@ def too_much(width: int, height: int, codec: str, data: bytes) -> str | None:
         return f"{width}x{height} pixels in {jpeg_scans(data)} scans, slow beyond reason"
     if codec in PYTHON_CODECS and max(pixels, len(data) // 8) > MAX_PYTHON:
         return f"{width}x{height} pixels in a form that decodes slowly; save it as PNG"
+    return None
+
+
+def array_too_large(height: int, width: int, pixel: int) -> str | None:
+    """Why values of these sides and so many bytes a pixel are not read, or None."""
+    if height * width > MAX_PIXELS:
+        return f"{width}x{height} pixels; {MAX_PIXELS:,} are the most that is decoded"
+    if height * width * pixel > MAX_FILE:
+        return f"{height * width * pixel >> 20:,} MiB of values; {MAX_FILE >> 20} are the most that is decoded"
+    return None
+
+
+def segments_too_large(count: int, size: int) -> str | None:
+    """Why so many strips or tiles of so many bytes, inflated, are not read, or None."""
+    if count > MAX_SECTIONS:
+        return f"a TIFF of more than {MAX_SECTIONS:,} strips"
+    if count * size > MAX_FILE:
+        return f"a TIFF of {count * size >> 20:,} MiB in strips; {MAX_FILE >> 20} are the most that is decoded"
     return None

@@ -8,7 +8,7 @@ from pathlib import Path
 from resnetkit.data.guard import looks_like_an_image
 
 READ = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm".split()
+    ".jpg .jpeg .jpe .jfif .png .apng .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .npy".split()
 )  # by suffix; what is inside decides how it is decoded
 NOT_READ = frozenset(
     ".heic .heif .avif .jp2 .j2k .jxl .eps .pdf .psd .svg .ico .icns .wmf .emf .tga .dds .fits".split()

@@ -1,5 +1,6 @@
 """The one pass over every image before training: does it read, how large is it, what is its hash."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from torch import Tensor
 from resnetkit.data import encoded
 from resnetkit.data.encoded import BadImage, Encoded
 from resnetkit.data.parts import Dataset
-from resnetkit.data.preprocess import as_channels, decode
+from resnetkit.data.preprocess import COLOURS, as_channels, count_channels, decode, mismatch
 from resnetkit.errors import ResnetkitError, TooManyBadImages
 
 LARGE_FILE = 20_000  # bytes
@@ -25,8 +26,8 @@ SMALL = 64  # pixels a side; a set no larger, all of one size, is kept decoded i
 @dataclass(frozen=True)
 class Ingested:
     """A dataset whose every image reads. `hashes` by part, of the file's bytes or of the pixels; `side` is
-    (height, width) where all images share it; `channels` is rgb or grey. `measured` by part has what `ingest` was
-    asked to measure of each image."""
+    (height, width) where all images share it; `channels` is rgb, grey or a number of bands. `measured` by part has what
+    `ingest` was asked to measure of each image."""
 
     dataset: Dataset
     hashes: dict[str, list[str]]
@@ -40,6 +41,7 @@ class _Seen:
     digest: str
     reason: str = ""
     side: tuple[int, int] = (0, 0)
+    channels: int = 3
     grey: bool = True
     pixels: Tensor | None = None
     measured: Any = None
@@ -51,11 +53,14 @@ Measure = Callable[[Tensor], Any]
 def ingest(dataset: Dataset, max_bad: float, channels: str | None = None, measure: Measure | None = None) -> Ingested:
     """Decode everything once, leave out what does not read, decode small sets for good.
 
-    `channels` None takes grey where no image has a colour, else rgb. `measure` sees the uint8 (3, H, W) pixels of
-    every image, so that who needs more of them does not decode twice. Raises TooManyBadImages past the share `max_bad`
+    `channels` None takes grey where no image has a colour, else rgb; or the bands that most training images have, and
+    leaves others out. `measure` sees the uint8 (C, H, W) pixels of every image, grey as rgb, so that who needs more of
+    them does not decode twice. Raises TooManyBadImages past the share `max_bad`
     of the images of the parts, ResnetkitError when nothing is left of a part.
     """
     looks = {name: _look(part.images, measure) for name, part in dataset.parts.items()}
+    wanted = count_channels(channels) if channels else _usual_channels(looks)
+    looks = {name: [_checked(one, wanted) for one in seen] for name, seen in looks.items()}
     bad = [(dataset.parts[n].names[i], s.reason) for n, seen in looks.items() for i, s in enumerate(seen) if s.reason]
     total = sum(map(len, looks.values()))
     if len(bad) > max_bad * total:
@@ -65,7 +70,9 @@ def ingest(dataset: Dataset, max_bad: float, channels: str | None = None, measur
     everything = [s for seen in good.values() for s in seen]
     sides = {s.side for s in everything}
     side = sides.pop() if len(sides) == 1 else None
-    channels = channels or ("grey" if all(s.grey for s in everything) else "rgb")
+    if channels is None and wanted in COLOURS.values():
+        channels = "grey" if all(s.grey for s in everything) else "rgb"
+    channels = channels or str(wanted)
     parts = {}
     for name, seen in looks.items():
         if not good[name]:
@@ -79,6 +86,18 @@ def ingest(dataset: Dataset, max_bad: float, channels: str | None = None, measur
     hashes = {name: [s.digest for s in seen] for name, seen in good.items()}
     measured = {name: [s.measured for s in seen] for name, seen in good.items()} if measure else {}
     return Ingested(replace(dataset, parts=parts, bad=[*dataset.bad, *bad]), hashes, side, channels, measured)
+
+
+def _usual_channels(looks: dict[str, list[_Seen]]) -> int:
+    """Of the readable training images, or of the first part where there are none."""
+    seen = looks.get("train", looks.get("all", next(iter(looks.values()))))
+    counts = Counter(one.channels for one in seen if not one.reason)
+    return counts.most_common(1)[0][0] if counts else 3
+
+
+def _checked(seen: _Seen, wanted: int) -> _Seen:
+    """Bad where its channels are not those of the set."""
+    return replace(seen, reason=seen.reason or mismatch(seen.channels, wanted))
 
 
 def _look(images: Tensor | Sequence[Encoded], measure: Measure | None) -> list[_Seen]:
@@ -99,13 +118,14 @@ def _look_at(image: Encoded, measure: Measure | None) -> _Seen:
     data = b""
     try:
         data = encoded.read(image)
-        pixels = decode(data, "rgb")
+        pixels = decode(data)
     except BadImage as error:
         return _Seen(_digest(data), reason=str(error))
     side = (pixels.shape[1], pixels.shape[2])
-    grey = bool((pixels[0] == pixels[1]).all() and (pixels[1] == pixels[2]).all())
+    grey = len(pixels) == 3 and bool((pixels[0] == pixels[1]).all() and (pixels[1] == pixels[2]).all())
     kept = pixels.clone() if max(side) <= SMALL else None
-    return _Seen(_digest(data), side=side, grey=grey, pixels=kept, measured=measure(pixels) if measure else None)
+    measured = measure(pixels) if measure else None
+    return _Seen(_digest(data), side=side, channels=len(pixels), grey=grey, pixels=kept, measured=measured)
 
 
 def _digest(data: bytes) -> str:

@@ -1,6 +1,7 @@
 """From a file's bytes to what a network sees. One record, stored with the model and run wherever it is used."""
 
 import io
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from resnetkit.data import encoded, guard
+from resnetkit.data import bands, encoded, guard
 from resnetkit.data.encoded import BadImage as BadImage
 from resnetkit.errors import ResnetkitError
 
@@ -29,6 +30,7 @@ UPRIGHT = {
 FRAMINGS = ("crop", "letterbox", "squash")
 LETTERBOX_GREY = 114  # about the mean of photographs, as detectors pad
 PIL_MODES = {"rgb": "RGB", "grey": "L"}
+COLOURS = {"rgb": 3, "grey": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,7 @@ class Preprocessing:
     `resize` and cuts out the centre; `letterbox` fits all of it in and pads with grey; `squash` resizes it whole, which
     leaves images of that size as they are.
 
+    `channels` is rgb, grey, or the number of bands of images that are no pictures, such as "5".
     `mean` and `std` are per channel, of values in 0..1. Resizing is antialiased, as Pillow's is.
     """
 
@@ -49,9 +52,9 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        count = {"rgb": 3, "grey": 1}.get(self.channels)
+        count = count_channels(self.channels)
         problems = {
-            "channels must be rgb or grey": count is None,
+            'channels must be rgb, grey or a number of bands such as "5"': not count,
             f"mean and std need {count} values": not len(self.mean) == len(self.std) == count,
             "std must be above 0": not all(value > 0 for value in self.std),
             "interpolation must be bilinear or bicubic": self.interpolation not in ("bilinear", "bicubic"),
@@ -65,7 +68,7 @@ class Preprocessing:
                 raise ResnetkitError(f"preprocessing: {problem}; got {self}")
 
     def decode(self, source: Any) -> Tensor:
-        """A path, bytes, archive member, PIL image or uint8 (H, W[, C]) array -> uint8 (C, H, W) in `channels`.
+        """A path, bytes, archive member, PIL image or (H, W[, C]) array -> uint8 (C, H, W) in `channels`.
 
         Raises BadImage.
         """
@@ -125,23 +128,29 @@ def letterbox(image: Tensor, size: tuple[int, int], interpolation: str = "biline
     return F.pad(image, (left, right, top, bottom), value=LETTERBOX_GREY)
 
 
-def decode(source: Any, channels: str) -> Tensor:
-    """Pixels as a person sees them: turned by EXIF, transparency on white, 16 bits scaled to 8; of an animation the
-    first frame, of a document the first page. Colour profiles are not applied.
+def decode(source: Any, channels: str | None = None) -> Tensor:
+    """Pixels as a person sees them: turned by EXIF, transparency on white, 16 bits and floats in 0..1 scaled to 8 bits;
+    of an animation the first frame, of a document the first page. Colour profiles are not applied.
 
-    Raises BadImage for what is damaged, of another format, or would take more than seconds or a GiB to decode.
+    `channels` None gives a picture as rgb and any other image in the bands it has. Raises BadImage for what has other
+    bands, is damaged, of another format, or would take more than seconds or a GiB to decode.
     """
     try:
-        image = _open(source)
-        image.load()
-        pixels = np.array(_eight_bits(_upright(image)).convert(PIL_MODES[channels]))
+        opened = _open(source, channels)
+        if isinstance(opened, Image.Image):
+            opened.load()
+            mode = PIL_MODES.get(channels or "rgb", "RGB")
+            opened = np.array(_eight_bits(_upright(opened)).convert(mode))
     except BadImage:
         raise
     except UnidentifiedImageError as error:
         raise BadImage("not an image of a known format") from error
     except Exception as error:  # Pillow's plugins raise many kinds on broken files
         raise BadImage(str(error).replace("\n", " ") or type(error).__name__) from error
-    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
+    pixels = torch.from_numpy(opened.reshape(*opened.shape[:2], -1)).permute(2, 0, 1)
+    if channels is not None and (reason := mismatch(len(pixels), count_channels(channels))):
+        raise BadImage(reason)
+    return as_channels(pixels[None], channels)[0]
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -155,31 +164,56 @@ def _upright(image: Image.Image) -> Image.Image:
 def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-    if image.mode in ("I", "F"):
+    if image.mode == "F":
+        return Image.fromarray(bands.as_bytes(np.asarray(image)))
+    if image.mode == "I":
         raise BadImage(f"{image.mode} pixels have no known range; save as 8 or 16 bits")
     if image.has_transparency_data:
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image
 
 
-def as_channels(images: Tensor, channels: str) -> Tensor:
-    """uint8 (N, C, H, W) of 1 or 3 channels -> those of `channels`; to grey with Pillow's weights."""
-    if images.shape[1] == {"rgb": 3, "grey": 1}[channels]:
+def count_channels(channels: str) -> int:
+    """3 of rgb, 1 of grey, 5 of "5"; 0 of any other word, "1" and "3" among them."""
+    number = int(channels) if re.fullmatch(r"[1-9]\d{0,4}", channels) else 0
+    return COLOURS.get(channels, 0 if number in COLOURS.values() else number)
+
+
+def mismatch(has: int, wanted: int) -> str:
+    """Why an image of so many channels is none of a set of others, or "": grey and rgb go together."""
+    kinds = ["a picture" if count in COLOURS.values() else f"an image of {count} bands" for count in (has, wanted)]
+    return "" if kinds[0] == kinds[1] else f"{kinds[0]}, where {kinds[1]} is wanted"
+
+
+def as_channels(images: Tensor, channels: str | None) -> Tensor:
+    """uint8 (N, C, H, W) -> those of `channels`, None for all there are, grey as rgb; to grey with Pillow's weights."""
+    count = images.shape[1]
+    if count not in COLOURS.values() or channels is not None and count == count_channels(channels):
         return images
-    if channels == "rgb":
+    if channels != "grey":
         return images.expand(-1, 3, -1, -1)
     red, green, blue = images.int().unbind(1)
     return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8)[:, None]
 
 
-def _open(source: Any) -> Image.Image:
+def for_people(image: Tensor) -> Tensor:
+    """uint8 (C, H, W) of any channels -> rgb (3, H, W), the first three bands; of one or two the first, as grey."""
+    return image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
+
+
+def _open(source: Any, channels: str | None) -> Image.Image | np.ndarray:
+    """A picture, or the uint8 (H, W[, C]) array of what is none."""
     if isinstance(source, Image.Image):
         return source
     if isinstance(source, np.ndarray):
-        return Image.fromarray(source)
+        picture = source.dtype in (np.uint8, bool) and (channels is None or channels in COLOURS)
+        return Image.fromarray(source) if picture else bands.as_bytes(source)
     data = encoded.read(Path(source) if isinstance(source, str) else source)
     if reason := guard.refusal(data):
         raise BadImage(reason)
+    values = bands.read(data)
+    if values is not None:
+        return values
     image = Image.open(io.BytesIO(data), formats=guard.FORMATS)
     codec = image.tile[0].codec_name if image.tile else ""
     if reason := guard.too_much(image.width, image.height, codec, data):

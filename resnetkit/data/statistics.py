@@ -14,7 +14,6 @@ def statistics(survey: Survey) -> dict[str, Any]:
     parts = list(dict.fromkeys(picture.part for picture in survey.pictures))
     counts = {part: survey.count(part) for part in parts}
     pictures = survey.pictures
-    grey = sum(picture.portrait.grey for picture in pictures)
     return {
         "images": len(pictures),
         "unreadable": len(survey.bad),
@@ -26,9 +25,18 @@ def statistics(survey: Survey) -> dict[str, Any]:
         "width": _range([picture.portrait.side[1] for picture in pictures]),
         "aspect": _range([picture.portrait.aspect for picture in pictures]),
         "bytes": _range([picture.bytes for picture in pictures]) | {"total": sum(p.bytes for p in pictures)},
-        "channels": {"rgb": len(pictures) - grey, "grey": grey},
+        "channels": _channels(pictures),
         **_moments([picture for picture in pictures if picture.part in ("train", "all")] or pictures),
     }
+
+
+def _channels(pictures: list[Picture]) -> dict[str, int]:
+    """Images with colour, grey ones, and under the number of their bands those that are no pictures."""
+    bands = len(pictures[0].portrait.mean)
+    if bands > 3 or bands == 2:
+        return {str(bands): len(pictures)}
+    grey = sum(picture.portrait.grey for picture in pictures)
+    return {"rgb": len(pictures) - grey, "grey": grey}
 
 
 def _range(values: list[Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from resnetkit.data.datasets import Dataset
 from resnetkit.data.ingest import Ingested, ingest
-from resnetkit.data.preprocess import resize
+from resnetkit.data.preprocess import for_people, resize
 
 THUMBNAIL = 32  # pixels a side
 ORDER = ("train", "all", "val", "test")
@@ -19,7 +19,7 @@ ORDER = ("train", "all", "val", "test")
 @dataclass(frozen=True)
 class Portrait:
     """`side` is (height, width) in pixels. `mean` and `square` are those of the values and of their squares, in 0..1,
-    by channel (3,). `thumbnail` is uint8 (3, 32, 32), the whole image squashed."""
+    by channel (C,), of grey as of rgb. `thumbnail` is uint8 (3, 32, 32), the whole image squashed, as people see it."""
 
     side: tuple[int, int]
     grey: bool
@@ -100,11 +100,12 @@ def survey(dataset: Dataset) -> Survey:
 
 
 def portrait(pixels: Tensor) -> Portrait:
-    """uint8 (3, H, W) -> what is kept of it."""
+    """uint8 (C, H, W) -> what is kept of it."""
     height, width = pixels.shape[1:]
-    grey = bool((pixels[0] == pixels[1]).all() and (pixels[1] == pixels[2]).all())
+    grey = len(pixels) == 3 and bool((pixels[0] == pixels[1]).all() and (pixels[1] == pixels[2]).all())
     values = pixels.float().flatten(1) / 255
-    small = pixels if (height, width) == (THUMBNAIL, THUMBNAIL) else resize(pixels, [THUMBNAIL, THUMBNAIL])
+    shown = for_people(pixels)
+    small = shown if (height, width) == (THUMBNAIL, THUMBNAIL) else resize(shown, [THUMBNAIL, THUMBNAIL])
     mean, square = (v.mean(1).double().numpy() for v in (values, values.square()))
     return Portrait((height, width), grey, mean, square, small.numpy().copy())
 

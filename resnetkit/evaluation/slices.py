@@ -23,15 +23,15 @@ class Look:
 
 
 def look(pixels: Tensor) -> Look:
-    """Of uint8 pixels (3, H, W)."""
+    """Of uint8 pixels (C, H, W), all bands alike."""
     return Look(min(pixels.shape[1:]), float(pixels.float().mean()) / 255)
 
 
 def looks(part: Part) -> list[Look]:
     """Of every image of a part, which is decoded for it."""
     if isinstance(part.images, Tensor):
-        return [look(pixels) for pixels in as_channels(part.images, "rgb")]
-    return [look(decode(image, "rgb")) for image in part.images]
+        return [look(pixels) for pixels in as_channels(part.images, None)]
+    return [look(decode(image)) for image in part.images]
 
 
 def slices(

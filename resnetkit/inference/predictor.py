@@ -53,7 +53,7 @@ class Predictor:
         self.model.network.place(self.device).eval()
 
     def __call__(self, image: Any) -> dict[str, Any]:
-        """A path, bytes, PIL image or uint8 (H, W[, C]) array -> {path, label, probability, top}. Raises BadImage."""
+        """A path, bytes, PIL image or (H, W[, C]) array -> {path, label, probability, top}. Raises BadImage."""
         preprocessing = self.model.preprocessing
         pixels = preprocessing.frame(preprocessing.decode(image))
         name = str(image) if isinstance(image, (str, Path)) else None

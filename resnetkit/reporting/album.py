@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from resnetkit.data.datasets import Part, open_dataset
-from resnetkit.data.preprocess import BadImage, Preprocessing, as_channels, decode
+from resnetkit.data.preprocess import BadImage, Preprocessing, as_channels, decode, for_people
 from resnetkit.errors import ResnetkitError
 
 BUDGET = 3_500_000  # characters of data URIs; the page stays below 5 MB
@@ -44,7 +44,7 @@ class Album:
 
     def thumbnail(self, name: str, side: int) -> Picture | None:
         """The whole image, no side longer than `side`; None where it is gone or the page is full."""
-        pixels = self._pixels(name, "rgb")
+        pixels = self._pixels(name, None)
         return None if pixels is None else self._picture(pixels, side)
 
     def framed(self, name: str, side: int) -> Picture | None:
@@ -52,7 +52,7 @@ class Album:
         pixels = self._pixels(name, self.preprocessing.channels)
         return None if pixels is None else self._picture(self.preprocessing.frame(pixels), side)
 
-    def _pixels(self, name: str, channels: str) -> Tensor | None:
+    def _pixels(self, name: str, channels: str | None) -> Tensor | None:
         try:
             part, i = self._places[name]
             image = part.images[i]
@@ -77,5 +77,5 @@ class Album:
 
 
 def _image(pixels: Tensor) -> Image.Image:
-    array: np.ndarray = pixels.permute(1, 2, 0).numpy()
+    array: np.ndarray = (pixels if len(pixels) == 1 else for_people(pixels)).permute(1, 2, 0).numpy()
     return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)

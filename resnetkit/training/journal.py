@@ -1,4 +1,4 @@
-"""What happened in a run: one JSON line an event, and a table with a line an epoch."""
+"""What happened in a run: one JSON line an event, and a table with a line an epoch; told to its trackers as well."""
 
 import json
 from datetime import UTC, datetime
@@ -8,14 +8,16 @@ from typing import Any
 from resnetkit.atomic import write_text
 from resnetkit.errors import ResourceExhausted
 from resnetkit.tables import csv_text
+from resnetkit.training.tracking import Trackers
 
 
 class Journal:
     """`log.jsonl` and `results.csv` in a run folder. On a resume, epochs past the checkpoint are forgotten."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, trackers: Trackers) -> None:
         self._log = folder / "log.jsonl"
         self._table = folder / "results.csv"
+        self._trackers = trackers
         self.epochs: list[dict[str, Any]] = []
 
     def resume(self, finished_epochs: int) -> None:
@@ -37,6 +39,7 @@ class Journal:
             raise ResourceExhausted(
                 f"{self._log}: not written: {error.strerror}; free some space and resume"
             ) from error
+        self._trackers.tell(event, values)
 
     def write_epoch(self, **values: Any) -> None:
         self.epochs.append(values)

@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from resnetkit.architecture.variants import spec
 from resnetkit.data.augment import Augmentation
 from resnetkit.data.datasets import Dataset, Part, open_dataset, with_test
 from resnetkit.data.ingest import SMALL, Ingested, ingest
-from resnetkit.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from resnetkit.data.preprocess import COLOURS, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnetkit.data.split import stratified
 from resnetkit.errors import ResnetkitError
 from resnetkit.tables import csv_text
@@ -74,18 +75,20 @@ def prepare(data: str | Path, recipe: str | Recipe | None, settings: dict[str, A
     if chosen is None:
         # A wrong setting is refused before the images are read.
         spec(make_recipe({"model": "resnet18", "epochs": 1, "lr": 1} | settings).model)
-    read = ingest(dataset, max_bad, start.preprocessing.channels if start else None)
+    read = ingest(dataset, max_bad, start.preprocessing.channels if start else None, _band_sums)
     _require_every_class(read.dataset)
     if chosen is None:
         chosen = load_recipe(dataset.recipe or DEFAULT_RECIPES[_small(read), start is not None], settings)
-    _require_settings_that_apply(chosen, _small(read))
+    _require_settings_that_apply(chosen, _small(read), read.channels)
     parts = dict(read.dataset.parts)
     hashes = dict(read.hashes)
+    sums = read.measured["train"]
     if chosen.holdout:
         whole, digests = parts["train"], hashes["train"]
         held = stratified(whole.labels, chosen.holdout, seed=0)
         if not held.any():
             raise ResnetkitError("holdout: no class has a second training image to set apart; leave it out")
+        sums = [sums[i] for i in (~held).nonzero()[:, 0].tolist()]
         for name, mask in (("train", ~held), ("holdout", held)):
             indices = mask.nonzero()[:, 0]
             parts[name] = whole.take(indices)
@@ -93,14 +96,19 @@ def prepare(data: str | Path, recipe: str | Recipe | None, settings: dict[str, A
     table = _split_table(parts, hashes, read.dataset.classes)
     trained = set(hashes["train"])
     leaks = {part: sum(digest in trained for digest in found) for part, found in hashes.items() if part != "train"}
-    return Prepared(read.dataset, parts, table, chosen, _preprocessing(read, parts["train"], chosen, start), leaks)
+    preprocessing = _preprocessing(read, parts["train"], chosen, start, sums)
+    return Prepared(read.dataset, parts, table, chosen, preprocessing, leaks)
 
 
 def _start(weights: str | Path | None) -> Model | None:
     return None if weights is None else load(weights)
 
 
-def _require_settings_that_apply(recipe: Recipe, small: bool) -> None:
+def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> None:
+    if recipe.policy != "none" and channels not in COLOURS:
+        raise ResnetkitError(
+            f"setting policy={recipe.policy!r} is for grey and rgb; these images have {channels} bands: leave it out"
+        )
     if small and recipe.min_scale != 1:
         raise ResnetkitError("setting min_scale is for photos; images of one small size are cropped by crop_padding")
     if not small and recipe.crop_padding:
@@ -126,25 +134,42 @@ def _small(read: Ingested) -> bool:
     return read.side is not None and max(read.side) <= SMALL
 
 
-def _preprocessing(read: Ingested, train: Part, recipe: Recipe, start: Model | None) -> Preprocessing:
+def _preprocessing(
+    read: Ingested, train: Part, recipe: Recipe, start: Model | None, sums: list[Tensor | None]
+) -> Preprocessing:
     own = (recipe.img_size, recipe.img_size) if recipe.img_size else None
     known = start.preprocessing if start else None
-    moments = {"channels": known.channels, "mean": known.mean, "std": known.std} if known else None
+    moments: dict[str, Any] | None = None
+    if known:
+        moments = {"channels": known.channels, "mean": known.mean, "std": known.std}
     if not _small(read):
         size = own or (known.size if known else (PHOTO_SIZE, PHOTO_SIZE))
         resize = round(max(size) * PHOTO_RESIZE) if recipe.framing == "crop" else None
-        return Preprocessing(
-            size=size, resize=resize, framing=recipe.framing, **moments or _photo_moments(read.channels)
-        )
+        moments = moments or _photo_moments(read.channels, sums)
+        return Preprocessing(size=size, resize=resize, framing=recipe.framing, **moments)
     assert read.side and isinstance(train.images, Tensor)
     return Preprocessing(size=own or read.side, framing="squash", **moments or _moments(train.images, read.channels))
 
 
-def _photo_moments(channels: str) -> dict[str, Any]:
+def _photo_moments(channels: str, sums: list[Tensor | None]) -> dict[str, Any]:
+    """ImageNet's for pictures; for images of bands their own, from the `_band_sums` of the training images."""
     if channels == "rgb":
         return {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    if channels not in COLOURS:
+        measured = torch.stack([own for own in sums if own is not None])
+        means, squares = measured.mean(0).tolist()
+        return _rounded(channels, means, [round(square - mean**2, 12) for mean, square in zip(means, squares)])
     mean, std = sum(IMAGENET_MEAN) / 3, sum(IMAGENET_STD) / 3
     return {"channels": channels, "mean": (round(mean, 4),), "std": (round(std, 4),)}
+
+
+def _band_sums(pixels: Tensor) -> Tensor | None:
+    """Of uint8 (C, H, W) the means of the values and of their squares in 0..1, (2, C); None for a picture."""
+    if len(pixels) in COLOURS.values():
+        return None
+    levels = torch.stack([channel.flatten().bincount(minlength=256) for channel in pixels]).double()
+    values = torch.arange(256, dtype=torch.float64) / 255
+    return torch.stack([levels @ values, levels @ values.square()]) / pixels[0].numel()
 
 
 def _moments(images: Tensor, channels: str) -> dict[str, Any]:
@@ -154,9 +179,13 @@ def _moments(images: Tensor, channels: str) -> dict[str, Any]:
     values = levels[0].new_tensor(range(256)) / 255
     means = [float((count * values).sum() / count.sum()) for count in levels]
     variances = [float((count * (values - mean) ** 2).sum() / count.sum()) for count, mean in zip(levels, means)]
+    return _rounded(channels, means, variances)
+
+
+def _rounded(channels: str, means: list[float], variances: list[float]) -> dict[str, Any]:
     if not any(variances):
         raise ResnetkitError("every training image is of one colour; there is nothing to learn")
-    mean, std = tuple(round(m, 4) for m in means), tuple(max(1e-4, round(v**0.5, 4)) for v in variances)
+    mean, std = tuple(round(m, 4) for m in means), tuple(max(1e-4, round(max(0.0, v) ** 0.5, 4)) for v in variances)
     return {"channels": channels, "mean": mean, "std": std}
 
 

@@ -1,6 +1,7 @@
 """A run begun or gone on with: read the data, settle everything, build the network, hand over to the trainer."""
 
 import sys
+from collections.abc import Sequence
 from os import cpu_count
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from resnetkit.data.datasets import absolute
 from resnetkit.device import find_device
 from resnetkit.errors import ResnetkitError, ResourceExhausted
 from resnetkit.evaluation.plots import draw_range_test
+from resnetkit.training import tracking
 from resnetkit.training.averaging import Average
 from resnetkit.training.folder import COMMAND, RunFolder, new_run_path
 from resnetkit.training.freezing import frozen_parts
@@ -34,24 +36,26 @@ def train(
     device: str = "auto",
     workers: int | None = None,
     max_bad: float | None = None,
+    track: Sequence[str] = (),
     **settings: Any,
 ) -> Run:
     """Train on `data`: a named set, a folder of class folders, a CSV, an archive, ...; see datasets.KINDS.
 
     `settings` replace those of the recipe (`model=`, `epochs=`, `lr=`, ...; see Recipe); `lr="auto"` finds
-    the rate by a range test. The run is written to
-    `out`, by default runs/<data>-<model>-<number>; a share `max_bad` of the images (a tenth) may be unreadable and is
-    left out. `resume` goes on with an interrupted run, on a CPU bit for bit, and takes no other setting than `device`
-    and `workers`. Raises ResnetkitError, of which Interrupted means saved and resumable.
+    the rate by a range test. The run is written to `out`, by default runs/<data>-<model>-<number>; a share `max_bad` of
+    the images (a tenth) may be unreadable and is left out. `track` names what follows the run: tensorboard, mlflow,
+    wandb. `resume` goes on with an interrupted run, on a CPU bit for bit, and takes no other setting than `device` and
+    `workers`. Raises ResnetkitError, of which Interrupted means saved and resumable.
     """
     workers = min(4, cpu_count() or 1) if workers is None else workers
     if resume is not None:
-        if data is not None or recipe is not None or out is not None or max_bad is not None or settings:
+        if data is not None or recipe is not None or out is not None or max_bad is not None or track or settings:
             raise ResnetkitError("a resumed run keeps its data and settings; give --resume alone")
         folder = RunFolder.reopen(Path(resume))
         if folder.finished:
             return Run(folder.path, folder.read("evaluation/metrics.json"))
         command = folder.read(COMMAND)
+        tracking.require(command.get("track", ()))
         place = find_device(command["device"] if device == "auto" else device)
         prepared = prepare(command["data"], folder.recipe(), {}, command["max_bad"])
         folder.check_same_data(prepared)
@@ -59,21 +63,25 @@ def train(
     else:
         if data is None:
             raise ResnetkitError("nothing to train on: name a dataset (`digits` needs no files), or --resume a run")
+        tracking.require(track)
         if out is not None:
             RunFolder.require_free(Path(out))
         place = find_device(device)
         max_bad = MAX_BAD if max_bad is None else max_bad
         prepared, tested = _settle(data, recipe, settings, max_bad, place, workers)
         state, notes = _new_state(prepared, place)
+        places = tracking.begin(dict.fromkeys(track))
         path = Path(out) if out is not None else new_run_path(prepared.dataset.name, prepared.recipe.model)
         command = {"argv": sys.argv, "data": absolute(data), "max_bad": max_bad, "device": str(place)}
+        command |= {"track": places}
         folder = RunFolder.create(path, prepared, command)
         if tested is not None:
             draw_range_test(*tested, folder.range_test)
     if folder.last.exists():
         state.restore(folder.last)
+    trackers = tracking.Trackers(folder.path, command.get("track", {}))
     try:
-        return Trainer(prepared, folder, state, place, workers, notes).run()
+        return Trainer(prepared, folder, state, place, workers, notes, trackers).run()
     except torch.OutOfMemoryError as error:
         raise ResourceExhausted(f"{place} has too little memory; lower batch_size or img_size") from error
 

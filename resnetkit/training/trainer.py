@@ -19,8 +19,9 @@ from resnetkit.architecture.resnet import ResNet
 from resnetkit.atomic import write_text
 from resnetkit.data.balance import balanced_weights
 from resnetkit.data.loaders import Batch, TrainingBatches, evaluation_batches
+from resnetkit.data.preprocess import COLOURS
 from resnetkit.device import find_precision
-from resnetkit.errors import Interrupted
+from resnetkit.errors import Diverged, Interrupted
 from resnetkit.evaluation.answers import Answers, answer
 from resnetkit.evaluation.calibration import fit_calibration
 from resnetkit.evaluation.evaluate import figures_on
@@ -38,6 +39,7 @@ from resnetkit.training.loop import train_epoch
 from resnetkit.training.prepare import Prepared
 from resnetkit.training.schedule import learning_rate, training_size
 from resnetkit.training.state import Tally, TrainingState
+from resnetkit.training.tracking import Trackers
 from resnetkit.weights.calibration import Calibration
 from resnetkit.weights.files import Model, load_model, save_model
 
@@ -86,6 +88,7 @@ class Trainer:
         device: torch.device,
         workers: int,
         notes: list[str],
+        trackers: Trackers,
     ) -> None:
         self.prepared, self.folder, self.state, self.device, self.workers = prepared, folder, state, device, workers
         self.notes = notes
@@ -96,7 +99,7 @@ class Trainer:
         self.batches = training_batches(prepared, workers)
         self.steps = self.batches.steps
         self.total = recipe.epochs * self.steps
-        self.journal = Journal(folder.path)
+        self.journal = Journal(folder.path, trackers)
         self.saved_at = perf_counter()
 
     def run(self) -> Run:
@@ -104,15 +107,20 @@ class Trainer:
         if self.device.type == "cpu":
             keep_freed_memory()
         if self.folder.last.exists():
-            self.journal.resume(state.step // self.steps)
-            self.journal.write("resumed", step=state.step)
+            finished = state.step // self.steps
+            self.journal.resume(finished)
+            self.journal.write("resumed", step=state.step, epochs=finished)
         else:
-            self.journal.write("started", data=self.prepared.dataset.name, model=recipe.model)
+            self.journal.write("started", data=self.prepared.dataset.name, **recipe.model_dump(exclude_none=True))
         with StopRequest() as self.stop, Display(recipe.epochs, self.steps, state.step) as self.display:
             for line in self._introduction():
                 self.display.line(line)
-            while state.step < self.total and not self._given_up():
-                self._epoch()
+            try:
+                while state.step < self.total and not self._given_up():
+                    self._epoch()
+            except Diverged:
+                self.journal.write("diverged", step=state.step)
+                raise
             self.display.line("testing")
             return self._finish()
 
@@ -122,8 +130,10 @@ class Trainer:
         height, width = prepared.preprocessing.size
         parameters = sum(p.numel() for p in net.parameters())
         recipe, dataset = prepared.recipe, prepared.dataset
+        channels = prepared.preprocessing.channels
+        bands = "" if channels in COLOURS else f" in {channels} bands"
         lines = [
-            f"data   {dataset.name}: {len(dataset.classes)} classes, {sizes} images, seen at {height}x{width}",
+            f"data   {dataset.name}: {len(dataset.classes)} classes, {sizes} images, seen at {height}x{width}{bands}",
             f"model  {recipe.model}: {parameters:,} parameters, on {self.device} in {recipe.precision}",
             f"run    {self.folder.path}",
         ]

@@ -51,6 +51,7 @@ def test_help_imports_nothing_slow():
     ("arguments", "code", "says"),
     [
         (["train", "digits", "--epoch", "3"], 2, "--epochs"),
+        (["train", "digits", "--track", "tensorbord"], 2, "did you mean tensorboard?"),
         (["trian"], 2, "No such command 'trian'"),
         (["train", "digits", "--set", "label_smothing=0.1"], 2, "did you mean label_smoothing?"),
         (["train", "digits", "--model", "resnet21_cifar", "--out", "x"], 2, "nearest that do are 20 and 26"),
@@ -90,8 +91,10 @@ def test_train_prints_one_object(tmp_path):
 
 
 def test_train_for_people(tmp_path):
-    done = resnet("train", "digits", "--model", "resnet8_cifar", "--epochs", 1, cwd=tmp_path)
+    tracked = ("--track", "tensorboard")
+    done = resnet("train", "digits", "--model", "resnet8_cifar", "--epochs", 1, *tracked, cwd=tmp_path)
     assert "95 % interval" in done.stdout
+    assert list((tmp_path / "runs/digits-resnet8_cifar-1/tensorboard").glob("events.out.tfevents.*"))
     assert "run folder: runs/digits-resnet8_cifar-1" in done.stdout
     assert (tmp_path / "runs/digits-resnet8_cifar-1/model.safetensors").is_file()
 

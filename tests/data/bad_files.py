@@ -73,7 +73,7 @@ def bad_contents() -> dict[str, tuple[bytes, str]]:
         "page.jpg": (b"<!DOCTYPE html>\n<html><body>404</body></html>", "an HTML page is not read"),
         "text.jpg": (b"this is no image", "not an image of a known format"),
         "zeros.jpg": (b"\0" * 4000, "not an image of a known format"),
-        "nan.tif": (encoded(Image.fromarray(not_a_number), "tiff"), "F pixels have no known range"),
+        "nan.tif": (encoded(Image.fromarray(not_a_number), "tiff"), "NaN among its values; fill the gaps first"),
         "no_width.png": (png(0, 10, b""), "not an image of a known format"),
         "bomb.png": (png(50_000, 50_000, b"\0" * 1000), "pixels"),
         "text_bomb.png": (png(1, 1, b"\0abc", extra=bomb_text), "too large"),
