@@ -15,8 +15,8 @@ import torch
 
 from resnetkit.weights.untrusted import shown
 
-# 35,000 tensors in 28 opcodes each; a value that an opcode builds costs up to 70 bytes of memory.
-OPCODES = 1_000_000
+# 16,000 tensors in 31 opcodes each. A million opcodes take 0.7 s and build values of up to 70 bytes each.
+OPCODES = 500_000
 PICKLE_BYTES = 16 << 20
 RANK = 16
 
@@ -161,10 +161,10 @@ class Scan:
             step(self)
 
     def pop_mark(self) -> list[Any]:
-        at = next(i for i in range(len(self.stack) - 1, -1, -1) if self.stack[i] is MARK)
-        items = self.stack[at + 1 :]
-        del self.stack[at:]
-        return items
+        items: list[Any] = []
+        while (item := self.stack.pop()) is not MARK:
+            items.append(item)
+        return items[::-1]
 
     def protocol(self) -> None:
         if (version := self.take(1)[0]) not in (2, 3):
@@ -215,7 +215,7 @@ class Scan:
 
     def build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]
-        if type(target) is not dict or type(state) is not dict or not set(state) <= {"_metadata"}:
+        if type(target) is not dict or type(state) is not dict or len(state) > 1 or not state.keys() <= {"_metadata"}:
             raise Refusal(f"a pickle that sets the state of an object; {CURE}")
 
     def persistent(self) -> None:
@@ -232,6 +232,8 @@ class Scan:
         arguments, function = self.stack.pop(), self.stack.pop()
         if type(function) is not Global or type(arguments) is not tuple:
             raise Refusal(f"a pickle that calls what is no function; {CURE}")
+        # A large value can stand in many calls: each looks through it.
+        self.opcodes += sum(len(value) for value in arguments if isinstance(value, (list, tuple, dict)))
         self.stack.append(built(function.name, arguments))
 
 

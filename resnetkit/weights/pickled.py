@@ -19,7 +19,7 @@ from torch import Tensor
 
 from resnetkit.errors import ModelFileRefused
 from resnetkit.weights.pickle_scan import PICKLE_BYTES, Declared, Refusal, Scan, Storage
-from resnetkit.weights.safetensors_file import read_safetensors
+from resnetkit.weights.safetensors_file import read_open_safetensors
 from resnetkit.weights.untrusted import one_line, shown, size_of
 from resnetkit.weights.wrappings import chosen
 
@@ -176,7 +176,8 @@ def unpickled(path: Path, file: BufferedReader, keys: list[str]) -> dict[str, Te
         if child.returncode:
             said = child.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
             raise ModelFileRefused(f"{path}: torch does not read it: {one_line(said[-1])}; save its state_dict again")
-        return read_safetensors(output)[0]
+        with open(output, "rb") as written:
+            return read_open_safetensors(path, written)[0]
 
 
 def environment() -> dict[str, str]:

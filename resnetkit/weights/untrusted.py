@@ -25,10 +25,10 @@ def open_untrusted(path: Path) -> Iterator[BufferedReader]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer must not hold us up
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ModelFileRefused(f"{path}: cannot be opened: {reason}") from error
+        raise ModelFileRefused(f"{path}: cannot be opened: {reason}; check the path and its rights") from error
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ModelFileRefused(f"{path}: neither file nor folder of a checkpoint: pipes and devices are not read")
+            raise ModelFileRefused(f"{path}: a pipe or a device; copy what it gives into a file")
         yield file
 
 
@@ -58,7 +58,7 @@ def read_json(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
     with open_untrusted(path) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise ModelFileRefused(f"{path}: over {limit >> 20} MB, too large for what it should hold")
+        raise ModelFileRefused(f"{path}: over {limit >> 20} MB, too large for what it should hold; mend or remove it")
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
