@@ -34,11 +34,16 @@ STORAGES = {
 }
 STORAGE_GLOBALS = {f"{module}.{name}": dtype for module in ("torch", "torch.cuda") for name, dtype in STORAGES.items()}
 PLAIN_CALLS = {"torch.Size", "torch.device", "collections.Counter", "builtins.set", "__builtin__.set", "_codecs.encode"}
+ARGUMENTS = {  # how many a call may have
+    "torch._utils._rebuild_tensor": (4,),
+    "torch._utils._rebuild_tensor_v2": (6, 7),
+    "torch._utils._rebuild_parameter": (3,),
+}
 GLOBALS = (
-    {f"torch._utils.{name}" for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")}
-    | {f"torch.{name}" for name in ("float16", "bfloat16", "float32", "float64", "int32", "int64")}
+    {f"torch.{name}" for name in ("float16", "bfloat16", "float32", "float64", "int32", "int64")}
     | {"collections.OrderedDict"}
     | PLAIN_CALLS
+    | set(ARGUMENTS)
     | set(STORAGE_GLOBALS)
 )
 
@@ -174,7 +179,7 @@ class Scan:
         self.stack.append(str(self.take(self.take_number("<I")), "utf-8", "surrogatepass"))
 
     def short_bytes(self) -> None:
-        self.stack.append(self.take(self.take(1)[0]).decode("latin-1"))
+        self.stack.append(self.take(self.take(1)[0]).decode())
 
     def long(self) -> None:
         self.stack.append(int.from_bytes(self.take(self.take(1)[0]), "little", signed=True))
@@ -288,6 +293,8 @@ def is_plain(value: Any) -> bool:
 
 def built(name: str, arguments: tuple[Any, ...]) -> Any:
     """What a call in a pickle stands for. Raises Refusal."""
+    if name in ARGUMENTS and len(arguments) not in ARGUMENTS[name]:
+        raise Refusal(f"a pickle that calls {name} with {len(arguments)} arguments; download it again")
     if name in ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"):
         return declared(*arguments[:4])
     if name == "torch._utils._rebuild_parameter":

@@ -26,7 +26,7 @@ from resnetkit.weights.wrappings import chosen
 CHILD = Path(__file__).with_name("pickled_child.py")
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
-RECORDS = 100_000
+RECORDS = 40_000
 ENCRYPTED = 0x41  # bits of a record's flags: encrypted, strongly encrypted
 SECONDS = 60  # to start, and again for every gigabyte
 MEMORY = 1 << 30
@@ -45,7 +45,8 @@ def read_pickled(path: Path, file: BufferedReader) -> tuple[dict[str, Tensor], l
     except Refusal as refusal:
         raise ModelFileRefused(f"{path}: {refusal}") from refusal
     tensors = unpickled(path, file, keys)
-    if {name: tuple(t.shape) for name, t in tensors.items()} != {name: t.shape for name, t in expected.items()}:
+    read = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    if read != {name: (tensor.storage.dtype, tensor.shape) for name, tensor in expected.items()}:
         raise ModelFileRefused(f"{path}: it holds other tensors than it declares; download it again")
     return tensors, notes
 
@@ -69,7 +70,7 @@ def listed_records(file: BufferedReader) -> int:
     file.seek(max(size_of(file) - (1 << 16) - 22, 0))
     tail = file.read()
     at = tail.rfind(b"PK\5\6")
-    if at < 0 or len(tail) < at + 22:
+    if at < 0 or len(tail) < at + 22 or any(tail[at + 4 : at + 8]):  # these four number the disks of a set
         raise Refusal("a zip archive without its end; download it again")
     directory = int.from_bytes(tail[at + 12 : at + 16], "little")
     large = tail.rfind(b"PK\6\6", 0, at)
@@ -98,6 +99,8 @@ def scan_records(archive: zipfile.ZipFile, records: dict[str, zipfile.ZipInfo]) 
     if len(pickles) != 1:
         raise Refusal("a zip archive without the data.pkl of torch.save; save a state_dict with torch.save")
     root = pickles[0].removesuffix("data.pkl")
+    if not all(name.startswith(root) for name in records):
+        raise Refusal("an archive with records outside its folder; save it again with torch.save")
     if root + "constants.pkl" in records or any(name.startswith(root + "code/") for name in records):
         raise Refusal("a TorchScript program, which is code; save the state_dict of the network")
     if records[pickles[0]].file_size > PICKLE_BYTES:
@@ -111,8 +114,8 @@ def scan_records(archive: zipfile.ZipFile, records: dict[str, zipfile.ZipInfo]) 
         given = records[name].file_size if name in records else 0
         if given != storage.nbytes:
             raise Refusal(f"it declares {storage.nbytes} bytes where {given} are; download it again")
-        if given:
-            check_sum(archive, name)
+    for name in records:
+        check_sum(archive, name)
     return tree
 
 

@@ -15,9 +15,10 @@ SECONDS = 600  # of processor time
 
 
 def main(output: str, keys: list[str], memory: int) -> None:
-    with open("/proc/self/statm") as status:
-        data_pages = int(status.read().split()[5])
-    limit(resource.RLIMIT_DATA, data_pages * resource.getpagesize() + memory)
+    if sys.platform == "linux":  # other kernels do not hold a process to it
+        with open("/proc/self/statm") as status:
+            data_pages = int(status.read().split()[5])
+        limit(resource.RLIMIT_DATA, data_pages * resource.getpagesize() + memory)
     limit(resource.RLIMIT_CPU, SECONDS)
     limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_FSIZE, memory)

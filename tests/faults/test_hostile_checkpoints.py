@@ -63,13 +63,13 @@ def peak_memory() -> int:
 
 
 def cost_of_refusal(path: Path) -> tuple[str, float, int]:
-    """The message, the seconds and the additional bytes of memory."""
+    """The message, the seconds of processor time and the additional bytes of memory."""
     Path("/proc/self/clear_refs").write_text("5")
-    before, start = peak_memory(), time.perf_counter()
+    before, start = peak_memory(), time.process_time()
     with pytest.raises(ModelFileRefused) as refused:
         open_checkpoint(path)
     assert refused.value.exit_code == 4
-    return str(refused.value), time.perf_counter() - start, peak_memory() - before
+    return str(refused.value), time.process_time() - start, peak_memory() - before
 
 
 def check_refusal(path: Path, empty: Path) -> None:
@@ -163,6 +163,28 @@ def test_the_child_guards_alone(pickled_call, canary, no_scan):
 def test_without_both_guards_the_canary_sings(pickled_call, canary, no_scan, careless_child):
     refused(pickled_call)
     assert canary.sang()
+
+
+@pytest.mark.parametrize(
+    ("name", "guard"),
+    [
+        ("overlap.safetensors", "resnetkit.weights.safetensors_file.check_cover"),
+        ("trailing.safetensors", "resnetkit.weights.safetensors_file.check_cover"),
+        ("not a number.safetensors", "resnetkit.weights.checkpoint.bad_values"),
+        ("negative variance.safetensors", "resnetkit.weights.checkpoint.bad_values"),
+    ],
+)
+def test_without_its_guard_a_file_is_let_in(tmp_path, monkeypatch, name, guard):
+    (tmp_path / name).write_bytes(FILES[name](""))
+    monkeypatch.setattr(guard, lambda *_arguments: [])
+    assert open_checkpoint(tmp_path / name).tensors
+
+
+def test_without_the_check_of_names_another_folder_is_read(tmp_path, monkeypatch):
+    save_file({"a": torch.zeros(1)}, tmp_path / "outside.safetensors")
+    folder = FOLDERS["traversal"](tmp_path / "folder", tmp_path / "outside.safetensors")
+    monkeypatch.setattr("resnetkit.weights.checkpoint.within", lambda folder, name: folder / name)
+    assert list(open_checkpoint(folder).tensors) == ["a"]
 
 
 def test_a_child_that_hangs_is_killed(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Ten thousand damaged copies of sound files: each is refused, or gives what safetensors and torch give for it."""
 
 import random
+import re
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from resnetkit.weights import pickled
 from resnetkit.weights.checkpoint import open_checkpoint
 from tests.faults.hostile import saved, state
 
-SECONDS = 1.0  # over which a file counts as a hang
+SECONDS = 1.0  # of processor time, over which a file counts as a hang
 
 
 def mutated(content: bytes, seed: int) -> bytes:
@@ -43,14 +44,24 @@ def outcome(path: Path, content: bytes) -> dict[str, torch.Tensor] | None:
     """The tensors of a file with that content, None where it is refused."""
     path.unlink(missing_ok=True)  # cutting a file to write it again costs milliseconds
     path.write_bytes(content)
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         return open_checkpoint(path).tensors
     except ModelFileRefused as refused:
         assert len(str(refused).splitlines()) == 1
         return None
     finally:
-        assert time.perf_counter() - start < SECONDS
+        assert time.process_time() - start < SECONDS
+
+
+def sound_file(zipped: bool) -> bytes:
+    """The same bytes in every process: the older layout names and sorts storages by address; here it has one, 0."""
+    if zipped:
+        return saved({"state_dict": state(), "epoch": 3})
+    storage = torch.arange(60.0)
+    views = {"conv.weight": storage[:36].view(4, 1, 3, 3), "fc.weight": storage[36:].view(8, 3).t(), "bias": storage[3]}
+    content = saved({"state_dict": views, "epoch": 3}, zipped=False)
+    return re.sub(rb"X.\0\0\0%d" % storage.untyped_storage()._cdata, b"X\1\0\0\0000", content)
 
 
 def check_safetensors(path: Path, seeds: range) -> int:
@@ -97,7 +108,7 @@ def in_this_process(monkeypatch):
 @pytest.mark.parametrize("zipped", [True, False])
 def test_mutations_of_torch_files(tmp_path, in_this_process, zipped):
     """What the scan lets pass, torch reads or refuses; what it reads has the shapes that were declared."""
-    sound = saved({"state_dict": state(), "epoch": 3}, zipped=zipped)
+    sound = sound_file(zipped)
     found = [outcome(tmp_path / "x.pth", mutated(sound, seed)) for seed in range(5_000)]
     loaded = [tensors for tensors in found if tensors is not None]
     assert 0 < len(loaded) < 2_500
@@ -106,7 +117,7 @@ def test_mutations_of_torch_files(tmp_path, in_this_process, zipped):
 @pytest.mark.slow
 @pytest.mark.parametrize("zipped", [True, False])
 def test_mutations_through_the_child(tmp_path, zipped):
-    sound = saved({"state_dict": state(), "epoch": 3}, zipped=zipped)
+    sound = sound_file(zipped)
     path = tmp_path / "x.pth"
     through = 0
     for seed in range(300):
