@@ -209,7 +209,7 @@ FILES |= {
     "tensor beyond its storage.pt": lambda s: repickled(saved(state()), wide_reach),
     "huge legacy storage.pth": lambda s: huge_storage(saved(state(), zipped=False)),
     "many opcodes.pth": lambda s: b"\x80\x02" + b"]" * (8 << 20) + b".",
-    "tuples of tuples.pth": lambda s: b"\x80\x02}" + b")q\x00" + b"h\x00h\x00\x86q\x00" * 60 + b"Ns.",
+    "tuples of tuples.pth": lambda s: b"\x80\x02}" + b")q\x00" + b"h\x00\x86q\x00" * 60 + b"Ns.",
     "recursive.pth": lambda s: b"\x80\x02]q\x00h\x00a.",
     "memo of 2^32.pth": lambda s: b"\x80\x02}r\xff\xff\xff\xffj\xfe\xff\xff\xff.",
     "long text.pth": lambda s: b"\x80\x02X\xff\xff\xff\xffabc",

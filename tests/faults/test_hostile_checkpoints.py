@@ -180,6 +180,12 @@ def test_without_its_guard_a_file_is_let_in(tmp_path, monkeypatch, name, guard):
     assert open_checkpoint(tmp_path / name).tensors
 
 
+def test_keys_that_take_for_ever_to_hash_are_refused(tmp_path):
+    name = "tuples of tuples.pth"
+    (tmp_path / name).write_bytes(FILES[name](""))
+    assert "whose dict has keys that are no names" in refused(tmp_path / name)
+
+
 def test_without_the_check_of_names_another_folder_is_read(tmp_path, monkeypatch):
     save_file({"a": torch.zeros(1)}, tmp_path / "outside.safetensors")
     folder = FOLDERS["traversal"](tmp_path / "folder", tmp_path / "outside.safetensors")
