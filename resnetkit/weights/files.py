@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -20,6 +19,8 @@ from resnetkit.atomic import write_atomically
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ModelFileRefused, ResnetkitError
 from resnetkit.weights.calibration import Calibration
+from resnetkit.weights.safetensors_file import read_safetensors
+from resnetkit.weights.untrusted import one_line
 
 SCHEMA = 1
 KEY = "resnetkit"
@@ -49,12 +50,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the record of `save_tensors`. Raises ModelFileRefused."""
     if not path.is_file():
         raise ModelFileRefused(f"{path}: no such model file")
+    tensors, metadata = read_safetensors(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            record = json.loads((file.metadata() or {}).get(KEY, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is no mapping)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelFileRefused(f"{path}: not a safetensors file: {error}") from error
+        record = json.loads(metadata.get(KEY, "null"))
+    except (ValueError, RecursionError) as error:
+        raise ModelFileRefused(f"{path}: its record is damaged: {one_line(error)}; write it again") from error
     if not isinstance(record, dict):
         raise ModelFileRefused(f"{path}: a safetensors file without resnetkit's record, so not a model file of ours")
     return tensors, record
