@@ -8,6 +8,7 @@ import torch
 
 from resnetkit.data.datasets import Dataset, Part, open_dataset
 from resnetkit.data.ingest import Ingested, ingest
+from resnetkit.data.labels import renumbered
 from resnetkit.errors import ResnetkitError, did_you_mean
 from resnetkit.evaluation.slices import Look, look
 from resnetkit.tables import read_csv
@@ -85,5 +86,8 @@ def match_classes(dataset: Dataset, classes: list[str]) -> Dataset:
             near = did_you_mean(name, classes)
             raise ResnetkitError(f"{dataset.name}: the model does not know class {name!r}; {near}")
     place = torch.tensor([classes.index(name) for name in dataset.classes])
-    parts = {key: Part(part.images, place[part.labels], part.names) for key, part in dataset.parts.items()}
+    parts = {
+        key: Part(part.images, renumbered(part.labels, place, len(classes)), part.names)
+        for key, part in dataset.parts.items()
+    }
     return replace(dataset, classes=classes, parts=parts)
