@@ -15,7 +15,7 @@ def draw_rows(count: int, digits: range, seed: int) -> list[tuple[np.ndarray, li
     drawn = []
     for _ in range(count):
         places = random.permutation(3)[: random.choice(4, p=[0.1, 0.2, 0.3, 0.4])]
-        image, classes = np.zeros((8, 24)), set()
+        image, classes = random.uniform(0, 2, (8, 24)), set()  # no two alike, blank ones neither
         for place in places:
             which = int(random.integers(digits.start, digits.stop))
             image[:, 8 * place : 8 * place + 8] = source.images[which]
