@@ -167,6 +167,13 @@ def test_the_page_has_what_applies(run, other):
         anchors = re.findall(r'<section id="(\w+)"', page)
         assert {"labels", "mistakes", "curves", "calibration", "data"} <= set(anchors)
         assert not {"confusion", "classes"} & set(anchors)
-    images = int(re.search(r'class="name">0</th><td class="number">(\d+)', page)[1])
+    page = (run.folder / "report.html").read_text()
+    held_out = re.search(r'<line class="line (s\d)"[^<]*</svg> held-out', page)[1]
+    assert (
+        re.search(r'Mean average precision</figcaption>.*?<polyline class="line (s\d)"', page, re.DOTALL)[1] == held_out
+    )
+    images = int(
+        re.search(r'class="name">0</th><td class="number">(\d+)', (other.folder / "report.html").read_text())[1]
+    )
     rows = csv.DictReader((other.folder / "split.csv").open())
     assert images == sum("0" in row["class"].split("|") for row in rows if row["split"] == "train")
