@@ -253,17 +253,18 @@ class Trainer:
         else:
             net, steps = self._delivered(), self.state.step
         headline = prepared.headline
-        part, classes = prepared.parts[headline], prepared.dataset.classes
-        answers = self._answer(net, headline)
+        calibration = CALIBRATIONS[prepared.task.NAME]()
         if "holdout" in prepared.parts:
             held = self._answer(net, "holdout")
-            answers = replace(answers, calibration=fit_calibration(held.logits, held.labels, "holdout"))
+            calibration = fit_calibration(held.logits, held.labels, "holdout")
+        part, classes = prepared.parts[headline], prepared.dataset.classes
+        answers = replace(self._answer(net, headline), calibration=calibration)
         metrics = figures_on(headline, answers, classes, part.names, looks(part))
         write_evaluation(folder.metrics.parent, folder.confusion.parent, part.names, classes, answers, metrics)
         draw_curves(self.journal.epochs, metrics, folder.curves)
         short = {name: metrics[name] for name in ("split", *answers.SUMMARY)}
         model = self._model(net, short, steps)
-        model.calibration = answers.calibration
+        model.calibration = calibration
         save_model(model, folder.model)
         write_text(folder.metrics, json.dumps(metrics, indent=2) + "\n")
         self.journal.write("finished", **short)
