@@ -38,6 +38,7 @@ def inspect(
         {}
         if model is None
         else {
+            "task": model.task,
             "classes": model.classes,
             "preprocessing": model.preprocessing.to_dict(),
             "metrics": model.metrics,

@@ -7,6 +7,7 @@ import typer
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
 
+NAMES = {"top1": "top-1", "exact_match": "exact match"}
 WEAKEST = 3  # classes named
 SIGNIFICANT = 0.05
 
@@ -16,6 +17,8 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def describe_metrics(metrics: dict[str, Any]) -> str:
+    if "exact_match" in metrics:
+        return _describe_labels(metrics)
     return (
         f"{metrics['split']}: top-1 {_with_interval(metrics, 'top1')}, "
         f"top-5 {metrics['top5']:.2%}, loss {metrics['loss']:.4f}, calibration error {metrics['ece']:.2%}, "
@@ -24,11 +27,12 @@ def describe_metrics(metrics: dict[str, Any]) -> str:
 
 
 def describe_evaluation(figures: dict[str, Any]) -> str:
-    lines = [
-        describe_metrics(figures),
-        f"balanced accuracy {_with_interval(figures, 'balanced_accuracy')}, "
-        f"macro F1 {_with_interval(figures, 'macro_f1')}",
-    ]
+    lines = [describe_metrics(figures)]
+    if "balanced_accuracy" in figures:
+        lines.append(
+            f"balanced accuracy {_with_interval(figures, 'balanced_accuracy')}, "
+            f"macro F1 {_with_interval(figures, 'macro_f1')}"
+        )
     if "ece_uncalibrated" in figures:
         lines.append(
             f"calibration error {figures['ece']:.2%} at the stored temperature {figures['temperature']:.3f}, "
@@ -38,7 +42,7 @@ def describe_evaluation(figures: dict[str, Any]) -> str:
     weakest = ", ".join(f"{row['class']} {row['recall']:.1%} of {row['n']:,}" for row in ranked[:WEAKEST])
     lines.append(f"weakest classes: {weakest}")
     for kind, rows in figures["slices"].items():
-        shares = ", ".join(f"{row['slice']} {_with_interval(row, 'top1')} of {row['n']:,}" for row in rows)
+        shares = ", ".join(f"{row['slice']} {_with_interval(row, _headline(row))} of {row['n']:,}" for row in rows)
         lines.append(f"by {kind}: {shares}")
     if "corruptions" in figures:
         lines += _corruption_table(figures["corruptions"])
@@ -64,6 +68,7 @@ def _corruption_table(found: dict[str, Any]) -> list[str]:
 
 
 def describe_comparison(found: dict[str, Any], first: str, second: str) -> str:
+    headline = _headline(found)
     sign = 1 if found["difference"] > 0 else -1
     better, worse = (first, second)[::-sign]
     low, high = sorted(100 * sign * end for end in found["difference_interval"])
@@ -75,15 +80,36 @@ def describe_comparison(found: dict[str, Any], first: str, second: str) -> str:
         verdict = f"neither is shown to be better: they differ by {gap}, which may be chance ({chance})"
     shares = [
         f"{name} {share:.2%} (95 % interval {low:.2%} to {high:.2%})"
-        for name, share, (low, high) in zip((first, second), found["top1"], found["top1_interval"])
+        for name, share, (low, high) in zip((first, second), found[headline], found[f"{headline}_interval"])
     ]
     return (
-        f"{found['split']}, {found['n']:,} images: top-1 {shares[0]}, {shares[1]}\n"
+        f"{found['split']}, {found['n']:,} images: {NAMES[headline]} {shares[0]}, {shares[1]}\n"
         f"only the first is right on {found['only_first_right']:,}, only the second on {found['only_second_right']:,}\n"
         f"{verdict}"
     )
 
 
+def _describe_labels(metrics: dict[str, Any]) -> str:
+    """Of images that may have several labels."""
+    return (
+        f"{metrics['split']}: mean average precision {_with_interval(metrics, 'map')}, "
+        f"exact match {_with_interval(metrics, 'exact_match')}, micro F1 {_share(metrics['micro_f1'])}, "
+        f"macro F1 {_share(metrics['macro_f1'])}, loss {metrics['loss']:.4f}, "
+        f"calibration error {metrics['ece']:.2%}, {metrics['n']:,} images"
+    )
+
+
+def _headline(figures: dict[str, Any]) -> str:
+    """The share of images answered rightly."""
+    return next(name for name in NAMES if name in figures)
+
+
+def _share(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2%}"
+
+
 def _with_interval(figures: dict[str, Any], name: str) -> str:
+    if figures[name] is None:
+        return "undefined"
     low, high = figures[f"{name}_interval"]
     return f"{figures[name]:.2%} (95 % interval {low:.2%} to {high:.2%})"

@@ -43,8 +43,8 @@ def predict(
 
     written = find_format(format or ("jsonl" if json and out is None else None), out)
     paths = find_images(images)
-    sorter = Sorter(sort_into, images) if sort_into is not None else None
     predictor = Predictor(source, device=device, precision=precision, coverage=coverage, certainty=certainty)
+    sorter = Sorter(sort_into, images, predictor.model.task) if sort_into is not None else None
     if out is None:
         answers = _printed(predictor.predict(paths), written)
     else:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from resnetkit.atomic import write_atomically
 from resnetkit.data.datasets import Part
+from resnetkit.data.labels import indicators
 from resnetkit.data.preprocess import Preprocessing, for_people
 
 COLUMNS, TILE, GAP = 10, 96, 4  # pixels
@@ -36,8 +37,7 @@ def draw_contact_sheet(part: Part, classes: list[str], preprocessing: Preprocess
 
 
 def _members(part: Part, label: int) -> list[int]:
-    chosen = part.labels == label if part.labels.ndim == 1 else part.labels[:, label] > 0
-    return chosen.nonzero()[:, 0].tolist()
+    return indicators(part.labels, label + 1)[:, label].nonzero()[:, 0].tolist()
 
 
 def _spread(indices: list[int]) -> list[int]:

@@ -21,9 +21,9 @@ from resnetkit.errors import ResnetkitError
 NAMED = ("digits",)
 TEST_SHARE = 0.2  # of a set that has no held-out part of its own
 KINDS = (
-    "a folder of class folders, a CSV (`labels.csv`, or `labels.csv:COLUMN` where several columns hold labels) or a "
-    "list of `path label` lines, Parquet, a zip or tar of class folders, WebDataset shards, MNIST-style idx files, or "
-    "a CIFAR-10/100 archive"
+    "a folder of class folders, a CSV (`labels.csv`, `labels.csv:COLUMN` where several columns hold labels, or "
+    "`labels.csv:COLUMN,COLUMN` of 0 and 1) or a list of `path label` lines, Parquet, a zip or tar of class folders, "
+    "WebDataset shards, MNIST-style idx files, or a CIFAR-10/100 archive"
 )
 
 

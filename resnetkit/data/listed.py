@@ -9,12 +9,15 @@ from pathlib import Path
 
 import torch
 
-from resnetkit.data.parts import SPLITS, Dataset, Part, in_label_order, same_but_for_case
+from resnetkit.data.label_cells import Read, flags, one_name, several_names
+from resnetkit.data.labels import SEPARATOR, from_sets, require_writable
+from resnetkit.data.parts import SPLITS, Dataset, Part, in_label_order, require_clear_names, same_but_for_case
 from resnetkit.errors import ResnetkitError, did_you_mean
 
 SUFFIXES = (".csv", ".tsv", ".txt")
 PATHS = ("path", "file", "filename", "filepath", "image")
-LABELS = ("label", "class", "target")
+SEVERAL = "labels"  # a column of this name may have several classes an image
+LABELS = ("label", "class", "target", SEVERAL)
 SPLIT_COLUMNS = ("split", "part", "set")
 SHOWN = 5  # problems that a message spells out
 
@@ -23,12 +26,33 @@ SHOWN = 5  # problems that a message spells out
 class _Row:
     line: int
     path: str
-    label: str
+    labels: tuple[str, ...]
     split: str
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """What a file lists, and what is wrong with it by line. `classes` are those that it declares; with `multilabel` an
+    image may have none or several."""
+
+    rows: list[_Row]
+    problems: list[tuple[int, str]]
+    classes: list[str] | None = None
+    multilabel: bool = False
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Where the path, the labels and, if there is one, the split stand."""
+
+    path: int
+    labels: list[int]
+    split: int | None
+
+
 def find_list(source: str) -> tuple[Path, str | None] | None:
-    """The file and the label column that `labels.csv` or `labels.csv:COLUMN` names, where there is such a file."""
+    """The file and the label columns that `labels.csv`, `labels.csv:COLUMN` or `labels.csv:COLUMN,COLUMN` names, where
+    there is such a file."""
     if Path(source).suffix.lower() in SUFFIXES and Path(source).is_file():
         return Path(source), None
     file, _, column = source.rpartition(":")
@@ -38,28 +62,32 @@ def find_list(source: str) -> tuple[Path, str | None] | None:
 def listed(file: Path, column: str | None = None) -> Dataset:
     """The images that `file` lists, by paths below its folder; `column` says which has the labels where several could.
 
-    A column `split` may say train, val or test. Raises ResnetkitError that names every wrong line.
+    An image may have several classes where the column is called `labels` or a cell of it has a | between names, and
+    where `column` names several, with a comma between, that have 0 or 1. A column `split` may say train, val or test.
+    Raises ResnetkitError that names every wrong line.
     """
     text = _text(file)
     if file.suffix.lower() == ".txt":
         if column is not None:
             raise ResnetkitError(f"{file}: a list of `path label` lines has no column {column!r}")
-        rows, problems = _list_rows(text)
+        found = _list_rows(text)
     else:
-        rows, problems = _table_rows(file, text, column)
-    problems += _path_problems(file.parent, rows) + _label_problems(rows)
+        found = _table_rows(file, text, column)
+    rows = found.rows
+    problems = found.problems + _path_problems(file.parent, rows) + _label_problems(rows)
     if problems:
         told = "; ".join(f"{file}:{line}: {problem}" for line, problem in sorted(problems)[:SHOWN])
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise ResnetkitError(f"{told}{more}")
     if not rows:
         raise ResnetkitError(f"{file}: lists no image")
-    classes = in_label_order(row.label for row in rows)
+    classes = found.classes or in_label_order(label for row in rows for label in row.labels)
     index = {label: i for i, label in enumerate(classes)}
     parts = {}
     for split in dict.fromkeys(row.split for row in rows):
         own = [row for row in rows if row.split == split]
-        labels = torch.tensor([index[row.label] for row in own])
+        places = [[index[label] for label in row.labels] for row in own]
+        labels = from_sets(places, len(classes)) if found.multilabel else torch.tensor(places)[:, 0]
         parts[split] = Part([file.parent / row.path for row in own], labels, [row.path for row in own])
     return Dataset(file.stem, classes, parts)
 
@@ -71,34 +99,52 @@ def _text(file: Path) -> str:
     return data.decode("utf-8-sig", errors="surrogateescape")  # paths may hold any bytes
 
 
-def _list_rows(text: str) -> tuple[list[_Row], list[tuple[int, str]]]:
+def _list_rows(text: str) -> _Rows:
     rows, problems = [], []
     for number, line in enumerate(io.StringIO(text, newline=None), start=1):
         words = line.strip().rsplit("\t" if "\t" in line else None, maxsplit=1)
         if len(words) == 2:
-            rows.append(_Row(number, words[0].strip(), words[1].strip(), "all"))
+            rows.append(_Row(number, words[0].strip(), (words[1].strip(),), "all"))
         elif words:
             problems.append((number, f"{words[0]!r} is a path without a label"))
-    return rows, problems
+    return _Rows(rows, problems)
 
 
-def _table_rows(file: Path, text: str, column: str | None) -> tuple[list[_Row], list[tuple[int, str]]]:
+def _table_rows(file: Path, text: str, column: str | None) -> _Rows:
     header, *records = _records(file, text) or [(1, [])]
     names = [name.strip() for name in header[1]]
     at = _columns(file, names, column)
+    read = _reader(names, at, records)
     rows, problems = [], []
     for line, cells in records:
         if len(cells) != len(names):
             problems.append((line, f"{len(cells)} cells where the header has {len(names)}"))
             continue
         split = "all"
-        if "split" in at:
-            given = cells[at["split"]].strip().lower()
+        if at.split is not None:
+            given = cells[at.split].strip().lower()
             split = SPLITS.get(given, "")
             if not split:
                 problems.append((line, f"split {given!r}; it must be train, val or test"))
-        rows.append(_Row(line, cells[at["path"]].strip(), cells[at["label"]].strip(), split))
-    return rows, problems
+        labels: tuple[str, ...] = ()
+        try:
+            labels = read([cells[i].strip() for i in at.labels])
+        except ValueError as error:
+            problems.append((line, str(error)))
+        rows.append(_Row(line, cells[at.path].strip(), labels, split))
+    classes = [names[i] for i in at.labels] if len(at.labels) > 1 else None
+    return _Rows(rows, problems, classes, multilabel=read is not one_name)
+
+
+def _reader(names: list[str], at: _Columns, records: list[tuple[int, list[str]]]) -> Read:
+    """How label cells are read: by the columns' names and number, and whether a cell has several names."""
+    if len(at.labels) > 1:
+        return flags([names[i] for i in at.labels])
+    (place,) = at.labels
+    several = names[place].lower() == SEVERAL or any(
+        SEPARATOR in cell for _, cells in records for cell in cells[place : place + 1]
+    )
+    return several_names if several else one_name
 
 
 def _records(file: Path, text: str) -> list[tuple[int, list[str]]]:
@@ -123,8 +169,7 @@ def _delimiter(file: Path, text: str) -> str:
     return "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=first.count)  # semicolons: Excel in Europe
 
 
-def _columns(file: Path, names: list[str], column: str | None) -> dict[str, int]:
-    """Where the path, the label and, if there is one, the split stand."""
+def _columns(file: Path, names: list[str], column: str | None) -> _Columns:
     lower = [name.lower() for name in names]
     has = f"columns: {', '.join(names)}"
     paths = [i for i, name in enumerate(lower) if name in PATHS]
@@ -139,13 +184,23 @@ def _columns(file: Path, names: list[str], column: str | None) -> dict[str, int]
             choice = names[labels[0]] if labels else (others or ["label"])[0]
             raise ResnetkitError(f"{file}:1: {what}; say which, as {file.name}:{choice}; {has}")
     else:
-        labels = [i for i, name in enumerate(names) if name == column]
-        if len(labels) != 1:
-            raise ResnetkitError(f"{file}:1: no single column {column!r}; {did_you_mean(column, names)}")
-    splits = [i for i, name in enumerate(lower) if name in SPLIT_COLUMNS and i != labels[0]]
+        labels = _named_columns(file, names, column)
+    splits = [i for i, name in enumerate(lower) if name in SPLIT_COLUMNS and i not in labels]
     if len(splits) > 1:
         raise ResnetkitError(f"{file}:1: several split columns; keep one; {has}")
-    return {"path": paths[0], "label": labels[0]} | ({"split": splits[0]} if splits else {})
+    return _Columns(paths[0], labels, splits[0] if splits else None)
+
+
+def _named_columns(file: Path, names: list[str], column: str) -> list[int]:
+    """Where the column stands, or those with a comma between."""
+    wanted = [column] if column in names else [name.strip() for name in column.split(",")]
+    for name in wanted:
+        if names.count(name) != 1 or wanted.count(name) != 1:
+            raise ResnetkitError(f"{file}:1: no single column {name!r}; {did_you_mean(name, names)}")
+    if len(wanted) > 1:
+        require_clear_names(file, wanted)
+        require_writable(file, wanted)
+    return [names.index(name) for name in wanted]
 
 
 def _path_problems(folder: Path, rows: list[_Row]) -> list[tuple[int, str]]:
@@ -163,24 +218,16 @@ def _path_problems(folder: Path, rows: list[_Row]) -> list[tuple[int, str]]:
 
 
 def _label_problems(rows: list[_Row]) -> list[tuple[int, str]]:
-    known = {row.label for row in rows if row.split in ("train", "all")}
-    first_use: dict[str, _Row] = {}
+    known = {label for row in rows if row.split in ("train", "all") for label in row.labels}
+    first_use: dict[str, tuple[str, int]] = {}
     problems = []
-    for row in rows:
-        twin = first_use.setdefault(same_but_for_case(row.label), row)
-        if not row.label:
-            problems.append((row.line, "no label"))
-        elif any("\udc80" <= letter <= "\udcff" for letter in row.label):
-            problems.append((row.line, f"label {row.label!a} is not UTF-8"))
-        elif twin.label != row.label:
-            problems.append(
-                (
-                    row.line,
-                    f"label {row.label!a} differs from {twin.label!a} on line {twin.line} by case or Unicode form only",
-                )
-            )
-        elif known and row.label not in known:
-            problems.append(
-                (row.line, f"label {row.label!r} is one that training does not know; {did_you_mean(row.label, known)}")
-            )
+    for line, label in ((row.line, label) for row in rows for label in row.labels):
+        twin, first = first_use.setdefault(same_but_for_case(label), (label, line))
+        if any("\udc80" <= letter <= "\udcff" for letter in label):
+            problems.append((line, f"label {label!a} is not UTF-8"))
+        elif twin != label:
+            told = f"label {label!a} differs from {twin!a} on line {first} by case or Unicode form only"
+            problems.append((line, told))
+        elif known and label not in known:
+            problems.append((line, f"label {label!r} is one that training does not know; {did_you_mean(label, known)}"))
     return problems

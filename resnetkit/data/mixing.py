@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from resnetkit.data.labels import indicators
 
 
 class Mixing(NamedTuple):
@@ -17,7 +18,7 @@ class Mixing(NamedTuple):
 def mix(
     images: Tensor, labels: Tensor, classes: int, mixing: Mixing, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """float (N, C, H, W) and labels (N,) -> mixed images and targets (N, classes) that add up to 1 each.
+    """float (N, C, H, W) and labels -> mixed images and targets (N, classes); with one class an image they add up to 1.
 
     Mixup (Zhang et al. 2018) adds images by shares, CutMix (Yun et al. 2019) puts a box of one into the other; shares
     are by area. An image's partner is another of the batch.
@@ -40,7 +41,7 @@ def mix(
         share = 1 - (bottom - top) * (right - left) / (height * width)
     else:
         images = images * share + images[partners] * (1 - share)
-    targets = F.one_hot(labels, classes).float()
+    targets = indicators(labels, classes).float()
     return images, targets * share + targets[partners] * (1 - share)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from resnetkit.data.encoded import Encoded
+from resnetkit.data.labels import are_multilabel
 from resnetkit.errors import ResnetkitError
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -17,7 +18,8 @@ SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "
 
 @dataclass
 class Part:
-    """One split. `images` is uint8 (N, C, H, W), or N encoded images: paths, bytes, members of an archive."""
+    """One split. `images` is uint8 (N, C, H, W), or N encoded images: paths, bytes, members of an archive. `labels` has
+    the class of each, or which of the classes each has; see labels."""
 
     images: Tensor | Sequence[Encoded]
     labels: Tensor
@@ -42,6 +44,11 @@ class Dataset:
     parts: dict[str, Part]
     bad: list[tuple[str, str]] = field(default_factory=list)
     recipe: str | None = None
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image may have none or several of the classes."""
+        return any(are_multilabel(part.labels) for part in self.parts.values())
 
 
 def split_of(file: Path) -> str | None:

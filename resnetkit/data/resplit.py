@@ -9,12 +9,14 @@ from pathlib import Path
 from resnetkit.atomic import write_text
 from resnetkit.data.copies import find_copies
 from resnetkit.data.duplicates import connected
+from resnetkit.data.labels import SEPARATOR
 from resnetkit.data.split import by_group, by_hash
 from resnetkit.data.survey import Picture, Survey
 from resnetkit.errors import ResnetkitError
 from resnetkit.tables import csv_text
 
 WAYS = ("hash", "group", "random")
+NO_CLASS = (-1,)  # the stratum of images of none of the classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ def divide(survey: Survey, plan: SplitPlan) -> Division:
 
 
 def write_division(division: Division, survey: Survey, path: Path) -> None:
-    """A CSV of path (below the folder of the CSV), label, split and, where there are folds, fold.
+    """A CSV of path (below the folder of the CSV), label (or labels), split and, where there are folds, fold.
 
     Raises ResnetkitError for images that are no files of their own.
     """
@@ -91,9 +93,11 @@ def write_division(division: Division, survey: Survey, path: Path) -> None:
                 f"{survey.dataset.name}: a split lists files, and its images are not files of their own"
             )
         place = os.path.relpath(picture.image.parent.resolve() / picture.image.name, root)
-        rows.append((place, survey.class_of(picture), part, "" if fold is None else fold))
+        label = SEPARATOR.join(survey.dataset.classes[label] for label in picture.labels)
+        rows.append((place, label, part, "" if fold is None else fold))
     width = 4 if any(division.folds) else 3
-    write_text(path, csv_text(("path", "label", "split", "fold")[:width], [row[:width] for row in rows]))
+    header = ("path", "labels" if survey.dataset.multilabel else "label", "split", "fold")
+    write_text(path, csv_text(header[:width], [row[:width] for row in rows]))
 
 
 def _place(
@@ -101,7 +105,7 @@ def _place(
 ) -> list[int]:
     """Of each picture the index of its share; `again` of pictures that were chosen by their hashes already."""
     if plan.by != "hash":
-        return by_group(groups, [picture.labels for picture in pictures], shares, plan.seed)
+        return by_group(groups, [picture.labels or NO_CLASS for picture in pictures], shares, plan.seed)
     # A part was chosen by the first digits of the hash, so those of one part are alike; the last are not.
     hashes = [picture.hash[::-1] if again else picture.hash for picture in pictures]
     # From the last share on, so that test stays when val changes.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from resnetkit.data.datasets import Dataset
 from resnetkit.data.ingest import Ingested, ingest
+from resnetkit.data.labels import sets
 from resnetkit.data.preprocess import for_people, resize
 
 THUMBNAIL = 32  # pixels a side
@@ -83,7 +84,7 @@ class Survey:
         return counts
 
     def class_of(self, picture: Picture) -> str:
-        return ", ".join(self.dataset.classes[label] for label in picture.labels)
+        return ", ".join(self.dataset.classes[label] for label in picture.labels) or "no class"
 
 
 def survey(dataset: Dataset) -> Survey:
@@ -93,9 +94,9 @@ def survey(dataset: Dataset) -> Survey:
     for part in sorted(read.dataset.parts, key=ORDER.index):
         # The images as they are stored: small ones that `ingest` decoded for good have lost their files.
         stored = dict(zip(dataset.parts[part].names, dataset.parts[part].images))
-        columns = zip(read.dataset.parts[part].names, read.dataset.parts[part].labels.tolist(), read.hashes[part])
-        for (name, label, digest), look in zip(columns, read.measured[part]):
-            pictures.append(Picture(part, name, _labels(label), digest, stored[name], look))
+        columns = zip(read.dataset.parts[part].names, sets(read.dataset.parts[part].labels), read.hashes[part])
+        for (name, labels, digest), look in zip(columns, read.measured[part]):
+            pictures.append(Picture(part, name, labels, digest, stored[name], look))
     return Survey(read, pictures)
 
 
@@ -114,8 +115,3 @@ def thumbnails(pictures: list[Picture]) -> Tensor:
     """uint8 (N, 3, 32, 32)."""
     empty = np.empty((0, 3, THUMBNAIL, THUMBNAIL), np.uint8)
     return torch.from_numpy(np.stack([p.portrait.thumbnail for p in pictures]) if pictures else empty)
-
-
-def _labels(label: int | list[int]) -> tuple[int, ...]:
-    """From a class index, or from a row of zeros and ones."""
-    return (label,) if isinstance(label, int) else tuple(i for i, present in enumerate(label) if present)

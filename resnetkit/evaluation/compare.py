@@ -30,6 +30,8 @@ def compare(
 ) -> dict[str, Any]:
     """top1 of two networks on the same images, their difference (second minus first) and McNemar's exact test.
 
+    Where images have several labels it is exact_match, the share of images whose labels are all right.
+
     Without `data` both are measured on the images of their runs, which must be the same. Other arguments as for
     `evaluate`. Raises ResnetkitError where the images or their classes differ.
     """
@@ -39,27 +41,25 @@ def compare(
     images = [choose_images(source, model, data, split, max_bad) for source, model in zip(sources, models)]
     if len({(labelled.split, labelled.content(model.classes)) for labelled, model in zip(images, models)}) > 1:
         raise ResnetkitError("the two were tested on different images; name the images to compare them on with --data")
-    right = []
-    for model, labelled in zip(models, images):
-        answers = computing.answers(model, labelled, tta=tta)
-        right.append(answers.predicted == answers.labels)
-    return {"split": images[0].split, "tta": tta} | paired(right[0], right[1])
+    answers = [computing.answers(model, labelled, tta=tta) for model, labelled in zip(models, images)]
+    found = paired(answers[0].right, answers[1].right, answers[0].HEADLINE)
+    return {"split": images[0].split, "tta": tta} | found
 
 
-def paired(first: Tensor, second: Tensor) -> dict[str, Any]:
-    """The comparison of whether each image was answered rightly, (N,) booleans."""
+def paired(first: Tensor, second: Tensor, figure: str = "top1") -> dict[str, Any]:
+    """The comparison of whether each image was answered rightly, (N,) booleans; the share is called `figure`."""
     n = len(first)
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     hits = [int(first.sum()), int(second.sum())]
     return {
-        "top1": [h / n for h in hits],
-        "top1_interval": [wilson_interval(h, n) for h in hits],
+        figure: [h / n for h in hits],
+        f"{figure}_interval": [wilson_interval(h, n) for h in hits],
         "difference": (hits[1] - hits[0]) / n,
         "difference_interval": difference_interval(only_first, only_second, n),
         "p_value": mcnemar(only_first, only_second),
         "only_first_right": only_first,
         "only_second_right": only_second,
-        "intervals": {"top1": "Wilson", "difference": "Agresti-Min"},
+        "intervals": {figure: "Wilson", "difference": "Agresti-Min"},
         "test": "McNemar, exact",
         "n": n,
     }

@@ -94,8 +94,7 @@ def figures_on(
     split: str, answers: Answers, classes: list[str], names: Sequence[str], seen: Sequence[Look], *, tta: bool = False
 ) -> dict[str, Any]:
     """All figures of answers to the images called `names`, which look as in `seen`: what `evaluate` gives."""
-    right = answers.predicted == answers.labels
-    sliced = slices(right, answers.labels, names, seen)
+    sliced = slices(answers.right, answers.labels, names, seen, answers.HEADLINE)
     return {"split": split, "tta": tta} | judge(answers, classes) | {"slices": sliced}
 
 

@@ -20,19 +20,16 @@ def write_evaluation(
     """Write what `judge` found (`figures`, with `split`, and `slices` and `corruptions` if any) and every answer.
 
     Tables: metrics.json with all figures, predictions.csv with every image, mistakes.csv with the wrong ones, surest
-    first, per_class.csv, confusion_matrix.csv, reliability.csv, slices.csv, corruptions.csv. Plots: confusion_matrix,
-    reliability, precision_recall, roc and corruptions.
+    first (or of the largest loss, where images may have several labels), per_class.csv, reliability.csv, slices.csv,
+    corruptions.csv, and of one label an image confusion_matrix.csv. Plots: confusion_matrix, reliability,
+    precision_recall, roc and corruptions.
     """
     write_text(tables / "metrics.json", json.dumps(figures, indent=2) + "\n")
     _write_answers(tables, names, classes, answers)
-    confusion = figures["confusion_matrix"]
-    write_text(
-        tables / "confusion_matrix.csv",
-        csv_text(("true", *classes), ((name, *row) for name, row in zip(classes, confusion))),
-    )
+    if "confusion_matrix" in figures:
+        _write_confusion(tables, plots, classes, figures)
     _write_rows(tables / "per_class.csv", figures["per_class"])
-    confidence, predicted = answers.probabilities.max(1)
-    found = reliability(confidence, predicted == answers.labels)
+    found = reliability(*answers.decisions)
     bins = len(found.n)
     rows = [
         {"above": i / bins, "up_to": (i + 1) / bins, "n": int(n), "confidence": mean, "accuracy": share}
@@ -47,19 +44,26 @@ def write_evaluation(
         kinds = figures["corruptions"]["kinds"]
         _write_rows(tables / "corruptions.csv", [{"kind": kind} | row for kind, rows in kinds.items() for row in rows])
         draw_corruptions(figures["corruptions"], figures["split"], plots / "corruptions.png")
-    title = f"{figures['split']}: top-1 {figures['top1']:.2%} of {figures['n']:,}"
-    draw_confusion(torch.tensor(confusion), classes, title, plots / "confusion_matrix.png")
     draw_reliability(found, f"{figures['split']}: calibration error {figures['ece']:.2%}", plots / "reliability.png")
     draw_ranking(answers.probabilities, answers.labels, figures["per_class"], plots)
 
 
+def _write_confusion(tables: Path, plots: Path, classes: list[str], figures: dict[str, Any]) -> None:
+    confusion = figures["confusion_matrix"]
+    write_text(
+        tables / "confusion_matrix.csv",
+        csv_text(("true", *classes), ((name, *row) for name, row in zip(classes, confusion))),
+    )
+    title = f"{figures['split']}: top-1 {figures['top1']:.2%} of {figures['n']:,}"
+    draw_confusion(torch.tensor(confusion), classes, title, plots / "confusion_matrix.png")
+
+
 def _write_answers(folder: Path, names: Sequence[str], classes: list[str], answers: Answers) -> None:
-    sure = answers.probabilities.max(1).values
-    columns = zip(names, answers.labels.tolist(), answers.predicted.tolist(), sure.tolist())
-    rows = [(name, classes[true], classes[guess], round(p, 6)) for name, true, guess, p in columns]
-    mistakes = sorted((row for row in rows if row[1] != row[2]), key=lambda row: -row[3])
+    rows = answers.table(names, classes)
+    wrong = (row for row in rows if row["class"] != row["predicted"])
+    mistakes = sorted(wrong, key=lambda row: -row[answers.WORST])
     for file, chosen in (("predictions.csv", rows), ("mistakes.csv", mistakes)):
-        write_text(folder / file, csv_text(("path", "class", "predicted", "probability"), chosen))
+        write_text(folder / file, csv_text(tuple(rows[0]), (tuple(row.values()) for row in chosen)))
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

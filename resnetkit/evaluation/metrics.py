@@ -92,5 +92,10 @@ def reliability(confidence: Tensor, right: Tensor, bins: int = BINS) -> Reliabil
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
     """Mean gap of confidence and accuracy over the bins, weighted by size (Guo et al. 2017, equation 3)."""
     confidence, predicted = probabilities.double().max(1)
-    found = reliability(confidence, predicted == labels, bins)
-    return float((found.n * (found.confidence - found.accuracy).abs()).nansum() / len(labels))
+    return calibration_gap(confidence, predicted == labels, bins)
+
+
+def calibration_gap(confidence: Tensor, right: Tensor, bins: int = BINS) -> float:
+    """The same of confidences (N,) and whether each is of something right (N,)."""
+    found = reliability(confidence, right, bins)
+    return float((found.n * (found.confidence - found.accuracy).abs()).nansum() / len(right))

@@ -8,9 +8,11 @@ import torch
 
 from resnetkit.data.datasets import Dataset, Part, open_dataset
 from resnetkit.data.ingest import Ingested, ingest
+from resnetkit.data.labels import renumbered, written
 from resnetkit.errors import ResnetkitError, did_you_mean
 from resnetkit.evaluation.slices import Look, look
 from resnetkit.tables import read_csv
+from resnetkit.tasks.task import task_of
 from resnetkit.weights.files import Model
 
 CURE = "name the images to measure on with --data"
@@ -31,8 +33,7 @@ class Labelled:
 
     def content(self, classes: list[str]) -> tuple[tuple[str, str, str], ...]:
         """Name, hash and class of every image, in order."""
-        names = (classes[label] for label in self.part.labels.tolist())
-        return tuple(zip(self.part.names, self.hashes, names))
+        return tuple(zip(self.part.names, self.hashes, written(self.part.labels, classes)))
 
 
 def own_images(folder: Path, split: str | None, model: Model) -> Labelled:
@@ -47,7 +48,7 @@ def own_images(folder: Path, split: str | None, model: Model) -> Labelled:
     split = split or ("test" if "test" in has else "val")
     if split not in has:
         raise ResnetkitError(f"{folder} has no {split} part; it has {', '.join(has)}")
-    dataset = match_classes(open_dataset(json.loads((folder / "command.json").read_text())["data"]), model.classes)
+    dataset = match_model(open_dataset(json.loads((folder / "command.json").read_text())["data"]), model)
     where = {name: (part, i) for part in dataset.parts.values() for i, name in enumerate(part.names)}
     listed = [row for row in rows if row["split"] == split]
     lost = [row["path"] for row in listed if row["path"] not in where]
@@ -75,7 +76,16 @@ def given_images(
     if chosen not in dataset.parts:
         raise ResnetkitError(f"{dataset.name} has no {chosen} part; it has {', '.join(dataset.parts)}")
     one = replace(dataset, parts={chosen: dataset.parts[chosen]})
-    return Labelled.of(ingest(match_classes(one, model.classes), max_bad, model.preprocessing.channels, look), chosen)
+    return Labelled.of(ingest(match_model(one, model), max_bad, model.preprocessing.channels, look), chosen)
+
+
+def match_model(dataset: Dataset, model: Model) -> Dataset:
+    """The same images with labels as the model's. Raises ResnetkitError where it has not those classes, or gives one
+    label an image and the images have several, or the other way about."""
+    if model.task != task_of(next(iter(dataset.parts.values())).labels).NAME:
+        those = "any number of labels" if dataset.multilabel else "one label each (a column `labels` may have more)"
+        raise ResnetkitError(f"{dataset.name}: its images have {those}, and the model is for {model.task}")
+    return match_classes(dataset, model.classes)
 
 
 def match_classes(dataset: Dataset, classes: list[str]) -> Dataset:
@@ -85,5 +95,8 @@ def match_classes(dataset: Dataset, classes: list[str]) -> Dataset:
             near = did_you_mean(name, classes)
             raise ResnetkitError(f"{dataset.name}: the model does not know class {name!r}; {near}")
     place = torch.tensor([classes.index(name) for name in dataset.classes])
-    parts = {key: Part(part.images, place[part.labels], part.names) for key, part in dataset.parts.items()}
+    parts = {
+        key: Part(part.images, renumbered(part.labels, place, len(classes)), part.names)
+        for key, part in dataset.parts.items()
+    }
     return replace(dataset, classes=classes, parts=parts)

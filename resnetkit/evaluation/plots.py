@@ -8,8 +8,10 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
 from resnetkit.atomic import write_atomically
+from resnetkit.data.labels import indicators
 from resnetkit.evaluation.metrics import Reliability
 from resnetkit.evaluation.ranking import Ranking
+from resnetkit.tasks.task import TITLES, figures_of
 
 NAMED_CLASSES = 30  # more do not fit on the axes
 DRAWN_CLASSES = 10  # more curves cannot be told apart
@@ -22,23 +24,27 @@ CORRUPTIONS = {
 
 
 def draw_curves(epochs: list[dict[str, Any]], final: dict[str, Any], path: Path) -> None:
-    """Loss, accuracy and learning rate by epoch (lines of results.csv), with the final metrics as a star."""
+    """Loss, what the task is judged by and learning rate by epoch (lines of results.csv), with the final metrics as a
+    star."""
     figure = Figure(figsize=(12, 3.6), layout="constrained")
-    loss, accuracy, rate = figure.subplots(1, 3)
+    loss, shares, rate = figure.subplots(1, 3)
     x = [epoch["epoch"] for epoch in epochs]
     parts = [key.removesuffix("_loss") for key in epochs[0] if key.endswith("_loss")]
     for part in parts:
         loss.plot(x, [epoch[f"{part}_loss"] for epoch in epochs], marker=".", label=part)
-        accuracy.plot(x, [epoch[f"{part}_top1"] for epoch in epochs], marker=".", label=part)
+        for name in figures_of(epochs[0], part):
+            label = part if name == "top1" else f"{part}: {TITLES[name]}"
+            shares.plot(x, [epoch[f"{part}_{name}"] for epoch in epochs], marker=".", label=label)
     loss.plot(x[-1], final["loss"], "*", markersize=11, label=f"final {final['split']}")
-    accuracy.plot(x[-1], final["top1"], "*", markersize=11, label=f"final {final['split']}")
+    chosen = next(name for name in TITLES if name in final)
+    shares.plot(x[-1], final[chosen], "*", markersize=11, label=f"final {final['split']}")
     rate.plot(x, [epoch["lr"] for epoch in epochs], marker=".", color="tab:gray")
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
-    for axes, title in ((loss, "loss"), (accuracy, "top-1 accuracy"), (rate, "learning rate")):
+    shares.yaxis.set_major_formatter(PercentFormatter(1.0))
+    for axes, title in ((loss, "loss"), (shares, TITLES[chosen]), (rate, "learning rate")):
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-    for axes in (loss, accuracy):
+    for axes in (loss, shares):
         axes.legend()
     _save(figure, path)
 
@@ -85,7 +91,8 @@ def draw_reliability(found: Reliability, title: str, path: Path) -> None:
 def draw_ranking(probabilities: Tensor, labels: Tensor, per_class: list[dict[str, Any]], folder: Path) -> None:
     """precision_recall.png and roc.png of the classes with the least average precision, each against all others."""
     present = sorted((row["average_precision"], i) for i, row in enumerate(per_class) if row["roc_auc"] is not None)
-    chosen = [(per_class[i], Ranking.of(probabilities[:, i], labels == i)) for _, i in present[:DRAWN_CLASSES]]
+    positive = indicators(labels, len(per_class))
+    chosen = [(per_class[i], Ranking.of(probabilities[:, i], positive[:, i])) for _, i in present[:DRAWN_CLASSES]]
     which = f" (the {DRAWN_CLASSES} weakest classes)" if len(present) > DRAWN_CLASSES else ""
     figure, axes = _unit_square("recall", "precision", f"precision and recall{which}")
     for row, ranking in chosen:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
@@ -35,27 +36,28 @@ def looks(part: Part) -> list[Look]:
 
 
 def slices(
-    right: Tensor, labels: Tensor, names: Sequence[str], seen: Sequence[Look]
+    right: Tensor, labels: Tensor, names: Sequence[str], seen: Sequence[Look], figure: str = "top1"
 ) -> dict[str, list[dict[str, Any]]]:
-    """top1 with its Wilson interval by size, brightness and folder.
+    """The share `right` with its Wilson interval, called `figure`, by size, brightness and folder.
 
     Smallest and darkest first; folders with the worst first. A kind that does not divide the images is left out, and so
     are folders that are the classes over again.
     """
+    measure = partial(_measure, figure, right)
     folders = [str(PurePath(name).parent) for name in names]
     kinds = {
-        "size": _measure(right, [image.side.bit_length() for image in seen], _sides),
-        "brightness": _measure(
-            right, [min(int(image.brightness * BRIGHTNESS_BINS), BRIGHTNESS_BINS - 1) for image in seen], _shades
+        "size": measure([image.side.bit_length() for image in seen], _sides),
+        "brightness": measure(
+            [min(int(image.brightness * BRIGHTNESS_BINS), BRIGHTNESS_BINS - 1) for image in seen], _shades
         ),
     }
-    pairs = set(zip(folders, labels.tolist()))
-    if not len(pairs) == len(set(folders)) == len(set(labels.tolist())):
-        kinds["folder"] = sorted(_measure(right, folders, str), key=lambda row: row["top1"])
+    truths = labels.unique(dim=0, return_inverse=True)[1].tolist()
+    if not len(set(zip(folders, truths))) == len(set(folders)) == len(set(truths)):
+        kinds["folder"] = sorted(measure(folders, str), key=lambda row: row[figure])
     return {kind: rows for kind, rows in kinds.items() if len(rows) > 1}
 
 
-def _measure(right: Tensor, keys: Sequence[Any], name: Callable[[Any], str]) -> list[dict[str, Any]]:
+def _measure(figure: str, right: Tensor, keys: Sequence[Any], name: Callable[[Any], str]) -> list[dict[str, Any]]:
     hits: dict[Any, list[bool]] = {}
     for key, hit in zip(keys, right.tolist()):
         hits.setdefault(key, []).append(hit)
@@ -63,8 +65,8 @@ def _measure(right: Tensor, keys: Sequence[Any], name: Callable[[Any], str]) -> 
         {
             "slice": name(key),
             "n": len(hits[key]),
-            "top1": sum(hits[key]) / len(hits[key]),
-            "top1_interval": wilson_interval(sum(hits[key]), len(hits[key])),
+            figure: sum(hits[key]) / len(hits[key]),
+            f"{figure}_interval": wilson_interval(sum(hits[key]), len(hits[key])),
         }
         for key in sorted(hits)
     ]

@@ -13,7 +13,7 @@ from resnetkit.data.image_files import images_below, is_image
 from resnetkit.data.preprocess import BadImage
 from resnetkit.device import autocast, find_device, find_precision
 from resnetkit.errors import ResnetkitError
-from resnetkit.tasks import classification
+from resnetkit.tasks.task import TASKS
 from resnetkit.weights.files import Model
 from resnetkit.weights.load import load
 
@@ -26,7 +26,8 @@ class Predictor:
     `source` is a model file, a run folder or a loaded Model. `engine` is what computes: "auto" or "torch". `top` is how
     many of the likeliest classes an answer lists. A calibrated model can say more: with `certainty` the label is None,
     for none of these, unless such answers are right at least that often; with `coverage` answers have a `set` of
-    classes, which holds the truth that often. Raises ResnetkitError for what the model cannot.
+    classes, which holds the truth that often. A model of several labels an image answers with `labels`, which are those
+    that reach their threshold. Raises ResnetkitError for what the model cannot.
     """
 
     def __init__(
@@ -47,9 +48,9 @@ class Predictor:
             raise ResnetkitError(f"{self.model.network.spec.name} has no classifier, so there is nothing to predict")
         self.device, self.precision = find_device(device), find_precision(precision)
         self.top = top
-        calibration = self.model.calibration
-        self.set_threshold = None if coverage is None else calibration.set_threshold(coverage)
-        self.answer_threshold = 0.0 if certainty is None else calibration.answer_threshold(certainty)
+        self.task = TASKS[self.model.task]
+        classes = len(self.model.classes)
+        self.thresholds = self.model.calibration.thresholds_for(classes, coverage, certainty)
         self.model.network.place(self.device).eval()
 
     def __call__(self, image: Any) -> dict[str, Any]:
@@ -79,13 +80,7 @@ class Predictor:
                     yield {"path": str(path)} | self._describe(next(rows))
 
     def _describe(self, probabilities: Tensor) -> dict[str, Any]:
-        return classification.describe(
-            probabilities,
-            self.model.classes,
-            self.top,
-            answer_threshold=self.answer_threshold,
-            set_threshold=self.set_threshold,
-        )
+        return self.task.describe(probabilities, self.model.classes, self.top, **self.thresholds)
 
     @torch.inference_mode()
     def _probabilities(self, frames: Tensor) -> Tensor:

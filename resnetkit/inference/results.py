@@ -12,7 +12,7 @@ from resnetkit.inference.predictor import Predictor
 from resnetkit.tables import csv_text
 
 FORMATS = ("table", "jsonl", "csv", "parquet")
-COLUMNS = ("path", "label", "probability", "set", "error")
+COLUMNS = ("path", "label", "probability", "set", "labels", "error")
 NONE = "none of these"
 
 
@@ -38,6 +38,9 @@ def line(answer: dict[str, Any], format: str) -> str:
         return csv_text(_row(answer), ()).rstrip("\n")
     if "error" in answer:
         return f"{answer['path']}: not readable: {answer['error']}"
+    if "labels" in answer:
+        ranked = ", ".join(f"{name} {probability:.1%}" for name, probability in answer["top"])
+        return f"{answer['path']}: {', '.join(answer['labels']) or NONE} ({ranked})"
     label, others = answer["label"] or NONE, answer["top"][1:3] if answer["label"] else answer["top"][:3]
     if "set" in answer:
         rest = f"one of {', '.join(answer['set'])}" if answer["set"] else "no class fits"
@@ -83,9 +86,9 @@ def _origin(predictor: Predictor) -> dict[str, Any]:
     digest = blake2b(digest_size=16)
     for name, tensor in predictor.model.network.state_dict().items():
         digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    thresholds = {"set_threshold": predictor.set_threshold, "answer_threshold": predictor.answer_threshold}
     temperature = predictor.model.calibration.temperature
-    return {"network": digest.hexdigest(), "temperature": temperature, "top": predictor.top} | thresholds
+    origin = {"network": digest.hexdigest(), "temperature": temperature, "top": predictor.top} | predictor.thresholds
+    return json.loads(json.dumps(origin))  # as it will be read again
 
 
 def _answered(journal: Path, origin: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -126,7 +129,8 @@ def _write_parquet(path: Path, answers: Iterable[dict[str, Any]]) -> None:
 
     ranked = pa.list_(pa.struct([("label", pa.string()), ("probability", pa.float64())]))
     kinds = {"path": pa.string(), "label": pa.string(), "probability": pa.float64(), "top": ranked}
-    schema = pa.schema(kinds | {"set": pa.list_(pa.string()), "error": pa.string()})
+    names = pa.list_(pa.string())
+    schema = pa.schema(kinds | {"set": names, "labels": names, "error": pa.string()})
     rows = [
         answer
         | {
@@ -139,6 +143,7 @@ def _write_parquet(path: Path, answers: Iterable[dict[str, Any]]) -> None:
 
 
 def _row(answer: dict[str, Any]) -> tuple[Any, ...]:
-    """The columns; a set is a JSON list, for class names may hold any separator."""
-    values = answer | ({"set": json.dumps(answer["set"], ensure_ascii=False)} if "set" in answer else {})
+    """The columns; sets and labels are JSON lists, for class names may hold any separator."""
+    lists = {name: json.dumps(answer[name], ensure_ascii=False) for name in ("set", "labels") if name in answer}
+    values = answer | lists
     return tuple("" if values.get(column) is None else values[column] for column in COLUMNS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from resnetkit.atomic import write_atomically
 from resnetkit.errors import ResnetkitError
 from resnetkit.inference.results import NONE
+from resnetkit.tasks import classification
 
 
 class Sorter:
@@ -16,10 +17,15 @@ class Sorter:
 
     Nothing is moved or overwritten: where another image has the name, a number is added. What an interrupted call
     copied is found there and not copied again. `sources` are the files and folders the images come from; raises
-    ResnetkitError when `folder` lies in one, for its copies would be images to sort the next time.
+    ResnetkitError when `folder` lies in one, for its copies would be images to sort the next time, and for a `task` of
+    several labels an image.
     """
 
-    def __init__(self, folder: Path, sources: Iterable[str | Path]) -> None:
+    def __init__(self, folder: Path, sources: Iterable[str | Path], task: str = classification.NAME) -> None:
+        if task != classification.NAME:
+            raise ResnetkitError(
+                "an image of several labels has no one folder to be sorted into; use --out answers.csv"
+            )
         for source in sources:
             if Path(source).is_dir() and folder.resolve().is_relative_to(Path(source).resolve()):
                 raise ResnetkitError(f"{folder} lies in {source}, whose images are to be sorted; choose another folder")

@@ -43,7 +43,8 @@ class Verdict:
 
 
 def verdict(run: Record) -> Verdict | None:
-    if not run.answers:
+    """None where there is no one class to answer always."""
+    if not run.answers or run.multilabel:
         return None
     label, most = Counter(answer.label for answer in run.answers).most_common(1)[0]
     return Verdict(sum(answer.right for answer in run.answers), label, most / len(run.answers))
@@ -88,6 +89,8 @@ def _copies(run: Record) -> Finding | None:
 
 def _baseline(run: Record) -> Finding | None:
     reached = verdict(run)
+    if run.multilabel:
+        return _chance(run)
     if not reached or not run.metrics:
         return None
     slower = (f"--lr {run.recipe['lr'] / 5:.3g}", "smaller steps, where the loss leapt about")
@@ -104,16 +107,34 @@ def _baseline(run: Record) -> Finding | None:
     return None
 
 
+def chance(run: Record) -> float | None:
+    """The mean average precision that answers by chance would get: the mean share of a class's images."""
+    counts = [row["n"] for row in run.metrics["per_class"] if row["n"]] if run.metrics else []
+    return sum(counts) / len(counts) / run.metrics["n"] if run.metrics and counts else None
+
+
+def _chance(run: Record) -> Finding | None:
+    by_chance = chance(run)
+    if by_chance is None or not run.metrics or run.metrics["map_interval"][0] > by_chance:
+        return None
+    text = f"Chance alone would rank its images with {percent(by_chance)}, which its interval does not exclude."
+    longer = (f"--epochs {3 * run.recipe['epochs']}", "more time, where the loss was still falling")
+    return Finding("It is not shown to be better than chance.", text, [longer])
+
+
 def watched(run: Record) -> str | None:
     """The held-out part that was measured after every epoch."""
     last = run.epochs[-1] if run.epochs else {}
-    return next((name for name in ("holdout", "val") if f"{name}_top1" in last), None)
+    return next((name for name in ("holdout", "val") if f"{name}_loss" in last), None)
 
 
 def _overfitting(run: Record) -> Finding | None:
-    """Training above held-out images at the end, by more than chance; the graver where the held-out loss has risen."""
+    """Training above held-out images at the end, by more than chance; the graver where the held-out loss has risen.
+    Where images have several labels only the losses can be compared."""
     if not run.epochs or not run.metrics:
         return None
+    if run.multilabel:
+        return _risen(run, "", _regularisation(run))
     last, part = run.epochs[-1], watched(run)
     top1, n = (last[f"{part}_top1"], run.parts[part]) if part else (run.metrics["top1"], run.metrics["n"])
     if last["train_top1"] - top1 < GAP or last["train_top1"] < wilson_interval(round(top1 * n), n)[1]:
@@ -122,16 +143,22 @@ def _overfitting(run: Record) -> Finding | None:
         f"At the end {percent(last['train_top1'])} of the training images were right and {percent(top1)} of those "
         "held out. More images of the classes it mistakes help most; next to that:"
     )
+    better = Finding("It does better on its training images.", figures, _regularisation(run))
+    return _risen(run, figures, better.cures) or better
+
+
+def _risen(run: Record, figures: str, cures: list[tuple[str, str]]) -> Finding | None:
+    """Where the held-out loss is above its lowest at the end."""
+    part = watched(run)
     losses = [epoch[f"{part}_loss"] for epoch in run.epochs] if part else [0.0]
     lowest = losses.index(min(losses))
     if losses[-1] <= RISE * losses[lowest]:
-        return Finding("It does better on its training images.", figures, _regularisation(run))
+        return None
     rise = (
         f"From epoch {lowest + 1} on the held-out loss rose from {losses[lowest]:.3g} to {losses[-1]:.3g}: "
         "what it learnt after that holds for the training images alone."
     )
-    cures = [*_regularisation(run), *_stopping(run.recipe, lowest + 1)]
-    return Finding("It overfits.", f"{rise} {figures}", cures)
+    return Finding("It overfits.", f"{rise} {figures}".strip(), [*cures, *_stopping(run.recipe, lowest + 1)])
 
 
 def _regularisation(run: Record) -> list[tuple[str, str]]:
@@ -157,9 +184,9 @@ def _stopping(recipe: dict[str, Any], epoch: int) -> list[tuple[str, str]]:
 
 
 def _interval(run: Record) -> Finding | None:
-    if not run.metrics:
+    if not run.metrics or not (ends := run.metrics[f"{run.task.CHOOSING}_interval"]):
         return None
-    low, high = run.metrics["top1_interval"]
+    low, high = ends
     if high - low <= WIDE:
         return None
     text = (
@@ -172,7 +199,7 @@ def _interval(run: Record) -> Finding | None:
 
 def _certainty(run: Record) -> Finding | None:
     """Mean probability outside the interval of top-1. The calibration error will not do: chance makes it above 0."""
-    if not run.metrics or not run.answers:
+    if not run.metrics or not run.answers or run.multilabel:
         return None
     low, high = run.metrics["top1_interval"]
     sure = sum(answer.probability for answer in run.answers) / len(run.answers)

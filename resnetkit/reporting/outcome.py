@@ -101,3 +101,8 @@ def calibration(answers: Sequence[Answered]) -> list[Bin]:
         for i, (n, confidence, accuracy) in enumerate(columns)
         if n
     ]
+
+
+def listed(rows: Sequence[dict[str, float]]) -> list[Bin]:
+    """The same from the lines of reliability.csv."""
+    return [Bin(row["above"], row["up_to"], int(row["n"]), row["confidence"], row["accuracy"]) for row in rows]

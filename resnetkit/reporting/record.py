@@ -8,9 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from resnetkit.data.labels import SEPARATOR
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ResnetkitError
 from resnetkit.tables import read_csv
+from resnetkit.tasks import classification, multilabel
+from resnetkit.tasks.task import TASKS, Task
 from resnetkit.weights.files import Model, load_model
 
 
@@ -26,12 +29,16 @@ class Listed:
 
 @dataclass(frozen=True)
 class Answered:
-    """A line of predictions.csv: the class that an image is of, the likeliest one, and its probability."""
+    """A line of predictions.csv: the class that an image is of, the likeliest one, and its probability.
+
+    Where images have several labels both are all of them with a | between, and `loss` is the image's.
+    """
 
     path: str
     label: str
     predicted: str
     probability: float
+    loss: float | None = None
 
     @property
     def right(self) -> bool:
@@ -55,7 +62,21 @@ class Record:
     events: list[dict[str, Any]]
     metrics: dict[str, Any] | None
     answers: list[Answered]
+    reliability: list[dict[str, float]]
     model: Model | None
+
+    @property
+    def task(self) -> Task:
+        """Runs of the first version do not name theirs."""
+        return TASKS[self.command.get("task", classification.NAME)]
+
+    @property
+    def multilabel(self) -> bool:
+        return self.task is TASKS[multilabel.NAME]
+
+    def classes_of(self, label: str) -> list[str]:
+        """The classes that a label names: of one label an image itself."""
+        return [name for name in label.split(SEPARATOR) if name] if self.multilabel else [label]
 
     @cached_property
     def parts(self) -> Counter[str]:
@@ -84,6 +105,7 @@ def read_record(folder: Path) -> Record:
             events=_events(folder / "log.jsonl"),
             metrics=_json(metrics) if metrics.exists() else None,
             answers=_answers(folder / "evaluation" / "predictions.csv"),
+            reliability=[_numbers(row) for row in _rows(folder / "evaluation" / "reliability.csv")],
             model=load_model(model) if model.exists() else None,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -103,7 +125,12 @@ def _numbers(row: dict[str, str]) -> dict[str, float]:
 
 
 def _answers(path: Path) -> list[Answered]:
-    return [Answered(r["path"], r["class"], r["predicted"], float(r["probability"])) for r in _rows(path)]
+    return [
+        Answered(
+            r["path"], r["class"], r["predicted"], float(r["probability"]), float(r["loss"]) if "loss" in r else None
+        )
+        for r in _rows(path)
+    ]
 
 
 def _events(path: Path) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from resnetkit.reporting.album import Album, Picture
 from resnetkit.reporting.charts import line_chart
 from resnetkit.reporting.record import Answered, Record
 from resnetkit.reporting.wording import count
+from resnetkit.tasks.task import TITLES, figures_of
 
 LINES = 100  # of bad files and copies; the rest is counted
 FRAMED_A_CLASS, FRAMED = 3, 36
@@ -48,7 +49,7 @@ def _advice(run: Record, album: Album) -> Facts:
 
 
 def _data(run: Record, album: Album) -> Facts:
-    counts = Counter((image.label, image.part) for image in run.images)
+    counts = Counter((label, image.part) for image in run.images for label in run.classes_of(image.label))
     groups = judgement.copies(run)
     across = [group for group in groups if len({image.part for image in group}) > 1]
     contradictory = [group for group in groups if len({image.label for image in group}) > 1]
@@ -68,7 +69,8 @@ def _data(run: Record, album: Album) -> Facts:
 def _framing(run: Record, album: Album) -> Facts:
     by_class: dict[str, list[str]] = {}
     for image in run.images:
-        by_class.setdefault(image.label, []).append(image.path)
+        for label in run.classes_of(image.label):
+            by_class.setdefault(label, []).append(image.path)
     each = max(1, min(FRAMED_A_CLASS, FRAMED // len(run.classes)))
     chosen = [(label, path) for label in run.classes[:FRAMED] for path in by_class.get(label, [])[:each]]
     seen = [(label, path, album.thumbnail(path, SMALL), album.framed(path, SMALL)) for label, path in chosen]
@@ -84,15 +86,21 @@ def _curves(run: Record, album: Album) -> Facts:
         return None
     parts = [key.removesuffix("_loss") for key in run.epochs[0] if key.endswith("_loss")]
     losses = {part: [epoch[f"{part}_loss"] for epoch in run.epochs] for part in parts}
-    top1 = {part: [epoch[f"{part}_top1"] for epoch in run.epochs] for part in parts}
+    figures = {part: figures_of(run.epochs[0], part) for part in parts}
     final = run.metrics or {}
+    shares = []
+    for figure, title in TITLES.items():
+        lines = {part: [epoch[f"{part}_{figure}"] for epoch in run.epochs] for part in parts if figure in figures[part]}
+        if lines:
+            shares.append(line_chart(title[0].upper() + title[1:], lines, share=True, final=final.get(figure)))
     return {
         "charts": [
             line_chart("Loss", losses, may_leap=True, final=final.get("loss")),
-            line_chart("Top-1", top1, share=True, final=final.get("top1")),
+            *shares,
             line_chart("Learning rate", {"rate": [epoch["lr"] for epoch in run.epochs]}),
         ],
         "parts": parts,
+        "columns": [(part, figure, TITLES[figure]) for part in parts for figure in figures[part]],
         "mixed": any(run.recipe.get(name) for name in ("mixup", "cutmix")),
     }
 
@@ -100,7 +108,8 @@ def _curves(run: Record, album: Album) -> Facts:
 def _mistakes(run: Record, album: Album) -> Facts:
     if not run.answers:
         return None
-    wrong = sorted((answer for answer in run.answers if not answer.right), key=lambda answer: -answer.probability)
+    wrong = [answer for answer in run.answers if not answer.right]
+    wrong.sort(key=lambda answer: answer.probability if answer.loss is None else answer.loss, reverse=True)
     return {"n": len(wrong), "worst": _pictured(wrong[:WORST], album, LARGE)}
 
 
@@ -109,7 +118,7 @@ def _pictured(answers: Iterable[Answered], album: Album, side: int) -> list[tupl
 
 
 def _confusion(run: Record, album: Album) -> Facts:
-    if not run.answers:
+    if not run.answers or run.multilabel:
         return None
     held = outcome.pairs(run.answers, run.classes)
     matrix = None
@@ -128,22 +137,31 @@ def _confusion(run: Record, album: Album) -> Facts:
 
 
 def _classes(run: Record, album: Album) -> Facts:
-    return {"outcomes": outcome.by_class(run.answers, run.classes)} if run.answers else None
+    if not run.answers or run.multilabel:
+        return None
+    return {"outcomes": outcome.by_class(run.answers, run.classes)}
+
+
+def _labels(run: Record, album: Album) -> Facts:
+    return {"rows": run.metrics["per_class"]} if run.metrics and run.multilabel else None
 
 
 def _slices(run: Record, album: Album) -> Facts:
     kinds = (run.metrics or {}).get("slices")
-    return {"kinds": kinds} if kinds else None
+    return {"kinds": kinds, "figure": "exact_match" if run.multilabel else "top1"} if kinds else None
 
 
 def _calibration(run: Record, album: Album) -> Facts:
     if not run.answers or not run.metrics:
         return None
-    bins = outcome.calibration(run.answers)
+    bins = outcome.listed(run.reliability) if run.multilabel else outcome.calibration(run.answers)
+    decisions = sum(found.n for found in bins)
     return {
         "bins": bins,
         "most": max(found.n for found in bins),
-        "confidence": sum(found.n * found.confidence for found in bins) / len(run.answers),
+        "what": "Label decisions" if run.multilabel else "Images",
+        "confidence": sum(found.n * found.confidence for found in bins) / decisions,
+        "right": sum(found.n * found.accuracy for found in bins) / decisions,
         "temperature": run.model.calibration.temperature if run.model and run.model.calibration.n else None,
     }
 
@@ -224,6 +242,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Record, Album], Facts]]] = {
     "mistakes": ("Worst mistakes", _mistakes),
     "confusion": ("Confusion matrix", _confusion),
     "classes": ("Class by class", _classes),
+    "labels": ("Class by class", _labels),
     "slices": ("By kind of image", _slices),
     "calibration": ("Calibration", _calibration),
     "network": ("Network", _network),

@@ -5,6 +5,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+NAME = "classification"
+LEARNING = CHOOSING = "top1"
+
 
 def loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
     """Mean cross-entropy in float32 of logits (N, classes) and targets, which are labels (N,) or shares (N, classes).

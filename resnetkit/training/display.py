@@ -5,17 +5,18 @@ from time import perf_counter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from resnetkit.tasks.task import figures_of
 from resnetkit.training.state import TrainingState
 
 LINE_EVERY = 30.0  # seconds between lines within an epoch where there is no bar
 
 
 class Display:
-    """Follows a run of `epochs` epochs of `steps` steps, from step `first` on."""
+    """Follows a run of `epochs` epochs of `steps` steps, from step `first` on; `figure` is what its task learns by."""
 
-    def __init__(self, epochs: int, steps: int, first: int) -> None:
+    def __init__(self, epochs: int, steps: int, first: int, figure: str) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._epochs, self._steps, self._first = epochs, steps, first
+        self._epochs, self._steps, self._first, self._figure = epochs, steps, first, figure
         self._start = self._epoch_start = self._last_line = perf_counter()
         self._waited = 0.0
         self._images = 0
@@ -48,7 +49,7 @@ class Display:
         seconds = perf_counter() - self._epoch_start
         epoch = (state.step - 1) // self._steps + 1
         status = (
-            f"loss {tally.loss / tally.images:.3f}  top1 {tally.right / tally.images:.1%}  "
+            f"loss {tally.loss / tally.images:.3f}  {self._figure} {tally.right / tally.images:.1%}  "
             f"{seen / seconds:,.0f} images/s  data {self._waited / seconds:.0%}"
         )
         self._progress.update(
@@ -62,12 +63,17 @@ class Display:
     def epoch(self, state: TrainingState, values: dict[str, float]) -> None:
         """One line for a finished epoch; `values` is its line of the table."""
         parts = [key.removesuffix("_loss") for key in values if key.endswith("_loss")]
-        figures = "  ".join(f"{part} {values[f'{part}_loss']:.3f} {values[f'{part}_top1']:.1%}" for part in parts)
+        figures = "  ".join(f"{part} {values[f'{part}_loss']:.3f} {self._shares(values, part)}" for part in parts)
         width = len(str(self._epochs))
         self.line(
             f"epoch {values['epoch']:>{width}}/{self._epochs}  {values['size']} px  lr {values['lr']:.4f}  {figures}  "
             f"{values['images_per_second']:,.0f} images/s  data {values['data_share']:.0%}  ETA {self._eta(state)}"
         )
+
+    def _shares(self, values: dict[str, float], part: str) -> str:
+        """The figures besides the loss; those that are not the part's alone are named."""
+        named = ((name, f"{values[f'{part}_{name}']:.1%}") for name in figures_of(values, part))
+        return " ".join(share if name == "top1" else f"{name} {share}" for name, share in named)
 
     def begin_epoch(self, state: TrainingState) -> None:
         self._epoch_start = self._last_line = perf_counter()

@@ -13,7 +13,7 @@ from resnetkit.data.mixing import Mixing, mix
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.device import autocast, find_precision
 from resnetkit.errors import Diverged
-from resnetkit.tasks import classification
+from resnetkit.tasks.task import Task, task_of
 from resnetkit.training.recipe import Recipe
 from resnetkit.training.state import TrainingState
 
@@ -44,14 +44,14 @@ def train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = rate(state.step) * group["scale"]
         torch.manual_seed(recipe.seed * 1_000_003 + state.step)  # stochastic depth, the same after a resume
-        targets = labels.to(device, non_blocking=True)
+        task, targets = task_of(labels), labels.to(device, non_blocking=True)
         x = preprocessing.normalise(images.to(device, non_blocking=True))
         if any(mixing):
             generator = epoch_generator(recipe.seed, state.step, purpose=2)
             x, targets = mix(x, targets, net.spec.num_classes, mixing, generator)
         x = x.contiguous(memory_format=torch.channels_last)
         optimizer.zero_grad(set_to_none=True)
-        loss, right = _gradients(net, x, targets, recipe, class_weights)
+        loss, right = _gradients(net, task, x, targets, recipe, class_weights)
         if not math.isfinite(loss):
             raise Diverged(
                 f"the loss is {loss} at step {state.step}; "
@@ -70,15 +70,15 @@ def train_epoch(
 
 
 def _gradients(
-    net: nn.Module, x: Tensor, targets: Tensor, recipe: Recipe, class_weights: Tensor | None
+    net: nn.Module, task: Task, x: Tensor, targets: Tensor, recipe: Recipe, class_weights: Tensor | None
 ) -> tuple[float, float]:
     """Leave the gradient of the batch's mean loss in the parameters; the loss, and how much was right."""
     loss, right = 0.0, 0.0
     for images, wanted in zip(x.chunk(recipe.accumulate), targets.chunk(recipe.accumulate)):
         with autocast(x.device, find_precision(recipe.precision)):
             logits = net(images)
-        piece = classification.loss(logits, wanted, recipe.label_smoothing, class_weights) * (len(images) / len(x))
+        piece = task.loss(logits, wanted, recipe.label_smoothing, class_weights) * (len(images) / len(x))
         piece.backward()
         loss += piece.item()
-        right += classification.right(logits, wanted)
+        right += task.right(logits, wanted)
     return loss, right

@@ -11,10 +11,12 @@ from resnetkit.architecture.variants import spec
 from resnetkit.data.augment import Augmentation
 from resnetkit.data.datasets import Dataset, Part, open_dataset, with_test
 from resnetkit.data.ingest import SMALL, Ingested, ingest
+from resnetkit.data.labels import indicators, written
 from resnetkit.data.preprocess import COLOURS, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnetkit.data.split import stratified
 from resnetkit.errors import ResnetkitError
 from resnetkit.tables import csv_text
+from resnetkit.tasks.task import Task, task_of
 from resnetkit.training.recipe import Recipe, load_recipe, make_recipe
 from resnetkit.weights.files import Model
 from resnetkit.weights.load import load
@@ -44,6 +46,10 @@ class Prepared:
 
     def with_settings(self, **settings: Any) -> "Prepared":
         return replace(self, recipe=self.recipe.model_copy(update=settings))
+
+    @property
+    def task(self) -> Task:
+        return task_of(self.parts["train"].labels)
 
     @property
     def augmentation(self) -> Augmentation:
@@ -86,7 +92,7 @@ def prepare(data: str | Path, recipe: str | Recipe | None, settings: dict[str, A
     if chosen.holdout:
         whole, digests = parts["train"], hashes["train"]
         held = stratified(whole.labels, chosen.holdout, seed=0)
-        if not held.any():
+        if not indicators(whole.labels[held], len(read.dataset.classes)).any():
             raise ResnetkitError("holdout: no class has a second training image to set apart; leave it out")
         sums = [sums[i] for i in (~held).nonzero()[:, 0].tolist()]
         for name, mask in (("train", ~held), ("holdout", held)):
@@ -124,10 +130,13 @@ def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> 
 
 
 def _require_every_class(dataset: Dataset) -> None:
-    counts = dataset.parts["train"].labels.bincount(minlength=len(dataset.classes))
-    for name, count in zip(dataset.classes, counts.tolist()):
+    present = {part: indicators(images.labels, len(dataset.classes)) for part, images in dataset.parts.items()}
+    for name, count in zip(dataset.classes, present["train"].sum(0).tolist()):
         if not count:
             raise ResnetkitError(f"class {name!r} has no readable training image; add some or remove it")
+    for part, found in present.items():
+        if not found.any():
+            raise ResnetkitError(f"no {part} image has any of the classes, so nothing can be measured on them")
 
 
 def _small(read: Ingested) -> bool:
@@ -191,8 +200,8 @@ def _rounded(channels: str, means: list[float], variances: list[float]) -> dict[
 
 def _split_table(parts: dict[str, Part], hashes: dict[str, list[str]], classes: list[str]) -> str:
     rows = [
-        (name, classes[label], split, digest)
+        (name, label, split, digest)
         for split, part in parts.items()
-        for name, label, digest in zip(part.names, part.labels.tolist(), hashes[split])
+        for name, label, digest in zip(part.names, written(part.labels, classes), hashes[split])
     ]
     return csv_text(("path", "class", "split", "hash"), rows)

@@ -73,7 +73,7 @@ def train(
         places = tracking.begin(dict.fromkeys(track))
         path = Path(out) if out is not None else new_run_path(prepared.dataset.name, prepared.recipe.model)
         command = {"argv": sys.argv, "data": absolute(data), "max_bad": max_bad, "device": str(place)}
-        command |= {"track": places}
+        command |= {"task": prepared.task.NAME, "track": places}
         folder = RunFolder.create(path, prepared, command)
         if tested is not None:
             draw_range_test(*tested, folder.range_test)

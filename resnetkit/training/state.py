@@ -27,8 +27,8 @@ class Tally:
 
 @dataclass
 class TrainingState:
-    """A network on its way. `step` counts optimizer steps from the start of the run; `best` is the best held-out
-    top-1 so far, `stale` the epochs since."""
+    """A network on its way. `step` counts optimizer steps from the start of the run; `best` is the best of the figure
+    that its task chooses by, so far, `stale` the epochs since."""
 
     net: ResNet
     optimizer: Optimizer

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.atomic import write_text
-from resnetkit.data.balance import balanced_weights
+from resnetkit.data.balance import balanced_odds, balanced_weights
 from resnetkit.data.loaders import Batch, TrainingBatches, evaluation_batches
 from resnetkit.data.preprocess import COLOURS
 from resnetkit.device import find_precision
@@ -40,7 +40,7 @@ from resnetkit.training.prepare import Prepared
 from resnetkit.training.schedule import learning_rate, training_size
 from resnetkit.training.state import Tally, TrainingState
 from resnetkit.training.tracking import Trackers
-from resnetkit.weights.calibration import Calibration
+from resnetkit.weights.calibration import CALIBRATIONS
 from resnetkit.weights.files import Model, load_model, save_model
 
 SAVE_EVERY = 60.0  # seconds of work that a crash may cost
@@ -69,7 +69,7 @@ def training_batches(prepared: Prepared, workers: int) -> TrainingBatches:
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         workers=workers,
-        odds=class_weights(prepared)[train.labels] if recipe.balance == "sampling" else None,
+        odds=balanced_odds(train.labels, len(prepared.dataset.classes)) if recipe.balance == "sampling" else None,
     )
 
 
@@ -112,7 +112,7 @@ class Trainer:
             self.journal.write("resumed", step=state.step, epochs=finished)
         else:
             self.journal.write("started", data=self.prepared.dataset.name, **recipe.model_dump(exclude_none=True))
-        with StopRequest() as self.stop, Display(recipe.epochs, self.steps, state.step) as self.display:
+        with StopRequest() as self.stop, self._new_display() as self.display:
             for line in self._introduction():
                 self.display.line(line)
             try:
@@ -123,6 +123,9 @@ class Trainer:
                 raise
             self.display.line("testing")
             return self._finish()
+
+    def _new_display(self) -> Display:
+        return Display(self.prepared.recipe.epochs, self.steps, self.state.step, self.prepared.task.LEARNING)
 
     def _introduction(self) -> list[str]:
         prepared, net = self.prepared, self.state.net
@@ -172,17 +175,18 @@ class Trainer:
             "size": size[0],
             "lr": state.optimizer.param_groups[0]["lr"],
         } | self.display.speed(state)
-        values |= {"train_loss": tally.loss / tally.images, "train_top1": tally.right / tally.images}
+        task = self.prepared.task
+        values |= {"train_loss": tally.loss / tally.images, f"train_{task.LEARNING}": tally.right / tally.images}
         watched = [name for name in ("holdout", "val") if name in self.prepared.parts]
         if watched:
             delivered = self._delivered()
         for name in watched:
             figures = self._answer(delivered, name, recipe.precision).metrics()
-            values |= {f"{name}_loss": figures["loss"], f"{name}_top1": figures["top1"]}
+            values |= {f"{name}_{figure}": figures[figure] for figure in ("loss", task.CHOOSING)}
         state.stale += 1
-        if values.get("holdout_top1", -1.0) > state.best:
-            state.best, state.stale = values["holdout_top1"], 0
-            figures = {"split": "holdout", "top1": state.best, "epoch": epoch + 1}
+        if values.get(f"holdout_{task.CHOOSING}", -1.0) > state.best:
+            state.best, state.stale = values[f"holdout_{task.CHOOSING}"], 0
+            figures = {"split": "holdout", task.CHOOSING: state.best, "epoch": epoch + 1}
             save_model(self._model(delivered, figures, state.step), self.folder.best)
         self.journal.write_epoch(**values)
         self.display.epoch(state, values)
@@ -247,7 +251,10 @@ class Trainer:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "environment": environment(),
         }
-        return Model(net, prepared.dataset.classes, prepared.preprocessing, metrics, provenance)
+        uncalibrated = CALIBRATIONS[prepared.task.NAME]()
+        return Model(
+            net, prepared.dataset.classes, prepared.preprocessing, metrics, provenance, calibration=uncalibrated
+        )
 
     def _finish(self) -> Run:
         prepared, folder = self.prepared, self.folder
@@ -257,7 +264,7 @@ class Trainer:
         else:
             net, steps = self._delivered(), self.state.step
         headline = prepared.headline
-        calibration = Calibration()
+        calibration = CALIBRATIONS[prepared.task.NAME]()
         if "holdout" in prepared.parts:
             held = self._answer(net, "holdout")
             calibration = fit_calibration(held.logits, held.labels, "holdout")
@@ -266,7 +273,7 @@ class Trainer:
         metrics = figures_on(headline, answers, classes, part.names, looks(part))
         write_evaluation(folder.metrics.parent, folder.confusion.parent, part.names, classes, answers, metrics)
         draw_curves(self.journal.epochs, metrics, folder.curves)
-        short = {"split": headline} | answers.metrics()
+        short = {name: metrics[name] for name in ("split", *answers.SUMMARY)}
         model = self._model(net, short, steps)
         model.calibration = calibration
         save_model(model, folder.model)

@@ -1,7 +1,7 @@
 """The model file: one safetensors with the tensors and, in its metadata, everything needed to use them.
 
-The metadata has one key, `resnetkit`, whose value is a JSON object: `schema`, `spec`, `classes`, `preprocessing`,
-`metrics`, `provenance`, and `calibration` where held-out images gave one. Nothing in the file can run.
+The metadata has one key, `resnetkit`, whose value is a JSON object: `schema`, `task`, `spec`, `classes`,
+`preprocessing`, `metrics`, `provenance`, and `calibration` where held-out images gave one. Nothing in the file can run.
 """
 
 import json
@@ -18,17 +18,18 @@ from resnetkit.architecture.spec import NetworkSpec
 from resnetkit.atomic import write_atomically
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ModelFileRefused, ResnetkitError
-from resnetkit.weights.calibration import Calibration
+from resnetkit.weights.calibration import CALIBRATIONS, Calibration
 from resnetkit.weights.safetensors_file import read_safetensors
 from resnetkit.weights.untrusted import one_line
 
-SCHEMA = 1
+SCHEMAS = {"classification": 1, "multilabel": 2}  # by task: what knew one label an image only must not read the others
 KEY = "resnetkit"
 
 
 @dataclass
 class Model:
-    """A network with what its numbers mean. `report` says what was read and how it was understood."""
+    """A network with what its numbers mean; `calibration` is that of its task and makes probabilities of logits.
+    `report` says what was read and how it was understood."""
 
     network: ResNet
     classes: list[str]
@@ -37,6 +38,11 @@ class Model:
     provenance: dict[str, Any] = field(default_factory=dict)
     report: str = ""
     calibration: Calibration = field(default_factory=Calibration)
+
+    @property
+    def task(self) -> str:
+        """classification, of one label an image, or multilabel."""
+        return self.calibration.task
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
@@ -62,7 +68,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def save_model(model: Model, path: Path) -> None:
     record = {
-        "schema": SCHEMA,
+        "schema": SCHEMAS[model.task],
+        "task": model.task,
         "spec": asdict(model.network.spec),
         "image_size": model.network.image_size,
         "classes": model.classes,
@@ -77,14 +84,19 @@ def save_model(model: Model, path: Path) -> None:
 def load_model(path: Path) -> Model:
     """Read a model file. Raises ModelFileRefused where file, record and tensors do not agree."""
     tensors, record = read_tensors(path)
-    schema = record.get("schema")
-    if schema != SCHEMA:
-        raise ModelFileRefused(f"{path}: schema {schema!r}; this version reads {SCHEMA}: update resnetkit")
+    schema, task = record.get("schema"), str(record.get("task", Calibration.task))
+    if schema not in SCHEMAS.values():
+        raise ModelFileRefused(
+            f"{path}: schema {schema!r}; this version reads {', '.join(map(str, SCHEMAS.values()))}: update resnetkit"
+        )
+    if SCHEMAS.get(task) != schema:
+        raise ModelFileRefused(f"{path}: task {task!r} is none that schema {schema} has")
     try:
         spec = NetworkSpec.from_dict(record["spec"])
         preprocessing = Preprocessing.from_dict(record["preprocessing"])
-        calibration = Calibration.from_dict(record.get("calibration", {}))
+        calibration = CALIBRATIONS[task].from_dict(record.get("calibration", {}))
         classes = [str(name) for name in record["classes"]]
+        calibration.thresholds_for(len(classes), None, None)  # refuses those of other classes
         height, width = record["image_size"]
         with torch.device("meta"):
             network = ResNet(spec, (height, width))
@@ -96,7 +108,7 @@ def load_model(path: Path) -> Model:
         raise ModelFileRefused(f"{path}: {len(classes)} class names for {spec.num_classes} outputs")
     network.load_state_dict(tensors, assign=True)
     network.eval()
-    report = f"model file of {spec.name}, schema {schema}: {len(tensors)} tensors, {len(classes)} classes"
+    report = f"model file of {spec.name} for {task}, schema {schema}: {len(tensors)} tensors, {len(classes)} classes"
     metrics, provenance = record.get("metrics", {}), record.get("provenance", {})
     return Model(network, classes, preprocessing, metrics, provenance, report, calibration)
 

@@ -149,9 +149,9 @@ def test_killed_and_run_again(calibrated, images, tmp_path):
     command = [sys.executable, "-m", "resnetkit.cli.main", "predict", "m.safetensors", *map(str, images)]
     command += ["--out", "a.csv", "--max-bad", "1"]
     journal = tmp_path / ".a.csv.answers"
-    slow = "import sys, time, resnetkit.inference.predictor as p, resnetkit.cli.main as m\n"
-    slow += "d = p.classification.describe\n"
-    slow += "p.classification.describe = lambda *a, **k: (time.sleep(0.05), d(*a, **k))[1]\n"
+    slow = "import sys, time, resnetkit.tasks.classification as c, resnetkit.cli.main as m\n"
+    slow += "d = c.describe\n"
+    slow += "c.describe = lambda *a, **k: (time.sleep(0.05), d(*a, **k))[1]\n"
     slow += "m.main()"
     begun = subprocess.Popen([sys.executable, "-c", slow, *command[3:]], cwd=tmp_path)
     while not journal.exists() or len(journal.read_text().splitlines()) < 20:

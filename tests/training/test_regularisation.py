@@ -50,7 +50,7 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole():
     for pieces in (1, 3):
         settings = {"model": "resnet8_cifar", "epochs": 1, "lr": 1, "precision": "float32", "accumulate": pieces}
         net.zero_grad()
-        loss, right = _gradients(net, x, labels, make_recipe(settings | {"label_smoothing": 0.1}), None)
+        loss, right = _gradients(net, classification, x, labels, make_recipe(settings | {"label_smoothing": 0.1}), None)
         gradients.append([p.grad.clone() for p in net.parameters()])
         assert loss == pytest.approx(float(F.cross_entropy(net(x), labels, label_smoothing=0.1)), rel=1e-5)
         assert right == int((net(x).argmax(1) == labels).sum())

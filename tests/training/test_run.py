@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import resnetkit as rk
 from resnetkit.errors import Diverged
+from resnetkit.tasks import classification
 from resnetkit.training import loop, run, trainer
 
 TINY = {"model": "resnet8_cifar", "epochs": 3, "drop_path_rate": 0.2, "ema_decay": 0.9}
@@ -216,14 +217,14 @@ def test_nothing_is_overwritten(finished):
 
 
 def test_divergence_stops_with_its_own_code_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
-    loss = loop.classification.loss
+    loss = classification.loss
     calls = []
 
     def spoiled(*arguments):
         calls.append(1)
         return loss(*arguments) * (float("nan") if len(calls) == 30 else 1)
 
-    monkeypatch.setattr(loop.classification, "loss", spoiled)
+    monkeypatch.setattr(classification, "loss", spoiled)
     with pytest.raises(Diverged, match="the loss is nan at step 29; lower lr") as error:
         train(tmp_path / "run")
     assert error.value.exit_code == 6

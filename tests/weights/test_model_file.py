@@ -76,7 +76,15 @@ def edited(tmp_path, edit_record=None, edit_tensors=None):
 @pytest.mark.parametrize(
     ("edit_record", "edit_tensors", "says"),
     [
-        (lambda r: r.update(schema=2), None, "schema 2; this version reads 1"),
+        (lambda r: r.update(schema=3), None, "schema 3; this version reads 1, 2: update resnetkit"),
+        (lambda r: r.update(schema=2), None, "task 'classification' is none that schema 2 has"),
+        (lambda r: r.update(task="detection"), None, "task 'detection' is none that schema 1 has"),
+        (lambda r: r.update(task="multilabel"), None, "task 'multilabel' is none that schema 1 has"),
+        (
+            lambda r: r.update(schema=2, task="multilabel", calibration={"thresholds": [0.5]}),
+            None,
+            "1 thresholds for 3 classes",
+        ),
         (lambda r: r.pop("classes"), None, "its record lacks 'classes'"),
         (lambda r: r["classes"].pop(), None, "2 class names for 3 outputs"),
         (lambda r: r["spec"].update(norm="layer"), None, "norm='layer' is impossible"),
