@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
+from math import inf
 from typing import Any
 
 import torch
@@ -33,7 +34,11 @@ SILENT = {  # fields that leave no trace in names and shapes, each with a value 
     "drop_path_rate": 0.0,
     "zero_init_residual": False,
 }
-OPEN = ("norm", "conv_bias", "attention")  # what a named network may be built with and keep its name
+OPEN = {
+    "norm": "batch",
+    "conv_bias": False,
+    "attention": "none",
+}  # what may be chosen in place of this and keep the name
 
 
 def identify(shapes: Shapes, known: dict[str, Any]) -> tuple[NetworkSpec, tuple[str, ...]]:
@@ -53,8 +58,8 @@ def identify(shapes: Shapes, known: dict[str, Any]) -> tuple[NetworkSpec, tuple[
     rows = list(_alike(named, silent, known.get("shortcut")))
     if not rows:  # of those that become it by choices, the ones that need the fewest
         rows = list(_alike(named, silent | {name: found[name] for name in OPEN}, known.get("shortcut")))
-        least = min(map(_choices_made, rows), default=0)
-        rows = [row for row in rows if _choices_made(row) == least]
+        least = min(map(_choices_made, rows), default=inf)
+        rows = [row for row in rows if _choices_made(row) == least < inf]
     return (rows[0], tuple(row.name for row in rows)) if rows else (named, (named.name,))
 
 
@@ -175,9 +180,11 @@ def _alike(network: NetworkSpec, choices: dict[str, Any], shortcut: str | None) 
             continue
 
 
-def _choices_made(row: NetworkSpec) -> int:
+def _choices_made(row: NetworkSpec) -> float:
+    """How many of OPEN a named network was given; one that has another value of its own is another network."""
     own = spec(row.name)
-    return sum(getattr(row, name) != getattr(own, name) for name in OPEN)
+    changed = [name for name in OPEN if getattr(row, name) != getattr(own, name)]
+    return len(changed) if all(getattr(own, name) == OPEN[name] for name in changed) else inf
 
 
 @cache
