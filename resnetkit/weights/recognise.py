@@ -1,6 +1,6 @@
 """From the tensors of a foreign checkpoint to a network of ours: whose names they are, what it is, what is assumed."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +28,18 @@ SHOWN = 5
 
 
 @dataclass(frozen=True)
-class _Reading:
+class Reading:
     """One table's view of a checkpoint below one prefix: their name -> ours."""
 
     table: Table
     prefix: str
     names: dict[str, str]
+
+    def in_our_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found = {ours: tensors[theirs] for theirs, ours in self.names.items()}
+        if self.table.pointwise and "head.classifier.weight" in found:
+            found["head.classifier.weight"] = found["head.classifier.weight"].flatten(1)
+        return found
 
 
 def recognise(tensors: dict[str, Tensor], known: dict[str, Any] | None = None) -> Recognised:
@@ -50,9 +56,7 @@ def recognise(tensors: dict[str, Tensor], known: dict[str, Any] | None = None) -
         )  # fmt: skip
         raise ResnetkitError(f"no library we know names tensors like {next(iter(tensors), 'nothing')!r}; {hint}")
     _require_expressible(reading, tensors)
-    found = {ours: tensors[theirs] for theirs, ours in reading.names.items()}
-    if reading.table.pointwise and "head.classifier.weight" in found:
-        found["head.classifier.weight"] = found["head.classifier.weight"].flatten(1)
+    found = reading.in_our_names(tensors)
     told = {**reading.table.only, **(known or {})}
     shapes = {name: tuple(value.shape) for name, value in found.items()}
     spec, names = identify(shapes, told)
@@ -63,10 +67,10 @@ def recognise(tensors: dict[str, Tensor], known: dict[str, Any] | None = None) -
     return Recognised(spec, found, _library(reading, tensors), names, assumptions(spec, names, told), notes)
 
 
-def read_names(names: Collection[str]) -> "_Reading | None":
+def read_names(names: Collection[str]) -> Reading | None:
     """The table and prefix that know the most of these names, where one knows a first convolution."""
     readings = [
-        _Reading(table, prefix, _below(table, prefix, names)) for table in TABLES for prefix in _prefixes(table, names)
+        Reading(table, prefix, _below(table, prefix, names)) for table in TABLES for prefix in _prefixes(table, names)
     ]
     # A network alone in its file has no rival; a student beside its teacher is as large and comes second.
     return max(readings, key=lambda found: (len(found.names), _rank(found.prefix)), default=None)
@@ -88,7 +92,7 @@ def _below(table: Table, prefix: str, names: Collection[str]) -> dict[str, str]:
     return found
 
 
-def _require_expressible(reading: _Reading, names: Collection[str]) -> None:
+def _require_expressible(reading: Reading, names: Collection[str]) -> None:
     for theirs, feature in reading.table.beyond.items():
         template = Template(theirs)
         for name in names:
@@ -101,7 +105,7 @@ def _rank(prefix: str) -> int:
     return next((len(TAKEN_FIRST) - i for i, word in enumerate(TAKEN_FIRST) if word in prefix), 0)
 
 
-def _library(reading: _Reading, names: Collection[str]) -> str:
+def _library(reading: Reading, names: Collection[str]) -> str:
     """All whose tables would read these names alike: torchvision and timm share most."""
     same = [t for t in TABLES if reading.prefix in _prefixes(t, names)]
     return " or ".join(dict.fromkeys(t.library for t in same if _below(t, reading.prefix, names) == reading.names))
