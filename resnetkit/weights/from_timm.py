@@ -1,10 +1,17 @@
-"""timm's names: those of torchvision with deep stems, pooled shortcuts and attention, and the pre-activation family.
+"""timm's names: those of torchvision with deep stems, pooled shortcuts and attention, and the pre-activation family;
+and the config.json of its Hub layout.
 
-timm/models/resnet.py and resnetv2.py, version 1.0.
+timm/models/resnet.py and resnetv2.py, version 1.0: norms of epsilon 1e-5, strides on the 3x3.
 """
 
+import re
 from itertools import product
+from math import floor
+from pathlib import Path
+from typing import Any
 
+from resnetkit.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from resnetkit.errors import ResnetkitError
 from resnetkit.weights.from_torchvision import BLOCKS, POST, STEM
 from resnetkit.weights.rename import Table
 
@@ -60,3 +67,81 @@ TABLES = tuple(
     Table("timm", stems | PREACT, {"preactivation": True, "stem": stem, "shortcut_norm": False}, pointwise=True)
     for stem, stems in PREACT_STEMS.items()
 )
+
+SILENT = {  # architectures whose tensors are those of another network
+    r"aa\d|blur": "anti-aliased strides",
+    r"resnetv2_.*_bit": "weight standardisation (BiT)",
+}
+IN_TENSORS = {"layers", "channels", "stem_type", "stem_width", "stem_chs", "cardinality", "base_width", "block_args"}
+UNDERSTOOD = IN_TENSORS | {"basic", "bottle_ratio", "avg_down", "act_layer", "output_stride", "global_pool"}
+COUNTS = {"in_chans", "num_classes"}
+TRAINING = {"drop_rate", "drop_path_rate", "drop_block_rate", "zero_init_last"}
+
+
+def known(config: dict[str, Any]) -> dict[str, Any]:
+    """What a config.json tells of a network beyond its tensors, in the words of NetworkSpec. Raises ResnetkitError for
+    what ours cannot be."""
+    architecture, given = str(config.get("architecture", "")), config.get("model_args") or {}
+    for pattern, feature in SILENT.items():
+        if re.search(pattern, architecture):
+            raise ResnetkitError(f"{architecture} of timm has {feature}, which no network here has")
+    if unknown := sorted(set(given) - UNDERSTOOD - COUNTS - TRAINING):
+        raise ResnetkitError(f"{architecture} of timm with model_args {', '.join(unknown)} is not read")
+    if (pool := given.get("global_pool", config.get("global_pool", "avg"))) != "avg":
+        raise ResnetkitError(f"{architecture} of timm pools with {pool!r}; networks here take the mean")
+    stride = given.get("output_stride")
+    told = {
+        "strides": (1, 2, 2, 2),
+        "stride_in_1x1": False,
+        "activation": given.get("act_layer", "relu"),
+        "padding": "symmetric",
+        "norm_eps": 1e-5,
+        "output_stride": None if stride == 32 else stride,
+    }
+    if architecture.startswith("resnetv2"):  # names tell the shortcut of the others
+        pooled = given.get("avg_down", bool(re.match(r"resnetv2_\d+[dt]", architecture)))
+        told["shortcut"] = "pooled" if pooled else "projection"
+    return told
+
+
+def classes(config: dict[str, Any]) -> list[str] | None:
+    """The labels of a config.json in the order of the outputs, where it has them."""
+    names = config.get("label_names") or _pretrained(config).get("label_names") or config.get("labels")
+    return [str(name) for name in names] if isinstance(names, list) else None
+
+
+def preprocessing(config: dict[str, Any], folder: Path) -> Preprocessing | None:
+    """What the config's pretrained_cfg says; None without one. Raises ResnetkitError for pixels that no Preprocessing
+    makes."""
+    record = _pretrained(config)
+    if "input_size" not in record:
+        return None
+    try:
+        return _preprocessing(record)
+    except (ValueError, TypeError) as error:
+        raise ResnetkitError(f"config.json of timm: {error}; say how with --preprocessing") from error
+
+
+def _pretrained(config: dict[str, Any]) -> dict[str, Any]:
+    return config.get("pretrained_cfg") or config  # older files are flat
+
+
+def _preprocessing(record: dict[str, Any]) -> Preprocessing:
+    """timm/data/transforms_factory.py, transforms_imagenet_eval."""
+    count, height, width = record["input_size"]
+    share, mode = record.get("crop_pct") or 0.875, record.get("crop_mode", "center")
+    resized = floor(height / share), floor(width / share)
+    if mode == "center" and resized[0] == resized[1]:
+        framing: dict[str, Any] = {"resize": resized[0]}
+    elif mode == "squash" and resized == (height, width):
+        framing = {"framing": "squash"}
+    else:
+        raise ResnetkitError(f"crop_mode {mode!r} of {height}x{width} at {share} is no framing here")
+    return Preprocessing(
+        size=(height, width),
+        channels="grey" if count == 1 else "rgb",
+        mean=tuple(record.get("mean", IMAGENET_MEAN)),
+        std=tuple(record.get("std", IMAGENET_STD)),
+        interpolation=record.get("interpolation", "bicubic"),
+        **framing,
+    )
