@@ -124,4 +124,7 @@ def _provenance(provenance: dict[str, Any]) -> str:
     told = {key: value for key, value in provenance.items() if key not in ("data", "images", "split_hash", "source")}
     if not told:
         return "Not recorded."
+    recipe = told.get("recipe", {})
+    if recipe.get("weights"):
+        told["recipe"] = recipe | {"weights": Path(recipe["weights"]).name}
     return "\n".join(f"- {key}: `{json.dumps(value)}`" for key, value in told.items())

@@ -1,4 +1,4 @@
-"""transformers: the folder that AutoModelForImageClassification, AutoBackbone and AutoImageProcessor open."""
+"""transformers: the folder that AutoModelForImageClassification, ResNetBackbone and AutoImageProcessor open."""
 
 from pathlib import Path
 from typing import Any

@@ -42,7 +42,8 @@ SAME_NAME = (
 )
 SUFFIX = ""
 PIXEL_NOTES = (
-    "timm rounds the longer side of a resized image down, here it is rounded: a pixel at most",
+    "timm rounds the longer side of a resized image down, and an odd margin around the centre to even; here the side "
+    "is rounded and the margin rounded down: a pixel at most",
     "timm's transform neither turns images by their EXIF orientation nor puts transparent ones on white",
 )
 

@@ -30,6 +30,7 @@ def model_of(name, num_classes=5, pixels=PIXELS, **choices):
         counter.fill_(7)
     metrics = {"split": "test", "n": 1200, "top1": 0.91, "top1_interval": [0.89, 0.925], "loss": 0.31, "ece": 0.02}
     provenance = {"data": "/home/someone/birds", "images": {"train": 5000, "test": 1200}, "steps": 400}
+    provenance["recipe"] = {"lr": 0.1, "weights": "/home/someone/runs/first"}
     return Model(network, [f"bird: {i} “ü”" for i in range(num_classes)], pixels, metrics, provenance)
 
 
@@ -180,6 +181,8 @@ def test_the_command(tmp_path, capsys):
 
 @pytest.mark.parametrize("first", ["import resnetkit.export.card", "rk.export", ""])
 def test_export_is_called_whatever_was_imported_first(first):
-    code = f"import resnetkit as rk\n{first}\ntry:\n  rk.export('x', to='y')\nexcept rk.ResnetkitError as e:\n  print(e)"
+    code = (
+        f"import resnetkit as rk\n{first}\ntry:\n  rk.export('x', to='y')\nexcept rk.ResnetkitError as e:\n  print(e)"
+    )
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert "--to y" in out
