@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from errno import ENOSPC
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from huggingface_hub import ModelCard
 import resnetkit as rk
 from resnetkit.cli.main import app
 from resnetkit.data.preprocess import Preprocessing
-from resnetkit.errors import ModelFileRefused, ResnetkitError
+from resnetkit.errors import ModelFileRefused, ResnetkitError, ResourceExhausted
 from resnetkit.export import hub, to_huggingface, to_timm, to_torchvision
 from resnetkit.weights import from_huggingface, from_timm
 from resnetkit.weights.files import Model, save_model
@@ -139,6 +140,16 @@ def test_nothing_is_overwritten(tmp_path):
     with pytest.raises(ResnetkitError, match="choose another --out"):
         rk.export(model_of("resnet18"), to="torchvision", out=tmp_path / "out")
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(hub, "save", full)
+    with pytest.raises(ResourceExhausted, match="No space left on device; free some space"):
+        rk.export(model_of("resnet18"), to="timm", out=tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("to", TARGETS)
