@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from resnetkit.evaluation.compare import compare as compare
     from resnetkit.evaluation.evaluate import calibrate as calibrate
     from resnetkit.evaluation.evaluate import evaluate as evaluate
+    from resnetkit.export.export import export as export
     from resnetkit.inference.predictor import Predictor as Predictor
     from resnetkit.training.run import train as train
     from resnetkit.weights.files import Model as Model
@@ -35,6 +36,7 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "calibrate": "evaluation.evaluate",
     "compare": "evaluation.compare",
+    "export": "export.export",
     "Predictor": "inference.predictor",
 }
 __all__ = [*_HOME]

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from resnetkit.errors import ResourceExhausted
+from resnetkit.errors import ResnetkitError, ResourceExhausted
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -18,19 +19,47 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
+        _flush(partial)
         os.replace(partial, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _flush(path.parent)
     except OSError as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-        cure = "; free some space and resume" if error.errno in (ENOSPC, EDQUOT) else ""
-        raise ResourceExhausted(f"{path}: not saved: {error.strerror or error}{cure}") from error
+        raise _not_saved(path, error, "free some space and resume") from error
+
+
+def create_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a new file or folder in a hidden folder beside `path`, then put it in place.
+
+    Nothing is left when `write` raises. Raises ResnetkitError where `path` exists, ResourceExhausted when the disk
+    refuses.
+    """
+    if os.path.lexists(path):
+        raise ResnetkitError(f"{path} is there already and would be overwritten; choose another --out")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as hidden:
+            partial = Path(hidden) / path.name
+            write(partial)
+            for file in [partial, *partial.rglob("*")]:
+                _flush(file)
+            os.rename(partial, path)
+        _flush(path.parent)
+    except OSError as error:
+        raise _not_saved(path, error, "free some space") from error
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _not_saved(path: Path, error: OSError, cure: str) -> ResourceExhausted:
+    cure = f"; {cure}" if error.errno in (ENOSPC, EDQUOT) else ""
+    return ResourceExhausted(f"{path}: not saved: {error.strerror or error}{cure}")
 
 
 def write_text(path: Path, text: str) -> None:

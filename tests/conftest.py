@@ -33,3 +33,14 @@ def randomise(net: nn.Module) -> nn.Module:
             module.running_mean.normal_(0, 0.2)
             module.running_var.uniform_(1e-4, 2.0)
     return net
+
+
+@torch.no_grad()
+def randomise_near_epsilon(net: nn.Module) -> nn.Module:
+    """`randomise`, with every fourth variance about as large as epsilon and its scale so small that the map is not."""
+    for module in randomise(net).modules():
+        if isinstance(module, nn.BatchNorm2d):
+            small = module.running_var[::4].uniform_(2e-6, 5e-5)
+            module.weight[::4] *= (small + 1e-5).sqrt()
+            module.running_mean[::4] *= (small + 1e-5).sqrt()
+    return net

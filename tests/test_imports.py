@@ -17,7 +17,8 @@ BELOW = {
     "reporting": {"architecture", "data", "tasks", "weights", "evaluation"},
     "training": {"architecture", "data", "tasks", "weights", "evaluation", "reporting"},
     "inference": {"architecture", "data", "tasks", "weights"},
-    "cli": {"architecture", "data", "tasks", "weights", "evaluation", "reporting", "training", "inference"},
+    "export": {"architecture", "data", "weights"},
+    "cli": {"architecture", "data", "tasks", "weights", "evaluation", "reporting", "training", "inference", "export"},
 }
 FOUNDATION = {"errors", "atomic", "device", "tables"}  # modules below every package
 

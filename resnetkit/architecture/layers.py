@@ -54,12 +54,13 @@ def shortcut(spec: NetworkSpec, row: Row) -> nn.Module | None:
     if row.shortcut == "pooled":  # He et al. 2018 (bag of tricks), section 4.2, ResNet-D
         stride = 1
         if row.stride > 1:
-            parts.append(nn.AvgPool2d(row.stride, row.stride, ceil_mode=True, count_include_pad=False))
+            pool = nn.AvgPool2d(row.stride, row.stride, ceil_mode=True, count_include_pad=False)
+            parts.add_module("pool", pool)
         elif row.dilation > row.entry_dilation:
-            parts.append(DensePool2d(row.entry_dilation))
-    parts.append(conv(spec, Conv(row.in_channels, row.out_channels, 1, stride)))
+            parts.add_module("pool", DensePool2d(row.entry_dilation))
+    parts.add_module("conv", conv(spec, Conv(row.in_channels, row.out_channels, 1, stride)))
     if spec.shortcut_norm:
-        parts.append(norm(spec, row.out_channels))
+        parts.add_module("norm", norm(spec, row.out_channels))
     return parts
 
 

@@ -7,6 +7,7 @@ from resnetkit.architecture.resnet import ResNet
 from resnetkit.architecture.variants import spec
 from resnetkit.errors import ModelFileRefused, ResnetkitError
 from resnetkit.weights.files import Model, check_tensors, load_model, read_tensors
+from resnetkit.weights.recognise import read_names
 
 
 def build(
@@ -24,6 +25,7 @@ def build(
     run folder of the same network. Raises ResnetkitError for what cannot be built.
     """
     network = ResNet(spec(name, num_classes, in_channels, **choices))
+    network.register_load_state_dict_pre_hook(take_foreign_names)
     if weights is not None:
         path = model_path(weights)
         tensors, _ = read_tensors(path)
@@ -33,6 +35,20 @@ def build(
             raise ModelFileRefused(f"{path}: {error}") from error
         network.load_state_dict(tensors)
     return network
+
+
+def take_foreign_names(network: ResNet, tensors: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Before `load_state_dict`: put a state dict in the names of torchvision, timm, transformers or a CIFAR repository
+    into ours. Names of ours, and what nobody knows, are left for PyTorch to judge."""
+    if prefix or "stem.convs.conv1.weight" in tensors:
+        return
+    reading = read_names(tensors)
+    if reading is not None:
+        found = reading.in_our_names(tensors)
+        counters = {n: b for n, b in network.named_buffers() if n.endswith("num_batches_tracked") and n not in found}
+        left = {name: value for name, value in tensors.items() if name not in reading.names}
+        tensors.clear()
+        tensors.update(counters | found | left)
 
 
 def build_resnet(

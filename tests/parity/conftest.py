@@ -34,3 +34,12 @@ def timm(torchvision_models):
     import timm
 
     return timm
+
+
+@pytest.fixture(scope="session")
+def transformers():
+    """Never imported in .venv-peers, where it would import torchvision at its collection."""
+    import transformers
+
+    transformers.logging.disable_progress_bar()
+    return transformers

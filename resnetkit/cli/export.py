@@ -1,0 +1,27 @@
+"""resnet export"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnetkit.cli.output import JsonFlag, print_json
+
+
+def export(
+    source: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder or a model file.")],
+    to: Annotated[str, typer.Option(help="torchvision, timm or huggingface.")],
+    out: Annotated[
+        Path | None, typer.Option(help="A new file or folder [default: in the run's exports/, or beside the file].")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Write a trained network in another library's format, and check that it reads back the same."""
+    from resnetkit.export.export import export as export_model
+
+    found = export_model(source, to=to, out=out)
+    if json:
+        print_json(found)
+        return
+    print(f"{found['path']}: {found['network']} for {to}; read back: {found['tensors_equal']} tensors equal")
+    print("\n".join(["", *found["use"], "", *found["notes"]]))

@@ -1,0 +1,108 @@
+"""The preprocessing that a foreign network was trained with: what the user, the file or its kind says of it."""
+
+from resnetkit.architecture.spec import NetworkSpec
+from resnetkit.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from resnetkit.errors import ResnetkitError, did_you_mean
+from resnetkit.weights.from_torchvision import CIFAR
+
+Moments = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of values in 0..1
+
+CAFFE_BGR = (103.939, 116.779, 123.68)  # keras.applications.imagenet_utils, mode "caffe"
+NAMED: dict[str, Moments] = {
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "caffe": (tuple(value / 255 for value in CAFFE_BGR), (1 / 255,) * 3),  # blue first
+    "tf": ((0.5,) * 3, (0.5,) * 3),  # -1 to 1
+    "unit": ((0.0,) * 3, (1.0,) * 3),  # 0 to 1
+    "raw": ((0.0,) * 3, (1 / 255,) * 3),  # 0 to 255
+}
+BLUE_FIRST = ("caffe",)
+PHOTO_SIZE, PHOTO_CROP = 224, 0.875  # torchvision's: shorter side 256, the centre 224
+SMALL_SIZE = 32
+
+
+def parse_preprocessing(text: str, network: NetworkSpec) -> tuple[Preprocessing, bool]:
+    """What `--preprocessing` says, and whether the network reads blue first: a name of NAMED, or
+    `mean=0.5,0.5,0.5,std=0.2,size=224,crop=0.875,channels=bgr`, of which any may be left out.
+
+    `size` is the pixels a side that the network sees, `crop` their share of the resized shorter side. Raises
+    ResnetkitError.
+    """
+    if "=" not in text:
+        if text not in NAMED:
+            raise ResnetkitError(f"preprocessing {text!r}: {did_you_mean(text, NAMED)} or mean=...,std=...,size=...")
+        return framed(network, NAMED[text]), text in BLUE_FIRST
+    values = _settings(text)
+    size, crop = _single(values, "size"), _single(values, "crop")
+    channels = values.get("channels", ["rgb"])
+    if channels not in (["rgb"], ["bgr"]):
+        raise ResnetkitError(f"preprocessing {text!r}: channels must be rgb or bgr")
+    count = network.in_channels
+    mean, std = (_numbers(values.get(key, [default]), key, count) for key, default in (("mean", "0"), ("std", "1")))
+    return framed(network, (mean, std), int(size) if size else None, crop), channels == ["bgr"]
+
+
+def framed(network: NetworkSpec, moments: Moments, size: int | None = None, crop: float | None = None) -> Preprocessing:
+    """Small images whole for a CIFAR stem, the centre of photos for the others."""
+    mean, std = moments
+    channels = {3: "rgb", 1: "grey"}.get(network.in_channels)
+    if channels is None:
+        raise ResnetkitError(f"{network.name} takes {network.in_channels} channels; say mean=...,std=... of each")
+    if network.stem == "3x3" and crop is None:
+        side = size or SMALL_SIZE
+        return Preprocessing(size=(side, side), framing="squash", channels=channels, mean=mean, std=std)
+    side = size or PHOTO_SIZE
+    resize = round(side / (crop or PHOTO_CROP))
+    return Preprocessing(size=(side, side), resize=resize, channels=channels, mean=mean, std=std)
+
+
+def usual(network: NetworkSpec, ecosystem: str) -> tuple[Preprocessing, str]:
+    """What networks of these names are trained with where the file says nothing, and why it is taken."""
+    if network.in_channels != 3:
+        return framed(network, ((0.0,) * network.in_channels, (1.0,) * network.in_channels)), "nothing is known; 0 to 1"
+    if network.stem != "3x3":
+        reason = f"the presets of {ecosystem}: ImageNet's statistics, the centre {PHOTO_SIZE} of 256"
+    elif network.shortcut == "zero_pad" and ecosystem == CIFAR.library:
+        reason = "the repository that names tensors so trains with ImageNet's statistics (akamaster, trainer.py)"
+    else:
+        return framed(network, NAMED["cifar10"]), "a CIFAR stem: CIFAR-10's statistics"
+    return framed(network, NAMED["imagenet"]), reason
+
+
+def _settings(text: str) -> dict[str, list[str]]:
+    """`a=1,2,b=3` -> {"a": ["1", "2"], "b": ["3"]}."""
+    values: dict[str, list[str]] = {}
+    key = ""
+    for word in text.split(","):
+        name, equals, value = word.partition("=")
+        if equals:
+            key = name.strip()
+        if key not in ("mean", "std", "size", "crop", "channels"):
+            raise ResnetkitError(f"preprocessing {text!r}: {key or word!r} is none of mean, std, size, crop, channels")
+        values.setdefault(key, []).append((value if equals else word).strip())
+    return values
+
+
+def _single(values: dict[str, list[str]], key: str) -> float | None:
+    if key not in values:
+        return None
+    try:
+        (word,) = values[key]
+        number = float(word)
+    except ValueError as error:
+        raise ResnetkitError(f"preprocessing {key}={','.join(values[key])}: one number is needed") from error
+    if number <= 0:
+        raise ResnetkitError(f"preprocessing {key}={number}: it must be above 0")
+    return number
+
+
+def _numbers(words: list[str], key: str, count: int) -> tuple[float, ...]:
+    try:
+        numbers = tuple(map(float, words))
+    except ValueError as error:
+        raise ResnetkitError(f"preprocessing {key}={','.join(words)}: numbers are needed") from error
+    if len(numbers) == 1:
+        return numbers * count
+    if len(numbers) != count:
+        raise ResnetkitError(f"preprocessing {key}={','.join(words)}: one number, or {count}")
+    return numbers

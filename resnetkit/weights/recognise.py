@@ -1,0 +1,150 @@
+"""From the tensors of a foreign checkpoint to a network of ours: whose names they are, what it is, what is assumed."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from resnetkit.architecture.spec import NetworkSpec
+from resnetkit.architecture.variants import spec as named_spec
+from resnetkit.errors import ResnetkitError
+from resnetkit.weights import from_huggingface, from_timm, from_torchvision
+from resnetkit.weights.identify import by_shapes, identify
+from resnetkit.weights.recognised import Recognised
+from resnetkit.weights.rename import Table, Template, rename
+
+OURS = Table("resnetkit", {name: name for name in (
+    "stem.convs.conv{i}", "stem.convs.norm{i}",
+    *(f"stages.{{stage}}.{{block}}.{part}" for part in (
+        "preact.0", "branch.conv{i}", "branch.norm{i}", "shortcut.conv", "shortcut.norm",
+        "branch.attention.reduce", "branch.attention.expand", "branch.attention.conv",
+    )),
+    "norm.0", "head.classifier",
+)}, {})  # fmt: skip
+TABLES = (OURS, *from_torchvision.TABLES, *from_timm.TABLES, from_huggingface.TABLE)
+TAKEN_FIRST = ("ema", "teacher", "encoder_q")  # of several networks in one file: the averaged, the trained one
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One table's view of a checkpoint below one prefix: their name -> ours."""
+
+    table: Table
+    prefix: str
+    names: dict[str, str]
+
+    def in_our_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found = {ours: tensors[theirs] for theirs, ours in self.names.items()}
+        if self.table.pointwise and "head.classifier.weight" in found:
+            found["head.classifier.weight"] = found["head.classifier.weight"].flatten(1)
+        return found
+
+
+def recognise(tensors: dict[str, Tensor], known: dict[str, Any] | None = None) -> Recognised:
+    """The network of a foreign state dict.
+
+    `known` are choices that a config beside it or the user tells, in the words of NetworkSpec. Raises ResnetkitError
+    that says what the names are like, and what networks have tensors of these shapes, where no table knows them.
+    """
+    reading = read_names(tensors)
+    if reading is None:
+        alike = by_shapes(tuple(value.shape) for value in tensors.values())
+        hint = f"its shapes are those of {' or '.join(alike)}, but which is which cannot be told" if alike else (
+            "no network of the family has these shapes"
+        )  # fmt: skip
+        raise ResnetkitError(f"no library we know names tensors like {next(iter(tensors), 'nothing')!r}; {hint}")
+    _require_expressible(reading, tensors)
+    found = reading.in_our_names(tensors)
+    told = {**reading.table.only, **(known or {})}
+    shapes = {name: tuple(value.shape) for name, value in found.items()}
+    spec, names = identify(shapes, told)
+    left = [name for name in tensors if name not in reading.names]
+    notes = [f"left out: {_some(left)}"] if left else []
+    if reading.prefix:
+        notes.insert(0, f"names begin with {reading.prefix!r}, which is dropped")
+    return Recognised(spec, found, _library(reading, tensors), names, assumptions(spec, names, told), notes)
+
+
+def read_names(names: Collection[str]) -> Reading | None:
+    """The table and prefix that know the most of these names, where one knows a first convolution."""
+    readings = [
+        Reading(table, prefix, _below(table, prefix, names)) for table in TABLES for prefix in _prefixes(table, names)
+    ]
+    # A network alone in its file has no rival; a student beside its teacher is as large and comes second.
+    return max(readings, key=lambda found: (len(found.names), _rank(found.prefix)), default=None)
+
+
+def _prefixes(table: Table, names: Collection[str]) -> list[str]:
+    stem, block = (f"{table.to_theirs(ours)}.weight" for ours in ("stem.convs.conv1", "stages.0.0.branch.conv1"))
+    starts = [name.removesuffix(stem) for name in names if name.endswith(stem)]
+    return [start for start in starts if (not start or start.endswith(".")) and start + block in names]
+
+
+def _below(table: Table, prefix: str, names: Collection[str]) -> dict[str, str]:
+    """Names under the prefix, and those beside it that are known too: a classifier on a wrapped backbone."""
+    below = rename(table, [name.removeprefix(prefix) for name in names if name.startswith(prefix)])
+    found = {prefix + theirs: ours for theirs, ours in below.items()}
+    if prefix:
+        beside = rename(table, [name for name in names if not name.startswith(prefix)])
+        found |= {theirs: ours for theirs, ours in beside.items() if ours.startswith("head.")}
+    return found
+
+
+def _require_expressible(reading: Reading, names: Collection[str]) -> None:
+    for theirs, feature in reading.table.beyond.items():
+        template = Template(theirs)
+        for name in names:
+            module = name.removeprefix(reading.prefix).rpartition(".")[0]
+            if template.read(module) is not None:
+                raise ResnetkitError(f"{name}: {feature}, which no network here has")
+
+
+def _rank(prefix: str) -> int:
+    return next((len(TAKEN_FIRST) - i for i, word in enumerate(TAKEN_FIRST) if word in prefix), 0)
+
+
+def _library(reading: Reading, names: Collection[str]) -> str:
+    """All whose tables would read these names alike: torchvision and timm share most."""
+    same = [t for t in TABLES if reading.prefix in _prefixes(t, names)]
+    return " or ".join(dict.fromkeys(t.library for t in same if _below(t, reading.prefix, names) == reading.names))
+
+
+def assumptions(spec: NetworkSpec, names: tuple[str, ...], told: Collection[str]) -> dict[str, str]:
+    """What names and shapes do not tell of a network, and nothing else told: the value taken, and why."""
+    row = _row(spec, names)
+    assumed = {}
+    if spec.block == "bottleneck" and "stride_in_1x1" not in told:
+        assumed["stride_in_1x1"] = (
+            "False: strides stand on the 3x3, as in torchvision and timm; the paper's on the first 1x1"
+        )
+    if spec.shortcut == "zero_pad":
+        assumed["zero-pad placement"] = "half of the new channels on each side (He et al. 2015, option A)"
+    if len(names) > 1:
+        assumed["shortcut"] = f"{spec.shortcut}: {' and '.join(names)} have the same tensors"
+    if "padding" not in told:
+        assumed["padding"] = (
+            f"{spec.padding}; TensorFlow's `same` differs at strides" if spec.padding == "symmetric" else spec.padding
+        )
+        if spec.stem != "3x3":
+            assumed["pool padding"] = "minus infinity, as PyTorch and TensorFlow pad"
+    if "norm_eps" not in told and spec.norm != "none":
+        assumed["norm_eps"] = f"{spec.norm_eps:g}, {'the row of ' + row if row else 'PyTorch'}'s"
+    if "strides" not in told:
+        assumed["strides"] = ", ".join(map(str, spec.strides))
+    if "activation" not in told:
+        assumed["activation"] = spec.activation
+    return assumed
+
+
+def _row(spec: NetworkSpec, names: tuple[str, ...]) -> str:
+    try:
+        return spec.name if named_spec(spec.name) and spec.name in names else ""
+    except ResnetkitError:
+        return ""
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
