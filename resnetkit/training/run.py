@@ -12,14 +12,15 @@ from resnetkit.device import find_device
 from resnetkit.errors import ResnetkitError, ResourceExhausted
 from resnetkit.evaluation.plots import draw_range_test
 from resnetkit.training.averaging import Average
-from resnetkit.training.folder import COMMAND, RunFolder, new_run_path
+from resnetkit.training.epochs import training_batches
+from resnetkit.training.folder import RunFolder, new_run_path
 from resnetkit.training.freezing import frozen_parts
 from resnetkit.training.optimizer import make_optimizer
 from resnetkit.training.precision import resolve_precision
 from resnetkit.training.prepare import Prepared, prepare
 from resnetkit.training.range_test import RangeTest, range_test
 from resnetkit.training.state import TrainingState
-from resnetkit.training.trainer import Run, Trainer, training_batches
+from resnetkit.training.trainer import Run, Trainer
 from resnetkit.weights.load import build, load, transfer
 
 MAX_BAD = 0.1  # share of the images
@@ -51,11 +52,11 @@ def train(
         folder = RunFolder.reopen(Path(resume))
         if folder.finished:
             return Run(folder.path, folder.read("evaluation/metrics.json"))
-        command = folder.read(COMMAND)
+        command = folder.read(folder.command)
         place = find_device(command["device"] if device == "auto" else device)
         prepared = prepare(command["data"], folder.recipe(), {}, command["max_bad"])
         folder.check_same_data(prepared)
-        state, notes = _new_state(prepared, place)
+        state, notes = new_state(prepared, place)
     else:
         if data is None:
             raise ResnetkitError("nothing to train on: name a dataset (`digits` needs no files), or --resume a run")
@@ -64,8 +65,8 @@ def train(
         place = find_device(device)
         max_bad = MAX_BAD if max_bad is None else max_bad
         prepared, tested = _settle(data, recipe, settings, max_bad, place, workers)
-        state, notes = _new_state(prepared, place)
-        path = Path(out) if out is not None else new_run_path(prepared.dataset.name, prepared.recipe.model)
+        state, notes = new_state(prepared, place)
+        path = Path(out) if out is not None else new_run_path(f"{prepared.dataset.name}-{prepared.recipe.model}")
         command = {"argv": sys.argv, "data": absolute(data), "max_bad": max_bad, "device": str(place)}
         folder = RunFolder.create(path, prepared, command)
         if tested is not None:
@@ -92,12 +93,12 @@ def _settle(
     prepared = prepared.with_settings(precision=resolve_precision(prepared.recipe.precision, device))
     if not automatic:
         return prepared, None
-    state, _ = _new_state(prepared, device)
+    state, _ = new_state(prepared, device)
     tested = range_test(state, training_batches(prepared, workers), prepared)
     return prepared.with_settings(lr=float(f"{tested.chosen:.2g}")), tested
 
 
-def _new_state(prepared: Prepared, device: torch.device) -> tuple[TrainingState, list[str]]:
+def new_state(prepared: Prepared, device: torch.device) -> tuple[TrainingState, list[str]]:
     """The state before the first step, and what a user should know of how it was made."""
     recipe, preprocessing = prepared.recipe, prepared.preprocessing
     torch.manual_seed(recipe.seed)
