@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from resnetkit.cli import data, evaluate, inspect, models, predict, report, train
+from resnetkit.cli import data, evaluate, inspect, models, predict, report, train, tune
 from resnetkit.errors import ResnetkitError
 
 app = typer.Typer(
@@ -16,7 +16,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for verb in (train.train, evaluate.evaluate, predict.predict, inspect.inspect, report.report, models.models):
+for verb in (train.train, tune.tune, evaluate.evaluate, predict.predict, inspect.inspect, report.report, models.models):
     app.command()(verb)
 app.add_typer(data.app, name="data")
 
