@@ -103,8 +103,7 @@ class Trainer:
         for part, count in prepared.leaks.items():
             if count:
                 lines.append(f"leak   {count} {part} images are training images too, so its figures flatter")
-        if recipe.weights:
-            lines.append("; ".join([f"start  {recipe.weights}", *self.notes]))
+        lines += self.notes
         if self.state.step:
             lines.append(f"resume at step {self.state.step} of {self.total}")
         return lines
