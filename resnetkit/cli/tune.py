@@ -53,7 +53,6 @@ def _describe(found: "Tuning") -> str:
     """The trials as a table, which settings mattered, how good the best is, and the next command."""
     figures, best, own = found.metrics, found.best, found.trials[0]
     low, high = figures["top1_interval"]
-    count = len(found.trials)
     lines = [
         *_table(found),
         "",
@@ -61,11 +60,14 @@ def _describe(found: "Tuning") -> str:
         f"best: trial {best.number}, top-1 {best.top1:.2%} (95 % interval {low:.2%} to {high:.2%}), "
         f"loss {best.loss:.4f} on {figures['n']:,} images held out"
         + (f"; the recipe as it was had {own.top1:.2%}" if best.number and own.top1 is not None else ""),
-        f"The best of {count} trials is flattered by the choice: expect less on new images. The test part was not run.",
+        (
+            f"The best of {len(found.trials)} trials is flattered by the choice: expect less on new images."
+            if best.number
+            else "No trial was better than the recipe as it was."
+        )
+        + " Only training images were used; the test part was not run.",
         f"next: resnet train {quote(found.data)} --recipe {quote(str(found.recipe))}",
     ]
-    if not best.number:
-        lines[-2] = "No trial was better than the recipe as it was. The test part was not run."
     return "\n".join(lines)
 
 
@@ -83,7 +85,6 @@ def _table(found: "Tuning") -> list[str]:
 
 def _what_mattered(found: "Tuning") -> str:
     if found.importances is None:
-        return "what mattered: too few complete trials, or too alike, to say"
-    complete = sum(trial.outcome == "complete" for trial in found.trials)
+        return "what mattered: too few trials, or too alike, to say"
     shares = ", ".join(f"{name} {share:.0%}" for name, share in found.importances.items())
-    return f"what mattered: {shares} (a hint from {complete} complete trials)"
+    return f"what mattered: {shares} (a hint, from {len(found.trials)} trials)"

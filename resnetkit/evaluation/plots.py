@@ -147,7 +147,7 @@ def draw_trials(rows: list[dict[str, Any]], best: int, logarithmic: dict[str, bo
         axes.set(xlabel=name)
         if logarithmic.get(name):
             axes.set(xscale="log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)

@@ -68,12 +68,12 @@ def step_bytes(state: TrainingState, prepared: Prepared, images: int) -> int:
     with saved_tensors_hooks(note, lambda tensor: tensor):
         trial_step(state, prepared, images)
     weights = list(state.net.state_dict().values())
+    for weight in weights:
+        saved.pop(weight.untyped_storage().data_ptr(), None)  # counted below
     gradients = [p.grad for p in state.net.parameters() if p.grad is not None]
     memory = [v for values in state.optimizer.state.values() for v in values.values() if isinstance(v, Tensor)]
-    for tensor in chain(weights, gradients, memory, state.average.values.values()):
-        storage = tensor.untyped_storage()
-        saved[storage.data_ptr()] = storage.nbytes()
-    return sum(saved.values())
+    standing = chain(weights, gradients, memory, state.average.values.values())
+    return sum(saved.values()) + sum(tensor.nbytes for tensor in standing)
 
 
 def fits_on_gpu(state: TrainingState, prepared: Prepared, images: int, share: float) -> bool:

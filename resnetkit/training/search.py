@@ -9,7 +9,8 @@ from resnetkit.training.trial import Trial
 
 UNGUIDED = 5  # trials that are drawn at random, and complete ones before any is pruned
 SHELTERED = 1 / 3  # share of the epochs in which no trial is pruned
-ENOUGH = 8  # complete trials, fewer say nothing of which settings matter
+BEST = 0.25  # share of the trials whose settings are compared with those of all
+ENOUGH = 12  # trials; fewer say nothing of which settings matter
 
 
 def require_optuna() -> Any:
@@ -83,15 +84,18 @@ class Search:
 
     def importances(self) -> dict[str, float] | None:
         """Share of each setting in what sets the best trials apart (PED-ANOVA, Watanabe et al. 2023), the largest
-        first; None where the trials are too few or too alike to say."""
-        values = [t.value for t in self._study.trials if t.value is not None]
-        if len(values) < ENOUGH or len(set(values)) == 1:
+        first; None where the trials are too few or too alike to say. One given up counts by its last score."""
+        optuna = self._optuna
+        scored = [trial for trial in self._study.trials if trial.intermediate_values]
+        scores = [(trial.params, max(trial.intermediate_values.items())[1]) for trial in scored]
+        if len(scores) < ENOUGH or len({value for _, value in scores}) == 1:
             return None
-        evaluator = self._optuna.importance.PedAnovaImportanceEvaluator()
-        return {
-            name: float(v)
-            for name, v in self._optuna.importance.get_param_importances(self._study, evaluator=evaluator).items()
-        }
+        study = optuna.create_study(direction="maximize")
+        for params, value in scores:
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=self._distributions, value=value))
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=BEST)
+        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        return {name: float(share) for name, share in found.items()}
 
 
 class Attempt:

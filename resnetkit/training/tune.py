@@ -17,10 +17,11 @@ from resnetkit.training.allocator import keep_freed_memory
 from resnetkit.training.epochs import FramedBatches
 from resnetkit.training.folder import new_run_path
 from resnetkit.training.interrupt import StopRequest
+from resnetkit.training.loop import AfterStep
 from resnetkit.training.precision import resolve_precision
 from resnetkit.training.prepare import Prepared, Source, divide, read_source
 from resnetkit.training.recipe import Recipe
-from resnetkit.training.run import MAX_BAD
+from resnetkit.training.run import MAX_BAD, new_state
 from resnetkit.training.search import Search, require_optuna
 from resnetkit.training.search_space import Space, Span, rounded, search_space
 from resnetkit.training.state import TrainingState
@@ -131,6 +132,7 @@ def _begin(
     if not search_space(source.recipe, set(settings)):
         raise ResnetkitError("every setting that a search varies is given; leave one of them to it")
     prepared = _divided(source)
+    new_state(prepared, place)  # refuses what cannot be built before there is a folder
     told = {"argv": sys.argv, "data": absolute(data), "device": str(place), "trials": trials}
     told |= {"fixed": sorted(settings), "precision": resolve_precision(source.recipe.precision, place)}
     path = Path(out) if out is not None else new_run_path(f"tune-{prepared.dataset.name}")
@@ -171,20 +173,12 @@ def _search(job: _Job, workers: int) -> Tuning:
         seed=recipe.seed,
     )
     held = FramedBatches(prepared.parts["holdout"], prepared.preprocessing, workers)
-    count = job.told["trials"]
+    count, cure = job.told["trials"], f"go on with: resnet tune --resume {folder.path}"
     _say(*_introduction(job))
     if job.device.type == "cpu":
         keep_freed_memory()
     with StopRequest() as stop:
         for number in range(len(search.trials), count):
-
-            def after_step(state: TrainingState, waited: float, number: int = number) -> None:
-                if stop.requested:
-                    raise Interrupted(
-                        f"stopped in trial {number} of 0 to {count - 1}, which will be run again; "
-                        f"go on with: resnet tune --resume {folder.path}"
-                    )
-
             attempt = search.ask()
             trial = run_trial(
                 prepared,
@@ -194,12 +188,22 @@ def _search(job: _Job, workers: int) -> Tuning:
                 number=number,
                 settings=rounded(attempt.settings, space, recipe),
                 go_on=attempt.go_on,
-                after_step=after_step,
+                after_step=_unless(stop, f"stopped in trial {number} of {count}, which runs again; {cure}"),
             )
             search.record(attempt, trial)
             folder.write_table(search.trials, space)
             _say(f"trial {number:>{len(str(count - 1))}} of {count}  {describe_trial(trial)}")
     return _conclude(job, search)
+
+
+def _unless(stop: StopRequest, message: str) -> AfterStep:
+    """What raises Interrupted after a step when a stop is requested."""
+
+    def after_step(state: TrainingState, waited: float) -> None:
+        if stop.requested:
+            raise Interrupted(message)
+
+    return after_step
 
 
 def _conclude(job: _Job, search: Search) -> Tuning:
@@ -228,13 +232,16 @@ def describe_trial(trial: Trial) -> str:
 def _introduction(job: _Job) -> list[str]:
     parts, recipe = job.prepared.parts, job.recipe
     held = len(parts["holdout"])
-    return [
+    lines = [
         f"data   {job.prepared.dataset.name}: trials train on {len(parts['train']):,} images and are judged on "
         f"{held:,} others held out of the training part; no other part is run",
         f"model  {recipe.model}, {recipe.epochs} epochs a trial, on {job.device} in {job.told['precision']}",
         f"search {', '.join(job.space)}; trial 0 is the recipe as it is",
         f"folder {job.folder.path}",
     ]
+    if leaked := job.prepared.leaks["holdout"]:
+        lines.append(f"leak   {leaked} images held out are training images too, so the figures flatter")
+    return lines
 
 
 def _say(*lines: str) -> None:
