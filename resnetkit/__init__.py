@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from resnetkit.export.export import export as export
     from resnetkit.inference.predictor import Predictor as Predictor
     from resnetkit.training.run import train as train
+    from resnetkit.training.tune import tune as tune
     from resnetkit.weights.files import Model as Model
     from resnetkit.weights.load import build as build
     from resnetkit.weights.load import build_resnet as build_resnet
@@ -33,6 +34,7 @@ _HOME = {
     "load": "weights.load",
     "Model": "weights.files",
     "train": "training.run",
+    "tune": "training.tune",
     "evaluate": "evaluation.evaluate",
     "calibrate": "evaluation.evaluate",
     "compare": "evaluation.compare",

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from resnetkit.cli import data, evaluate, export, inspect, models, predict, report, train
+from resnetkit.cli import data, evaluate, export, inspect, models, predict, report, train, tune
 from resnetkit.errors import ResnetkitError
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 VERBS = (
-    *(train.train, evaluate.evaluate, predict.predict, inspect.inspect),
+    *(train.train, tune.tune, evaluate.evaluate, predict.predict, inspect.inspect),
     *(export.export, report.report, models.models),
 )
 for verb in VERBS:

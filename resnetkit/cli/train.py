@@ -20,7 +20,7 @@ def train(
         str | None, typer.Option(help="The last part that keeps its weights: stem, stages.1, ..., backbone.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    batch_size: Annotated[str | None, typer.Option(help="Images a step; auto takes the most that fit.")] = None,
     lr: Annotated[str | None, typer.Option(help="Peak learning rate; auto finds one by a range test.")] = None,
     img_size: Annotated[int | None, typer.Option(help="Pixels a side that the network sees.")] = None,
     framing: Annotated[

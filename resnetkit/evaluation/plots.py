@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 from torch import Tensor
 
 from resnetkit.atomic import write_atomically
@@ -149,6 +149,53 @@ def draw_range_test(rates: list[float], losses: list[float], chosen: float, path
     axes.set(title="learning-rate range test", xlabel="learning rate", ylabel="loss, smoothed", xscale="log")
     axes.grid(alpha=0.3)
     axes.legend()
+    _save(figure, path)
+
+
+def draw_trials(rows: list[dict[str, Any]], best: int, logarithmic: dict[str, bool], path: Path) -> None:
+    """The held-out accuracy of a search's trials by number and by each setting, whose axis may be logarithmic.
+
+    `rows` have trial, outcome, top1 (None where it diverged) and the settings. What lies far below the complete trials
+    is drawn at the lower edge.
+    """
+    panels = ["trial", *logarithmic]
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(4 * columns, 3 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, sharey=True, squeeze=False).flatten()
+    shown = [row for row in rows if row["top1"] is not None]
+    complete = [row["top1"] for row in shown if row["outcome"] == "complete"]
+    floor = min(complete) - max(0.01, 0.2 * (max(complete) - min(complete)))
+    kinds = {
+        "complete": [row for row in shown if row["outcome"] == "complete"],
+        "given up": [row for row in shown if row["outcome"] == "pruned"],
+        "best": [row for row in shown if row["trial"] == best],
+    }
+    styles: dict[str, dict[str, Any]] = {
+        "complete": {"marker": "o", "color": "tab:blue"},
+        "given up": {"marker": "o", "facecolor": "none", "edgecolor": "tab:gray"},
+        "best": {"marker": "*", "color": "tab:orange", "s": 160, "zorder": 3},
+    }
+    for axes, name in zip(grid, panels):
+        for kind, chosen in kinds.items():
+            heights = [max(row["top1"], floor) for row in chosen]
+            axes.scatter([row[name] for row in chosen], heights, label=kind, **styles[kind])
+        axes.set(xlabel=name)
+        if logarithmic.get(name):
+            axes.set(xscale="log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.3)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    if rows[0]["top1"] is not None:
+        grid[0].axhline(rows[0]["top1"], color="tab:green", linestyle="--", linewidth=1, label="the recipe as it was")
+    grid[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in grid[::columns]:
+        axes.set_ylabel("top-1 on images held out")
+    grid[0].yaxis.set_major_formatter(PercentFormatter(1.0))
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     _save(figure, path)
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -16,21 +16,14 @@ from resnetkit.tables import csv_text
 from resnetkit.training.prepare import Prepared
 from resnetkit.training.recipe import Recipe, load_recipe, to_toml
 
-COMMAND = "command.json"
 
+class Folder:
+    """A folder of one verb: what it was told, written once."""
 
-class RunFolder:
-    """Names of the files in a run folder, and those written once."""
+    verb, kind, command = "train", "run", "command.json"
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.model = path / "model.safetensors"
-        self.last = path / "checkpoints" / "last.safetensors"
-        self.best = path / "checkpoints" / "best.safetensors"
-        self.curves = path / "plots" / "curves.png"
-        self.range_test = path / "plots" / "lr_range_test.png"
-        self.confusion = path / "plots" / "confusion_matrix.png"
-        self.metrics = path / "evaluation" / "metrics.json"
 
     @staticmethod
     def require_free(path: Path) -> None:
@@ -41,7 +34,7 @@ class RunFolder:
             )
 
     @classmethod
-    def create(cls, path: Path, prepared: Prepared, command: dict[str, Any]) -> "RunFolder":
+    def create(cls, path: Path, prepared: Prepared, command: dict[str, Any]) -> Self:
         """Make the folder and write what the run was told. Raises ResnetkitError when it holds something already."""
         cls.require_free(path)
         texts = {
@@ -51,22 +44,18 @@ class RunFolder:
             "preprocessing.json": json.dumps(prepared.preprocessing.to_dict(), indent=2) + "\n",
             "split.csv": prepared.split_table,
             "bad_files.csv": csv_text(("path", "reason"), prepared.dataset.bad),
-            COMMAND: json.dumps(command, indent=2) + "\n",  # last: with it the folder is a run
+            cls.command: json.dumps(command, indent=2) + "\n",  # last: with it the folder is what it is
         }
         for name, text in texts.items():
             write_text(path / name, text)
         return cls(path)
 
     @classmethod
-    def reopen(cls, path: Path) -> "RunFolder":
-        """The folder of a run that was begun. Raises ResnetkitError where there is none."""
-        if not (path / COMMAND).is_file():
-            raise ResnetkitError(f"{path}: not a run folder; give the folder that `resnet train` printed")
+    def reopen(cls, path: Path) -> Self:
+        """A folder that was begun. Raises ResnetkitError where there is none."""
+        if not (path / cls.command).is_file():
+            raise ResnetkitError(f"{path}: not a {cls.kind} folder; give the folder that `resnet {cls.verb}` printed")
         return cls(path)
-
-    @property
-    def finished(self) -> bool:
-        return self.metrics.exists() and self.model.exists()
 
     def read(self, name: str) -> dict[str, Any]:
         """One of the folder's JSON files."""
@@ -82,11 +71,29 @@ class RunFolder:
             )
 
 
-def new_run_path(data_name: str, model: str) -> Path:
-    """Claim the first free runs/<data>-<model>-<number>, so that two runs begun together do not share one."""
+class RunFolder(Folder):
+    """Names of the files in a run folder."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.model = path / "model.safetensors"
+        self.last = path / "checkpoints" / "last.safetensors"
+        self.best = path / "checkpoints" / "best.safetensors"
+        self.curves = path / "plots" / "curves.png"
+        self.range_test = path / "plots" / "lr_range_test.png"
+        self.confusion = path / "plots" / "confusion_matrix.png"
+        self.metrics = path / "evaluation" / "metrics.json"
+
+    @property
+    def finished(self) -> bool:
+        return self.metrics.exists() and self.model.exists()
+
+
+def new_run_path(name: str) -> Path:
+    """Claim the first free runs/<name>-<number>, so that two runs begun together do not share one."""
     number = 1
     while True:
-        path = Path("runs") / f"{data_name}-{model}-{number}"
+        path = Path("runs") / f"{name}-{number}"
         try:
             path.mkdir(parents=True)
         except FileExistsError:
@@ -110,7 +117,7 @@ def environment() -> dict[str, Any]:
         "packages": packages,
         "commit": _commit(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
     }
 
@@ -127,7 +134,7 @@ def _commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

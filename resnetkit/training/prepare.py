@@ -62,8 +62,22 @@ class Prepared:
         return "test" if "test" in self.parts else "val"
 
 
+@dataclass(frozen=True)
+class Source:
+    """Images that read, the recipe for them, and the trained model that it starts from."""
+
+    read: Ingested
+    recipe: Recipe
+    start: Model | None
+
+
 def prepare(data: str | Path, recipe: str | Recipe | None, settings: dict[str, Any], max_bad: float) -> Prepared:
-    """Read the data once and settle everything. `recipe` None chooses by the images. Raises ResnetkitError.
+    """Read the data once and settle everything; see `read_source`. Raises ResnetkitError."""
+    return divide(read_source(data, recipe, settings, max_bad))
+
+
+def read_source(data: str | Path, recipe: str | Recipe | None, settings: dict[str, Any], max_bad: float) -> Source:
+    """Read the data once and choose the recipe: `recipe` None chooses by the images. Raises ResnetkitError.
 
     With the setting `weights`, the network and its preprocessing are those of the trained model, where nothing else is
     said.
@@ -78,6 +92,8 @@ def prepare(data: str | Path, recipe: str | Recipe | None, settings: dict[str, A
             path = str(Path(settings["weights"]).resolve())
             settings = {"model": start.network.spec.name} | settings | {"weights": path}
         chosen = load_recipe(recipe, settings) if recipe is not None else None
+        if chosen is not None and start is None:
+            start = _start(chosen.weights)
     if chosen is None:
         # A wrong setting is refused before the images are read.
         spec(make_recipe({"model": "resnet18", "epochs": 1, "lr": 1} | settings).model)
@@ -86,6 +102,12 @@ def prepare(data: str | Path, recipe: str | Recipe | None, settings: dict[str, A
     if chosen is None:
         chosen = load_recipe(dataset.recipe or DEFAULT_RECIPES[_small(read), start is not None], settings)
     _require_settings_that_apply(chosen, _small(read), read.channels)
+    return Source(read, chosen, start)
+
+
+def divide(source: Source) -> Prepared:
+    """Set the recipe's holdout apart and measure what is left to train on. Raises ResnetkitError."""
+    read, chosen, start = source.read, source.recipe, source.start
     parts = dict(read.dataset.parts)
     hashes = dict(read.hashes)
     sums = read.measured["train"]

@@ -14,17 +14,20 @@ from resnetkit.errors import ResnetkitError, ResourceExhausted
 from resnetkit.evaluation.plots import draw_range_test
 from resnetkit.training import tracking
 from resnetkit.training.averaging import Average
-from resnetkit.training.folder import COMMAND, RunFolder, new_run_path
+from resnetkit.training.batch_size import find_batch_size, scaled_rate
+from resnetkit.training.epochs import training_batches
+from resnetkit.training.folder import RunFolder, new_run_path
 from resnetkit.training.freezing import frozen_parts
 from resnetkit.training.optimizer import make_optimizer
 from resnetkit.training.precision import resolve_precision
 from resnetkit.training.prepare import Prepared, prepare
 from resnetkit.training.range_test import RangeTest, range_test
 from resnetkit.training.state import TrainingState
-from resnetkit.training.trainer import Run, Trainer, training_batches
+from resnetkit.training.trainer import Run, Trainer
 from resnetkit.weights.load import build, load, transfer
 
 MAX_BAD = 0.1  # share of the images
+AUTOMATIC = ("batch_size", "lr")  # settings that may be `auto`
 
 
 def train(
@@ -41,11 +44,12 @@ def train(
 ) -> Run:
     """Train on `data`: a named set, a folder of class folders, a CSV, an archive, ...; see datasets.KINDS.
 
-    `settings` replace those of the recipe (`model=`, `epochs=`, `lr=`, ...; see Recipe); `lr="auto"` finds
-    the rate by a range test. The run is written to `out`, by default runs/<data>-<model>-<number>; a share `max_bad` of
-    the images (a tenth) may be unreadable and is left out. `track` names what follows the run: tensorboard, mlflow,
-    wandb. `resume` goes on with an interrupted run, on a CPU bit for bit, and takes no other setting than `device` and
-    `workers`. Raises ResnetkitError, of which Interrupted means saved and resumable.
+    `settings` replace those of the recipe (`model=`, `epochs=`, `lr=`, ...; see Recipe); `batch_size="auto"` finds the
+    largest that fits, `lr="auto"` the rate by a range test. The run is written to `out`, by default
+    runs/<data>-<model>-<number>; a share `max_bad` of the images (a tenth) may be unreadable and is left out. `track`
+    names what follows the run: tensorboard, mlflow, wandb. `resume` goes on with an interrupted run, on a CPU bit for
+    bit, and takes no other setting than `device` and `workers`. Raises ResnetkitError, of which Interrupted means saved
+    and resumable.
     """
     workers = min(4, cpu_count() or 1) if workers is None else workers
     if resume is not None:
@@ -54,12 +58,12 @@ def train(
         folder = RunFolder.reopen(Path(resume))
         if folder.finished:
             return Run(folder.path, folder.read("evaluation/metrics.json"))
-        command = folder.read(COMMAND)
+        command = folder.read(folder.command)
         tracking.require(command.get("track", ()))
         place = find_device(command["device"] if device == "auto" else device)
         prepared = prepare(command["data"], folder.recipe(), {}, command["max_bad"])
         folder.check_same_data(prepared)
-        state, notes = _new_state(prepared, place)
+        state, notes = new_state(prepared, place)
     else:
         if data is None:
             raise ResnetkitError("nothing to train on: name a dataset (`digits` needs no files), or --resume a run")
@@ -68,10 +72,11 @@ def train(
             RunFolder.require_free(Path(out))
         place = find_device(device)
         max_bad = MAX_BAD if max_bad is None else max_bad
-        prepared, tested = _settle(data, recipe, settings, max_bad, place, workers)
-        state, notes = _new_state(prepared, place)
+        prepared, tested, found = _settle(data, recipe, settings, max_bad, place, workers)
+        state, notes = new_state(prepared, place)
+        notes = [*found, *notes]
         places = tracking.begin(dict.fromkeys(track))
-        path = Path(out) if out is not None else new_run_path(prepared.dataset.name, prepared.recipe.model)
+        path = Path(out) if out is not None else new_run_path(f"{prepared.dataset.name}-{prepared.recipe.model}")
         command = {"argv": sys.argv, "data": absolute(data), "max_bad": max_bad, "device": str(place)}
         command |= {"task": prepared.task.NAME, "track": places}
         folder = RunFolder.create(path, prepared, command)
@@ -93,26 +98,46 @@ def _settle(
     max_bad: float,
     device: torch.device,
     workers: int,
-) -> tuple[Prepared, RangeTest | None]:
-    """What the run is decided by, its precision and rate found by trying where they are `auto`."""
-    automatic = settings.get("lr") == "auto"
-    prepared = prepare(data, recipe, settings | ({"lr": 1.0} if automatic else {}), max_bad)
+) -> tuple[Prepared, RangeTest | None, list[str]]:
+    """What the run is decided by, its precision, batch size and rate found by trying where they are `auto`; and what a
+    user should know of how they were found."""
+    automatic = {name for name in AUTOMATIC if settings.get(name) == "auto"}
+    given = {name: value for name, value in settings.items() if name not in automatic}
+    prepared = prepare(data, recipe, given | ({"lr": 1.0} if "lr" in automatic else {}), max_bad)
     prepared = prepared.with_settings(precision=resolve_precision(prepared.recipe.precision, device))
-    if not automatic:
-        return prepared, None
-    state, _ = _new_state(prepared, device)
-    tested = range_test(state, training_batches(prepared, workers), prepared)
-    return prepared.with_settings(lr=float(f"{tested.chosen:.2g}")), tested
+    notes, tested = [], None
+    if "batch_size" in automatic:
+        prepared, note = _with_largest_batch(prepared, device, scale_rate="lr" not in settings)
+        notes.append(note)
+    if "lr" in automatic:
+        state, _ = new_state(prepared, device)
+        tested = range_test(state, training_batches(prepared, workers), prepared)
+        prepared = prepared.with_settings(lr=float(f"{tested.chosen:.2g}"))
+    return prepared, tested, notes
 
 
-def _new_state(prepared: Prepared, device: torch.device) -> tuple[TrainingState, list[str]]:
+def _with_largest_batch(prepared: Prepared, device: torch.device, *, scale_rate: bool) -> tuple[Prepared, str]:
+    """The batch size found for the machine, the rate in proportion to it where it is the recipe's; and a line on it."""
+    state, _ = new_state(prepared, device)
+    found, recipe = find_batch_size(prepared, state), prepared.recipe
+    note = f"batch  {found}"
+    if scale_rate and found.images != recipe.batch_size:
+        rate = scaled_rate(recipe, found.images)
+        note += f"; lr {recipe.lr:g} for {recipe.batch_size} images becomes {rate:g} (linear scaling)"
+        prepared = prepared.with_settings(lr=rate)
+    return prepared.with_settings(batch_size=found.images), note
+
+
+def new_state(prepared: Prepared, device: torch.device) -> tuple[TrainingState, list[str]]:
     """The state before the first step, and what a user should know of how it was made."""
     recipe, preprocessing = prepared.recipe, prepared.preprocessing
     torch.manual_seed(recipe.seed)
     classes, channels = len(prepared.dataset.classes), len(preprocessing.mean)
     net = build(recipe.model, classes, in_channels=channels, drop_path_rate=recipe.drop_path_rate)
     net.image_size = preprocessing.size
-    notes = transfer(net, load(recipe.weights)) if recipe.weights else []
+    notes = []
+    if recipe.weights:
+        notes.append("; ".join([f"start  {recipe.weights}", *transfer(net, load(recipe.weights))]))
     frozen_parts(net, recipe, epoch=0)  # refuses a part that is not there
     net.place(device)
     return TrainingState(net, make_optimizer(net, recipe), Average(net, recipe.ema_decay)), notes

@@ -3,6 +3,7 @@
 Order, augmentation and the network's own randomness are functions of (seed, epoch, step), so no generator is kept.
 """
 
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +42,12 @@ class TrainingState:
     def final_tensors(self) -> dict[str, Tensor]:
         """What the run delivers: the average where there is one, else the network."""
         return self.net.state_dict() | self.average.values
+
+    def delivered(self) -> ResNet:
+        """A copy of the network with the weights that the run delivers."""
+        net = copy.deepcopy(self.net)
+        net.load_state_dict(self.final_tensors())
+        return net
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, atomically. Raises ResourceExhausted."""

@@ -1,24 +1,17 @@
 """One run from its state to its end: epochs, figures, saves, the last test."""
 
-import copy
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from hashlib import blake2b
-from math import prod
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.atomic import write_text
-from resnetkit.data.balance import balanced_odds, balanced_weights
-from resnetkit.data.loaders import Batch, TrainingBatches, evaluation_batches
 from resnetkit.data.preprocess import COLOURS
 from resnetkit.device import find_precision
 from resnetkit.errors import Diverged, Interrupted
@@ -31,21 +24,17 @@ from resnetkit.evaluation.slices import looks
 from resnetkit.reporting.report import write_report
 from resnetkit.training.allocator import keep_freed_memory
 from resnetkit.training.display import Display
+from resnetkit.training.epochs import Epochs, FramedBatches
 from resnetkit.training.folder import RunFolder, environment
-from resnetkit.training.freezing import frozen_parts, set_training
 from resnetkit.training.interrupt import StopRequest
 from resnetkit.training.journal import Journal
-from resnetkit.training.loop import train_epoch
 from resnetkit.training.prepare import Prepared
-from resnetkit.training.schedule import learning_rate, training_size
-from resnetkit.training.state import Tally, TrainingState
+from resnetkit.training.state import TrainingState
 from resnetkit.training.tracking import Trackers
 from resnetkit.weights.calibration import CALIBRATIONS
 from resnetkit.weights.files import Model, load_model, save_model
 
 SAVE_EVERY = 60.0  # seconds of work that a crash may cost
-EVALUATION_BATCH = 256
-FRAMED_IN_MEMORY = 2**28  # bytes of framed images that are kept from one evaluation to the next
 
 
 @dataclass(frozen=True)
@@ -58,23 +47,6 @@ class Run:
     @property
     def model(self) -> Model:
         return load_model(self.folder / "model.safetensors")
-
-
-def training_batches(prepared: Prepared, workers: int) -> TrainingBatches:
-    recipe, train = prepared.recipe, prepared.parts["train"]
-    return TrainingBatches(
-        train,
-        prepared.preprocessing,
-        prepared.augmentation,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        workers=workers,
-        odds=balanced_odds(train.labels, len(prepared.dataset.classes)) if recipe.balance == "sampling" else None,
-    )
-
-
-def class_weights(prepared: Prepared) -> Tensor:
-    return balanced_weights(prepared.parts["train"].labels, len(prepared.dataset.classes))
 
 
 class Trainer:
@@ -92,13 +64,11 @@ class Trainer:
     ) -> None:
         self.prepared, self.folder, self.state, self.device, self.workers = prepared, folder, state, device, workers
         self.notes = notes
-        self.framed: dict[str, list[Batch]] = {}
-        recipe = prepared.recipe
-        weights = class_weights(prepared) if recipe.balance == "weights" else None
-        self.class_weights = weights.to(device) if weights is not None else None
-        self.batches = training_batches(prepared, workers)
-        self.steps = self.batches.steps
-        self.total = recipe.epochs * self.steps
+        self.framed = {
+            name: FramedBatches(part, prepared.preprocessing, workers) for name, part in prepared.parts.items()
+        }
+        self.epochs = Epochs(prepared, state, workers)
+        self.steps, self.total = self.epochs.steps, self.epochs.total
         self.journal = Journal(folder.path, trackers)
         self.saved_at = perf_counter()
 
@@ -146,42 +116,28 @@ class Trainer:
         for part, count in prepared.leaks.items():
             if count:
                 lines.append(f"leak   {count} {part} images are training images too, so its figures flatter")
-        if recipe.weights:
-            lines.append("; ".join([f"start  {recipe.weights}", *self.notes]))
+        lines += self.notes
         if self.state.step:
             lines.append(f"resume at step {self.state.step} of {self.total}")
         return lines
 
     def _epoch(self) -> None:
-        state, recipe = self.state, self.prepared.recipe
-        epoch, first = divmod(state.step, self.steps)
-        if first == 0:
-            state.tally = Tally()
+        state, epoch = self.state, self.epochs.begin()
         self.display.begin_epoch(state)
-        size = training_size(recipe, self.prepared.preprocessing.size, epoch)
-        set_training(state.net, frozen_parts(state.net, recipe, epoch))
-        train_epoch(
-            state,
-            self.batches.epoch(epoch, size, first),
-            recipe,
-            rate=partial(learning_rate, recipe, steps_per_epoch=self.steps),
-            preprocessing=self.prepared.preprocessing,
-            class_weights=self.class_weights,
-            after_step=self._after_step,
-        )
+        self.epochs.train(self._after_step)
         tally = state.tally
         values = {
             "epoch": epoch + 1,
-            "size": size[0],
+            "size": self.epochs.size(epoch)[0],
             "lr": state.optimizer.param_groups[0]["lr"],
         } | self.display.speed(state)
         task = self.prepared.task
         values |= {"train_loss": tally.loss / tally.images, f"train_{task.LEARNING}": tally.right / tally.images}
         watched = [name for name in ("holdout", "val") if name in self.prepared.parts]
         if watched:
-            delivered = self._delivered()
+            delivered = state.delivered()
         for name in watched:
-            figures = self._answer(delivered, name, recipe.precision).metrics()
+            figures = self._answer(delivered, name, self.prepared.recipe.precision).metrics()
             values |= {f"{name}_{figure}": figures[figure] for figure in ("loss", task.CHOOSING)}
         state.stale += 1
         if values.get(f"holdout_{task.CHOOSING}", -1.0) > state.best:
@@ -220,25 +176,8 @@ class Trainer:
             f"go on with: resnet train --resume {self.folder.path}"
         )
 
-    def _delivered(self) -> ResNet:
-        """A copy of the network with the weights that the run delivers."""
-        net = copy.deepcopy(self.state.net)
-        net.load_state_dict(self.state.final_tensors())
-        return net
-
     def _answer(self, net: ResNet, part: str, precision: str = "float32") -> Answers:
-        return answer(net, self._framed(part), self.prepared.preprocessing, find_precision(precision))
-
-    def _framed(self, part: str) -> Iterable[Batch]:
-        """The evaluation batches of a part; decoded once where they fit in memory."""
-        if part in self.framed:
-            return self.framed[part]
-        images, preprocessing = self.prepared.parts[part], self.prepared.preprocessing
-        batches = evaluation_batches(images, preprocessing, EVALUATION_BATCH, self.workers)
-        if len(images) * prod(preprocessing.size) * len(preprocessing.mean) > FRAMED_IN_MEMORY:
-            return batches
-        self.framed[part] = list(batches)
-        return self.framed[part]
+        return answer(net, self.framed[part], self.prepared.preprocessing, find_precision(precision))
 
     def _model(self, net: ResNet, metrics: dict[str, Any], steps: int) -> Model:
         prepared = self.prepared
@@ -262,7 +201,7 @@ class Trainer:
             best = load_model(folder.best)
             net, steps = best.network.place(self.device), best.provenance["steps"]
         else:
-            net, steps = self._delivered(), self.state.step
+            net, steps = self.state.delivered(), self.state.step
         headline = prepared.headline
         calibration = CALIBRATIONS[prepared.task.NAME]()
         if "holdout" in prepared.parts:

@@ -140,3 +140,9 @@ def test_rates_fall_towards_the_input():
     assert len(scales) == len(list(net.parameters()))
     by_part = [{scales[id(p)] for p in part.parameters()} for _, part in reversed(parts(net))]
     assert by_part == [{1.0}, set(), {0.5}, {0.25}, {0.125}, {0.0625}]
+
+
+def test_weights_that_a_recipe_file_names_bring_their_preprocessing(trained, tmp_path):
+    run = finetune(tmp_path / "run", trained, epochs=1, holdout=0.3)
+    again = rk.train("digits", out=tmp_path / "again", recipe=str(run.folder / "recipe.toml"), holdout=0.5)
+    assert again.model.preprocessing == rk.load(trained).preprocessing

@@ -246,8 +246,8 @@ def test_the_test_part_is_never_seen_before_the_end(tmp_path, monkeypatch):
     seen = []
     answer = trainer.answer
 
-    def watched(net, batches, preprocessing):
-        result = answer(net, batches, preprocessing)
+    def watched(*arguments):
+        result = answer(*arguments)
         seen.append(len(result.labels))
         return result
 
@@ -305,7 +305,7 @@ def test_a_step_is_plain_pytorch(tmp_path):
 
     settings = {"model": "resnet8_cifar", "epochs": 1, "precision": "float32"}
     prepared = prepare("digits", None, settings, 0.1)
-    state, _ = run._new_state(prepared, torch.device("cpu"))
+    state, _ = run.new_state(prepared, torch.device("cpu"))
     state.net.double()
     reference = rk.build("resnet8_cifar", 10, in_channels=1).double()
     reference.load_state_dict(state.net.state_dict())

@@ -1,0 +1,132 @@
+"""The largest batch that fits: measured on the machine at hand, remembered, and the learning rate with it."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from resnetkit.errors import ResnetkitError, ResourceExhausted
+from resnetkit.training.folder import processor
+from resnetkit.training.memory import fits_on_gpu, free_memory, step_bytes
+from resnetkit.training.prepare import Prepared
+from resnetkit.training.recipe import Recipe
+from resnetkit.training.remembered import recall, remember
+from resnetkit.training.state import TrainingState
+
+STEPS = 20  # an epoch has as many at least
+WORTHWHILE = 8  # images, where an epoch is shorter still: batch norm suffers from fewer (Wu & He 2018, figure 1)
+# Times the recipe's batch. With the rate in proportion resnet8_cifar learned CIFAR-10 at 8 times its 64, to 78 % of the
+# images held out after 5 epochs, and nothing at 32 times.
+FARTHEST = 8
+SMALLEST = 2  # images that batch norm takes
+PROBED = (8, 16)  # images of the two steps whose memory is measured
+CPU_SHARE = 0.5  # of the free memory; what one operation needs for itself and other programs have the rest
+GPU_SHARE = 0.9  # of the GPU's; pieces that are free but too small take some
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """Images a step, why not more, and whether an earlier run had measured it."""
+
+    images: int
+    why: str
+    remembered: bool
+
+    def __str__(self) -> str:
+        return f"{self.images:,} images a step, {self.why}" + (
+            ", remembered from an earlier run" if self.remembered else ""
+        )
+
+
+def find_batch_size(prepared: Prepared, state: TrainingState) -> BatchSize:
+    """The largest power of two that fits the memory, leaves an epoch STEPS steps and is not far from the recipe's.
+
+    `state` is spent by the measurement. Raises ResnetkitError where a search makes no sense, ResourceExhausted where
+    not even SMALLEST images fit.
+    """
+    recipe = prepared.recipe
+    if recipe.accumulate > 1:
+        raise ResnetkitError(
+            f"batch_size=auto finds a batch that fits whole, and accumulate={recipe.accumulate} is for one that does "
+            "not; leave one of them out"
+        )
+    images = len(prepared.parts["train"])
+    by_steps = _power_of_two(min(images, max(WORTHWHILE, images // STEPS)))
+    ceiling = min(by_steps, _power_of_two(FARTHEST * recipe.batch_size))
+    device = next(state.net.parameters()).device
+    if device.type == "cpu":
+        size, limit, remembered = _on_cpu(prepared, state, ceiling)
+    elif device.type == "cuda":
+        size, limit, remembered = _on_gpu(prepared, state, device, ceiling)
+    else:
+        raise ResnetkitError(f"batch_size=auto is for cpu and cuda; give a number for {device}")
+    if size < SMALLEST:
+        raise ResourceExhausted(f"{device} has too little memory for {SMALLEST} images a step; lower img_size")
+    if size == by_steps:
+        limit = f"the most that leaves an epoch {-(-images // size)} steps"
+    elif size == ceiling:
+        limit = f"no more than {FARTHEST} times the recipe's {recipe.batch_size}"
+    return BatchSize(size, limit, remembered)
+
+
+def scaled_rate(recipe: Recipe, images: int) -> float:
+    """The recipe's learning rate for another batch size, in proportion (Goyal et al. 2017, section 2.1)."""
+    return float(f"{recipe.lr * images / recipe.batch_size:.6g}")
+
+
+def _on_cpu(prepared: Prepared, state: TrainingState, ceiling: int) -> tuple[int, str, bool]:
+    subject = _subject(prepared, state) | {"device": processor()}  # bytes are remembered, whatever its memory
+    line = recall(subject)
+    remembered = line is not None
+    if line is None:
+        few, many = (step_bytes(state, prepared, images) for images in PROBED)
+        an_image = (many - few) / (PROBED[1] - PROBED[0])
+        line = {"bytes_an_image": an_image, "bytes_besides": few - an_image * PROBED[0]}
+        remember(subject, line)
+    free = free_memory()
+    most = (CPU_SHARE * free - line["bytes_besides"]) / line["bytes_an_image"]
+    limit = (
+        f"the most in {CPU_SHARE:.0%} of the {free / 1e9:.1f} GB free, {line['bytes_an_image'] / 1e6:.2f} MB an image"
+    )
+    return min(ceiling, _power_of_two(int(most))), limit, remembered
+
+
+def _on_gpu(prepared: Prepared, state: TrainingState, device: torch.device, ceiling: int) -> tuple[int, str, bool]:
+    properties = torch.cuda.get_device_properties(device)
+    subject = _subject(prepared, state) | {"device": properties.name, "memory": properties.total_memory}
+    known = recall(subject)
+    limit = f"the most in {GPU_SHARE:.0%} of the memory of {properties.name}"
+    # What an earlier run's ceiling cut short says nothing of more.
+    if known is not None and (known["fits"] < known["ceiling"] or ceiling <= known["ceiling"]):
+        return min(ceiling, known["fits"]), limit, True
+    fits = largest(lambda images: fits_on_gpu(state, prepared, images, GPU_SHARE), ceiling)
+    remember(subject, {"fits": fits, "ceiling": ceiling})
+    return fits, limit, False
+
+
+def largest(fits: Callable[[int], bool], ceiling: int) -> int:
+    """The largest power of two from SMALLEST to `ceiling` that `fits`, found by doubling; 0 where none does."""
+    found, images = 0, SMALLEST
+    while images <= ceiling and fits(images):
+        found, images = images, images * 2
+    return found
+
+
+def _power_of_two(limit: int) -> int:
+    """The largest power of two up to `limit`, 0 below 1."""
+    return 1 << (limit.bit_length() - 1) if limit >= 1 else 0
+
+
+def _subject(prepared: Prepared, state: TrainingState) -> dict[str, Any]:
+    """What the memory of a step depends on."""
+    recipe = prepared.recipe
+    return {
+        "network": asdict(state.net.spec),
+        "image_size": prepared.preprocessing.size,
+        "precision": recipe.precision,
+        "optimizer": recipe.optimizer,
+        "averaged": recipe.ema_decay > 0,
+        "frozen": [recipe.freeze, recipe.thaw_epochs, recipe.epochs] if recipe.freeze else None,
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,91 @@
+"""The epochs of one run: what its network learns from, epoch by epoch. Nothing is written, shown or tested here."""
+
+from collections.abc import Iterator
+from functools import partial
+from math import prod
+
+from torch import Tensor
+
+from resnetkit.data.balance import balanced_odds, balanced_weights
+from resnetkit.data.loaders import Batch, TrainingBatches, evaluation_batches
+from resnetkit.data.parts import Part
+from resnetkit.data.preprocess import Preprocessing
+from resnetkit.training.freezing import frozen_parts, set_training
+from resnetkit.training.loop import AfterStep, train_epoch
+from resnetkit.training.prepare import Prepared
+from resnetkit.training.schedule import learning_rate, training_size
+from resnetkit.training.state import Tally, TrainingState
+
+EVALUATION_BATCH = 256
+FRAMED_IN_MEMORY = 2**28  # bytes of framed images that are kept from one evaluation to the next
+
+
+def training_batches(prepared: Prepared, workers: int) -> TrainingBatches:
+    recipe, train = prepared.recipe, prepared.parts["train"]
+    return TrainingBatches(
+        train,
+        prepared.preprocessing,
+        prepared.augmentation,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        workers=workers,
+        odds=balanced_odds(train.labels, len(prepared.dataset.classes)) if recipe.balance == "sampling" else None,
+    )
+
+
+def class_weights(prepared: Prepared) -> Tensor:
+    return balanced_weights(prepared.parts["train"].labels, len(prepared.dataset.classes))
+
+
+class Epochs:
+    """The epochs of `state` from the step where it is, `steps` an epoch and `total` in all."""
+
+    def __init__(self, prepared: Prepared, state: TrainingState, workers: int) -> None:
+        self.prepared, self.state = prepared, state
+        recipe = prepared.recipe
+        device = next(state.net.parameters()).device
+        self.class_weights = class_weights(prepared).to(device) if recipe.balance == "weights" else None
+        self.batches = training_batches(prepared, workers)
+        self.steps = self.batches.steps
+        self.total = recipe.epochs * self.steps
+
+    def size(self, epoch: int) -> tuple[int, int]:
+        """(height, width) that an epoch, counted from 0, trains at."""
+        return training_size(self.prepared.recipe, self.prepared.preprocessing.size, epoch)
+
+    def begin(self) -> int:
+        """The epoch that comes or goes on, counted from 0; the tally of one that comes is empty."""
+        epoch, first = divmod(self.state.step, self.steps)
+        if first == 0:
+            self.state.tally = Tally()
+        return epoch
+
+    def train(self, after_step: AfterStep) -> None:
+        """Train to the end of the epoch; see `train_epoch`. Its figures are then in the state's tally."""
+        state, recipe = self.state, self.prepared.recipe
+        epoch, first = divmod(state.step, self.steps)
+        set_training(state.net, frozen_parts(state.net, recipe, epoch))
+        train_epoch(
+            state,
+            self.batches.epoch(epoch, self.size(epoch), first),
+            recipe,
+            rate=partial(learning_rate, recipe, steps_per_epoch=self.steps),
+            preprocessing=self.prepared.preprocessing,
+            class_weights=self.class_weights,
+            after_step=after_step,
+        )
+
+
+class FramedBatches:
+    """The evaluation batches of a part, as often as they are asked for; decoded once where they fit in memory."""
+
+    def __init__(self, part: Part, preprocessing: Preprocessing, workers: int) -> None:
+        self._read = partial(evaluation_batches, part, preprocessing, EVALUATION_BATCH, workers)
+        self._fit = len(part) * prod(preprocessing.size) * len(preprocessing.mean) <= FRAMED_IN_MEMORY
+        self._kept: list[Batch] = []
+
+    def __iter__(self) -> Iterator[Batch]:
+        if not self._fit:
+            return self._read()
+        self._kept = self._kept or list(self._read())
+        return iter(self._kept)
