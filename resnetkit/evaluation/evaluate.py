@@ -84,6 +84,8 @@ def evaluate(
     answers = computing.answers(model, images, tta=tta)
     figures = figures_on(images.split, answers, model.classes, images.part.names, images.seen, tta=tta)
     if corruptions:
+        if "top1" not in figures:
+            raise ResnetkitError("corruptions are measured by top-1, which needs one label an image")
         figures["corruptions"] = computing.curves(model, images, figures["top1"], tta=tta)
     if folder is not None:
         write_evaluation(folder, folder / "plots", images.part.names, model.classes, answers, figures)
