@@ -1,17 +1,19 @@
 """resnet evaluate"""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from resnetkit.cli.output import JsonFlag, describe_comparison, describe_evaluation, print_json
+from resnetkit.cli.output import JsonFlag, PreprocessingOption, describe_comparison, describe_evaluation, print_json
 from resnetkit.errors import ResnetkitError
 
 
 def evaluate(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="RUN|MODEL...", help="A run folder or a model file; two are compared.")
+        list[Path],
+        typer.Argument(metavar="RUN|MODEL...", help="A run folder, model file or checkpoint; two runs are compared."),
     ],
     data: Annotated[str | None, typer.Option(help="Labelled images [default: what the run was trained on].")] = None,
     split: Annotated[str | None, typer.Option(help="Which part of them [default: test, else val].")] = None,
@@ -27,6 +29,7 @@ def evaluate(
             help="Fit temperature and thresholds on these other images first; the model file keeps them.",
         ),
     ] = None,
+    preprocessing: PreprocessingOption = None,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
@@ -41,8 +44,20 @@ def evaluate(
     options: dict[str, Any] = {"split": split, "tta": tta, "precision": precision, "device": device}
     options |= {"batch_size": batch_size, "workers": workers, "max_bad": max_bad}
     if len(sources) == 1:
-        figures = evaluate_model(sources[0], data, calibrate=calibrate, corruptions=corruptions, out=out, **options)
+        figures = evaluate_model(
+            sources[0],
+            data,
+            preprocessing=preprocessing,
+            calibrate=calibrate,
+            corruptions=corruptions,
+            out=out,
+            **options,
+        )
         text = describe_evaluation(figures)
+        if "taken_for" in figures:
+            from resnetkit.weights.foreign import describe
+
+            print(describe(figures["taken_for"]), file=sys.stderr)
     elif len(sources) == 2 and out is None and calibrate is None and not corruptions:
         figures = compare(sources[0], sources[1], data, **options)
         text = describe_comparison(figures, str(sources[0]), str(sources[1]))

@@ -11,7 +11,11 @@ from resnetkit.errors import ResnetkitError
 
 def inspect(
     target: Annotated[
-        str, typer.Argument(metavar="NAME|MODEL|RUN", help="A network's name, a model file or a run folder.")
+        str,
+        typer.Argument(
+            metavar="NAME|MODEL|CHECKPOINT",
+            help="A network's name, a run folder, a model file or another's checkpoint.",
+        ),
     ],
     num_classes: Annotated[int | None, typer.Option(min=0, help="Classes of a named network.")] = None,
     img_size: Annotated[int | None, typer.Option(min=1, help="Pixels a side that the costs are for.")] = None,
@@ -55,4 +59,5 @@ def inspect(
         for name in ("preprocessing", "metrics", "provenance"):
             print(f"{name}:")
             for key, value in facts[name].items():
-                print(f"  {key}: {value}")
+                if key != "taken_for":  # the report has it
+                    print(f"  {key}: {value}")

@@ -12,6 +12,14 @@ WEAKEST = 3  # classes named
 SIGNIFICANT = 0.05
 
 
+PreprocessingOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of another library's checkpoint: imagenet, cifar10, caffe, tf, unit, raw, or mean=...,std=...,size=..."
+    ),
+]
+
+
 def print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value), flush=True)
 

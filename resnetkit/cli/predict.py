@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from resnetkit.cli.output import JsonFlag, print_json
+from resnetkit.cli.output import JsonFlag, PreprocessingOption, print_json
 from resnetkit.errors import Interrupted, TooManyBadImages
 
 
 def predict(
-    source: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder or a model file.")],
+    source: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder, model file or checkpoint.")],
     images: Annotated[list[str], typer.Argument(help="Image files, folders, patterns.")],
     format: Annotated[
         str | None, typer.Option(help="table, jsonl, csv or parquet [default: by the name of --out, else table].")
@@ -31,6 +31,7 @@ def predict(
     coverage: Annotated[
         float | None, typer.Option(help="Give the set of classes that holds the truth this often, for example 0.9.")
     ] = None,
+    preprocessing: PreprocessingOption = None,
     max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of unreadable images tolerated.")] = 0.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
@@ -40,10 +41,14 @@ def predict(
     from resnetkit.inference.predictor import Predictor, find_images
     from resnetkit.inference.results import answer_to_file, find_format
     from resnetkit.inference.sorting import Sorter
+    from resnetkit.weights.load import load
 
     written = find_format(format or ("jsonl" if json and out is None else None), out)
     paths = find_images(images)
-    predictor = Predictor(source, device=device, precision=precision, coverage=coverage, certainty=certainty)
+    model = load(source, preprocessing)
+    if "taken_for" in model.provenance:
+        print(model.report, file=sys.stderr)
+    predictor = Predictor(model, device=device, precision=precision, coverage=coverage, certainty=certainty)
     sorter = Sorter(sort_into, images, predictor.model.task) if sort_into is not None else None
     if out is None:
         answers = _printed(predictor.predict(paths), written)

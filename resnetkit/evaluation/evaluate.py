@@ -19,7 +19,7 @@ from resnetkit.evaluation.files import write_evaluation
 from resnetkit.evaluation.own_images import Labelled, given_images, own_images
 from resnetkit.evaluation.slices import Look, slices
 from resnetkit.weights.files import Model, save_model
-from resnetkit.weights.load import load, model_path
+from resnetkit.weights.load import is_foreign, load, model_path
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ def evaluate(
     calibrate: str | Path | None = None,
     tta: bool = False,
     corruptions: bool = False,
+    preprocessing: str | None = None,
     out: str | Path | None = None,
     precision: str = "float32",
     device: str = "auto",
@@ -68,12 +69,14 @@ def evaluate(
     unreadable and is left out. `calibrate` names other labelled images (their val part, or all of them) to calibrate on
     first; the model file then keeps the calibration. `tta` averages the logits of each image and its mirror image.
     `corruptions` measures top1 under 15 corruptions at 5 severities each, laid on the pixels that the network sees,
-    too. `out` is a new folder for the tables and plots. Raises ResnetkitError when there is no such data, split or
-    class, or when it would test on images it calibrates on; TooManyBadImages past `max_bad`.
+    too. Of a checkpoint of another library `preprocessing` says what its file does not (see `load`), and `taken_for`
+    among the figures has what it was taken for. `out` is a new folder for the tables and plots. Raises ResnetkitError
+    when there is no such data, split or class, or when it would test on images it calibrates on; TooManyBadImages past
+    `max_bad`.
     """
     computing = Computing(find_device(device), find_precision(precision), batch_size, workers)
     folder = _new_folder(out)
-    model = source if isinstance(source, Model) else load(source)
+    model = source if isinstance(source, Model) else load(source, preprocessing)
     images = choose_images(source, model, data, split, max_bad)
     if calibrate is not None:
         calibrating = _calibration_images(model, calibrate, max_bad)
@@ -87,6 +90,8 @@ def evaluate(
         if "top1" not in figures:
             raise ResnetkitError("corruptions are measured by top-1, which needs one label an image")
         figures["corruptions"] = computing.curves(model, images, figures["top1"], tta=tta)
+    if "taken_for" in model.provenance:
+        figures["taken_for"] = model.provenance["taken_for"]
     if folder is not None:
         write_evaluation(folder, folder / "plots", images.part.names, model.classes, answers, figures)
     return figures
@@ -140,6 +145,8 @@ def _calibrate(
     found = computing.answers(model, images)
     model.calibration = fit_calibration(found.logits, found.labels, f"{images.split} of {data}")
     if not isinstance(source, Model):
+        if is_foreign(Path(source)):
+            raise ResnetkitError(f"{source}: another library's file cannot keep a calibration; resnet convert it first")
         save_model(model, model_path(source))
 
 

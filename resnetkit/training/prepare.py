@@ -96,7 +96,9 @@ def read_source(data: str | Path, recipe: str | Recipe | None, settings: dict[st
             start = _start(chosen.weights)
     if chosen is None:
         # A wrong setting is refused before the images are read.
-        spec(make_recipe({"model": "resnet18", "epochs": 1, "lr": 1} | settings).model)
+        checked = make_recipe({"model": "resnet18", "epochs": 1, "lr": 1} | settings)
+        if start is None or checked.model != start.network.spec.name:
+            spec(checked.model)
     read = ingest(dataset, max_bad, start.preprocessing.channels if start else None, _band_sums)
     _require_every_class(read.dataset)
     if chosen is None:

@@ -24,7 +24,7 @@ from resnetkit.training.prepare import Prepared, prepare
 from resnetkit.training.range_test import RangeTest, range_test
 from resnetkit.training.state import TrainingState
 from resnetkit.training.trainer import Run, Trainer
-from resnetkit.weights.load import build, load, transfer
+from resnetkit.weights.load import build, load, rebuild, transfer
 
 MAX_BAD = 0.1  # share of the images
 AUTOMATIC = ("batch_size", "lr")  # settings that may be `auto`
@@ -133,11 +133,16 @@ def new_state(prepared: Prepared, device: torch.device) -> tuple[TrainingState, 
     recipe, preprocessing = prepared.recipe, prepared.preprocessing
     torch.manual_seed(recipe.seed)
     classes, channels = len(prepared.dataset.classes), len(preprocessing.mean)
-    net = build(recipe.model, classes, in_channels=channels, drop_path_rate=recipe.drop_path_rate)
+    start = load(recipe.weights) if recipe.weights else None
+    if start is not None and start.network.spec.name == recipe.model:
+        net = rebuild(start.network.spec, classes, channels, drop_path_rate=recipe.drop_path_rate)
+    else:
+        net = build(recipe.model, classes, in_channels=channels, drop_path_rate=recipe.drop_path_rate)
     net.image_size = preprocessing.size
     notes = []
-    if recipe.weights:
-        notes.append("; ".join([f"start  {recipe.weights}", *transfer(net, load(recipe.weights))]))
+    if start is not None:
+        notes += start.report.splitlines() if "taken_for" in start.provenance else []
+        notes.append("; ".join([f"start  {recipe.weights}", *transfer(net, start)]))
     frozen_parts(net, recipe, epoch=0)  # refuses a part that is not there
     net.place(device)
     return TrainingState(net, make_optimizer(net, recipe), Average(net, recipe.ema_decay)), notes

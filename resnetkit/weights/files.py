@@ -19,8 +19,8 @@ from resnetkit.atomic import write_atomically
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ModelFileRefused, ResnetkitError
 from resnetkit.weights.calibration import CALIBRATIONS, Calibration
-from resnetkit.weights.safetensors_file import read_safetensors
-from resnetkit.weights.untrusted import one_line
+from resnetkit.weights.safetensors_file import read_header, read_safetensors
+from resnetkit.weights.untrusted import one_line, open_untrusted
 
 SCHEMAS = {"classification": 1, "multilabel": 2}  # by task: what knew one label an image only must not read the others
 KEY = "resnetkit"
@@ -50,6 +50,15 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], record: dict[str, Any])
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
     write_atomically(path, lambda partial: partial.write_bytes(save(whole, metadata={KEY: json.dumps(record)})))
+
+
+def has_record(path: Path) -> bool:
+    """Whether a safetensors file is one of ours; one whose header does not read counts, for reading it says why."""
+    with open_untrusted(path) as file:
+        try:
+            return KEY in read_header(file)[2]
+        except (ValueError, RecursionError, OSError):
+            return True
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

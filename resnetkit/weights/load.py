@@ -1,12 +1,15 @@
 """From a name or a file to a network."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from resnetkit.architecture.resnet import ResNet
+from resnetkit.architecture.spec import NetworkSpec
 from resnetkit.architecture.variants import spec
 from resnetkit.errors import ModelFileRefused, ResnetkitError
-from resnetkit.weights.files import Model, check_tensors, load_model, read_tensors
+from resnetkit.weights.files import Model, check_tensors, has_record, load_model
+from resnetkit.weights.foreign import load_foreign
 from resnetkit.weights.recognise import read_names
 
 
@@ -21,20 +24,24 @@ def build(
     """A network by name: float (N, in_channels, H, W) -> logits (N, num_classes).
 
     `num_classes` None is 1000, or 10 for `_cifar` names; 0 leaves the classifier out and gives (N, channels).
-    `choices` are fields of NetworkSpec, such as `norm="group"` or `output_stride=8`. `weights` is a model file or a
-    run folder of the same network. Raises ResnetkitError for what cannot be built.
+    `choices` are fields of NetworkSpec, such as `norm="group"` or `output_stride=8`. `weights` is a run folder, model
+    file or checkpoint of the same network. Raises ResnetkitError for what cannot be built.
     """
     network = ResNet(spec(name, num_classes, in_channels, **choices))
     network.register_load_state_dict_pre_hook(take_foreign_names)
     if weights is not None:
-        path = model_path(weights)
-        tensors, _ = read_tensors(path)
+        tensors = load(weights).network.state_dict()
         try:
             check_tensors(network, tensors)
         except ResnetkitError as error:
-            raise ModelFileRefused(f"{path}: {error}") from error
+            raise ModelFileRefused(f"{weights}: {error}") from error
         network.load_state_dict(tensors)
     return network
+
+
+def rebuild(network: NetworkSpec, num_classes: int, in_channels: int, **choices: Any) -> ResNet:
+    """A network like another, whatever made it what it is, for other classes and channels."""
+    return ResNet(replace(network, num_classes=num_classes, in_channels=in_channels, **choices))
 
 
 def take_foreign_names(network: ResNet, tensors: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -86,9 +93,32 @@ def transfer(network: ResNet, source: Model) -> list[str]:
     return [f"a new head for {network.spec.num_classes} classes in place of {source.network.spec.num_classes}"]
 
 
-def load(source: str | Path) -> Model:
-    """A model from a model file or a run folder. Raises ModelFileRefused."""
-    return load_model(model_path(source))
+def load(source: str | Path, preprocessing: str | None = None, *, force: bool = False) -> Model:
+    """A model from a run folder, a model file, or a checkpoint of another library: torchvision, timm, transformers or a
+    CIFAR repository, as safetensors, a file of torch.save or a Hugging Face folder.
+
+    `model.report` says what it was taken for, and on what grounds. `preprocessing` (imagenet, cifar10, caffe, tf, unit,
+    raw, or mean=...,std=...,size=...) replaces what a foreign file or its kind says; `force` takes weights that are not
+    finite. Raises ModelFileRefused.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise ModelFileRefused(f"{path}: no such model file, checkpoint or run folder")
+    if not is_foreign(path):
+        if preprocessing is not None:
+            raise ModelFileRefused(
+                f"{path}: its preprocessing is in the file; --preprocessing is for others' checkpoints"
+            )
+        return load_model(model_path(path))
+    return load_foreign(path, preprocessing, force=force)
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a file or folder is none of ours: a run folder, whole or not, and a model file are."""
+    if path.is_dir():
+        own = path / "model.safetensors"
+        return not (path / "command.json").exists() and not (own.is_file() and has_record(own))
+    return not (path.suffix == ".safetensors" and has_record(path))
 
 
 def model_path(source: str | Path) -> Path:

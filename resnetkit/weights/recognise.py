@@ -130,7 +130,7 @@ def assumptions(spec: NetworkSpec, names: tuple[str, ...], told: Collection[str]
         if spec.stem != "3x3":
             assumed["pool padding"] = "minus infinity, as PyTorch and TensorFlow pad"
     if "norm_eps" not in told and spec.norm != "none":
-        assumed["norm_eps"] = f"{spec.norm_eps:g}, {'the row of ' + row if row else 'PyTorch'}'s"
+        assumed["norm_eps"] = f"{spec.norm_eps:g}, as {row or 'PyTorch'} has it"
     if "strides" not in told:
         assumed["strides"] = ", ".join(map(str, spec.strides))
     if "activation" not in told:

@@ -1,0 +1,33 @@
+"""resnet convert"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnetkit.cli.output import JsonFlag, PreprocessingOption, print_json
+from resnetkit.errors import ResnetkitError
+
+
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="Another library's checkpoint, or a Hugging Face folder.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.safetensors", help="The model file to write.")],
+    preprocessing: PreprocessingOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Take weights that are not finite.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Make a model file of anyone's weights, and say what they were taken for."""
+    from resnetkit.weights.files import save_model
+    from resnetkit.weights.load import load
+
+    if model.suffix != ".safetensors":
+        raise ResnetkitError(f"{model}: a model file ends in .safetensors; name it so")
+    if model.exists():
+        raise ResnetkitError(f"{model} is there already and would be overwritten; choose another name")
+    converted = load(checkpoint, preprocessing, force=force)
+    save_model(converted, model)
+    if json:
+        print_json({"model": str(model)} | converted.provenance)
+    else:
+        print(converted.report)
+        print(f"written: {model}")

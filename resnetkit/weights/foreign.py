@@ -1,0 +1,136 @@
+"""Other people's trained networks as models of ours: what they are, what is assumed, which pixels and labels."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resnetkit.architecture.resnet import ResNet
+from resnetkit.data.preprocess import Preprocessing
+from resnetkit.errors import ModelFileRefused, ResnetkitError
+from resnetkit.weights import from_huggingface, from_timm
+from resnetkit.weights.checkpoint import Checkpoint, open_checkpoint
+from resnetkit.weights.classes import class_names
+from resnetkit.weights.files import Model, check_tensors
+from resnetkit.weights.preprocessing import parse_preprocessing, usual
+from resnetkit.weights.recognise import recognise
+from resnetkit.weights.recognised import Recognised
+
+CONFIGS = {"transformers": from_huggingface, "timm": from_timm}
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """What the files beside a checkpoint say: choices of the network, pixels, labels."""
+
+    known: dict[str, Any]
+    preprocessing: Preprocessing | None = None
+    classes: list[str] | None = None
+    source: str = ""
+
+
+def load_foreign(path: Path, preprocessing: str | None = None, *, force: bool = False) -> Model:
+    """A checkpoint of another library, or a Hugging Face folder.
+
+    `preprocessing` as in weights.preprocessing, in place of what the file or its kind says. `force` takes weights that
+    are not finite. Raises ModelFileRefused.
+    """
+    try:
+        checkpoint = open_checkpoint(path, force=force)
+        beside = _beside(checkpoint, pixels=preprocessing is None)
+        found = recognise(checkpoint.tensors, beside.known)
+        found = replace(found, notes=[*checkpoint.notes, *found.notes])
+        network = _network(found)
+        pixels, blue_first, reason = _pixels(found, beside, preprocessing)
+    except ModelFileRefused:
+        raise
+    except ResnetkitError as error:
+        raise ModelFileRefused(f"{path}: {error}") from error
+    if blue_first:
+        _take_red_first(network)
+        pixels = replace(pixels, mean=pixels.mean[::-1], std=pixels.std[::-1])
+        reason += "; its first convolution is turned round, so that it takes red first"
+    network.image_size = pixels.size
+    classes, labels_from = _classes(found, beside)
+    taken_for = {
+        "source": str(path),
+        "ecosystem": found.ecosystem,
+        "names": list(found.names),
+        "classes": found.spec.num_classes,
+        "assumed": found.assumed,
+        "notes": found.notes,
+        "preprocessing": pixels.to_dict(),
+        "preprocessing_from": reason,
+        "classes_from": labels_from,
+    }
+    return Model(network, classes, pixels, {}, {"taken_for": taken_for}, describe(taken_for))
+
+
+def describe(taken_for: dict[str, Any]) -> str:
+    """What a user should know of a foreign network before trusting its numbers, a line each."""
+    what = " or ".join(taken_for["names"])
+    lines = [
+        f"{taken_for['source']}: {what}, in the names of {taken_for['ecosystem']}",
+        f"classes: {taken_for['classes'] or 'none'}, {taken_for['classes_from']}",
+    ]
+    lines += [f"assumed {name}: {value}" for name, value in taken_for["assumed"].items()]
+    mean, std = (_short(taken_for["preprocessing"][name]) for name in ("mean", "std"))
+    lines.append(f"preprocessing: {taken_for['preprocessing_from']}; mean {mean}, std {std}")
+    return "\n".join([*lines, *taken_for["notes"]])
+
+
+def _short(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
+
+
+def _network(found: Recognised) -> ResNet:
+    with torch.device("meta"):
+        network = ResNet(found.spec)
+    own = network.state_dict()
+    counters = {name: torch.tensor(0) for name in own if name.endswith("num_batches_tracked")}
+    tensors = counters | {name: value.contiguous() for name, value in found.tensors.items()}
+    check_tensors(network, tensors)
+    network.load_state_dict(tensors, assign=True)
+    return network.float().eval()
+
+
+def _beside(checkpoint: Checkpoint, pixels: bool) -> _Beside:
+    config = checkpoint.config
+    if not config:
+        return _Beside({})
+    library = "transformers" if "model_type" in config else "timm"
+    folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+    reader = CONFIGS[library]
+    seen = reader.preprocessing(config, folder) if pixels else None
+    return _Beside(reader.known(config), seen, reader.classes(config), library)
+
+
+def _pixels(found: Recognised, beside: _Beside, asked: str | None) -> tuple[Preprocessing, bool, str]:
+    """What the user says, else the file, the config beside it, or the usual of its kind; whether blue comes first; and
+    on what grounds."""
+    if asked is not None:
+        return *parse_preprocessing(asked, found.spec), "as --preprocessing says"
+    if found.preprocessing is not None:
+        return found.preprocessing, found.assumed.get("channels", "").startswith("bgr"), "as the file says"
+    if beside.preprocessing is not None:
+        return beside.preprocessing, False, f"as {beside.source}'s config beside it says"
+    pixels, reason = usual(found.spec, found.ecosystem)
+    return pixels, False, reason
+
+
+def _take_red_first(network: ResNet) -> None:
+    weight = network.get_parameter("stem.convs.conv1.weight")
+    with torch.no_grad():
+        weight.copy_(weight.flip(1))
+
+
+def _classes(found: Recognised, beside: _Beside) -> tuple[list[str], str]:
+    count = found.spec.num_classes
+    if beside.classes is not None and len(beside.classes) == count:
+        return beside.classes, f"as {beside.source}'s config beside it says"
+    names = class_names(count, found.spec.stem)
+    if names is not None:
+        family = "CIFAR" if found.spec.stem == "3x3" else "ImageNet"
+        return names, f"taken to be those of {family} in the standard order"
+    return [f"class {i}" for i in range(count)], "of no known names, so numbered"
