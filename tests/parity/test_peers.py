@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import resnetkit as rk
+from resnetkit.weights.classes import imagenet
 from tests.conftest import randomise
 from tests.parity.pairing import copy_in_order
 
@@ -59,3 +60,9 @@ def test_timm_features(name, timm):
     assert [i["reduction"] for i in theirs.feature_info] == [i.stride for i in ours.feature_info]
     for theirs_map, our_map in list(zip(expected, got, strict=True))[1:]:
         torch.testing.assert_close(our_map, theirs_map, rtol=1e-3, atol=1e-3)
+
+
+def test_names_of_imagenet_are_torchvisions(torchvision_models):
+    from torchvision.models._meta import _IMAGENET_CATEGORIES
+
+    assert imagenet() == list(_IMAGENET_CATEGORIES)
