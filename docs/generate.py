@@ -50,6 +50,17 @@ def results() -> str:
     return "\n".join(lines) + "\n"
 
 
+def published() -> str:
+    """One row a published checkpoint."""
+    lines = ["| file | taken for | mean, std | published | measured |", "|---|---|---|--:|--:|"]
+    for row in json.loads((ROOT / "results/published.json").read_text())["files"]:
+        pixels = "; ".join(" ".join(f"{v:g}" for v in row["preprocessing"][name]) for name in ("mean", "std"))
+        lines.append(
+            f"| `{row['file']}` | {row['taken_for']} | {pixels} | {row['published']:.2%} | {row['top1']:.2%} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def log() -> str:
     """What the first command prints, shortened in the middle."""
     lines = (ROOT / "results/digits.log").read_text().splitlines()
@@ -61,7 +72,7 @@ def log() -> str:
 
 
 def regenerated(text: str) -> str:
-    makers = {"variants": variants, "results": results, "log": log}
+    makers = {"variants": variants, "results": results, "published": published, "log": log}
     return MARK.sub(lambda match: match[1] + makers[match[2]]() + match[3], text)
 
 
