@@ -103,7 +103,7 @@ def load(source: str | Path, preprocessing: str | None = None, *, force: bool = 
     """
     path = Path(source)
     if not path.exists():
-        raise ModelFileRefused(f"{path}: no such model file, checkpoint or run folder")
+        raise ModelFileRefused(f"{path}: no such model file or run folder, nor a checkpoint")
     if not is_foreign(path):
         if preprocessing is not None:
             raise ModelFileRefused(
