@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from resnetkit.evaluation.compare import compare as compare
     from resnetkit.evaluation.evaluate import calibrate as calibrate
     from resnetkit.evaluation.evaluate import evaluate as evaluate
+    from resnetkit.export.to_keras import to_keras as to_keras
     from resnetkit.inference.predictor import Predictor as Predictor
     from resnetkit.training.run import train as train
     from resnetkit.weights.files import Model as Model
@@ -36,6 +37,7 @@ _HOME = {
     "calibrate": "evaluation.evaluate",
     "compare": "evaluation.compare",
     "Predictor": "inference.predictor",
+    "to_keras": "export.to_keras",
 }
 __all__ = [*_HOME]
 

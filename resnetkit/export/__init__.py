@@ -1,0 +1,1 @@
+"""A model leaves: files that other libraries open."""
