@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from resnetkit.evaluation.evaluate import calibrate as calibrate
     from resnetkit.evaluation.evaluate import evaluate as evaluate
     from resnetkit.export.export import export as export
+    from resnetkit.export.to_keras import to_keras as to_keras
     from resnetkit.inference.predictor import Predictor as Predictor
     from resnetkit.training.run import train as train
     from resnetkit.training.tune import tune as tune
@@ -40,6 +41,7 @@ _HOME = {
     "compare": "evaluation.compare",
     "export": "export.export",
     "Predictor": "inference.predictor",
+    "to_keras": "export.to_keras",
 }
 __all__ = [*_HOME]
 

@@ -54,12 +54,13 @@ class ResidualBlock(_Block):
 class PreActBlock(_Block):
     """shortcut(x) + branch(act(norm(x))), branch = conv norm act ... conv (He et al. 2016, figure 1b).
 
-    A shortcut that changes the shape reads the activated x; an identity reads x itself.
+    A shortcut that changes the shape reads the activated x; one that learns nothing and keeps the width reads x itself.
     """
 
     def __init__(self, spec: NetworkSpec, row: Row) -> None:
         super().__init__(spec, row)
         self.preact = nn.Sequential(layers.norm(spec, row.in_channels), layers.activation(spec))
+        self.reads_x = row.shortcut in ("identity", "subsample")
 
     def _fill_branch(self, spec: NetworkSpec, row: Row) -> None:
         for i, shape in enumerate(branch_convs(spec, row), 1):
@@ -72,5 +73,5 @@ class PreActBlock(_Block):
         activated = self.preact(x)
         if self.shortcut is None:
             return self.branch(activated)
-        shortcut = self.shortcut(x if isinstance(self.shortcut, nn.Identity) else activated)
+        shortcut = self.shortcut(x if self.reads_x else activated)
         return shortcut + self.drop_path(self.branch(activated))

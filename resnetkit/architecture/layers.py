@@ -14,7 +14,7 @@ from resnetkit.architecture.stages import Conv, Row
 
 def conv(spec: NetworkSpec, shape: Conv) -> nn.Conv2d:
     """A convolution that keeps ceil(size / stride); with a bias where the spec asks or no norm follows."""
-    make = SameConv2d if spec.padding == "same" and shape.stride > 1 else nn.Conv2d
+    make = SameConv2d if spec.padding != "symmetric" and shape.stride > 1 else nn.Conv2d
     in_channels, out_channels, kernel, stride, dilation, groups = shape
     padding = dilation * (kernel // 2)
     bias = spec.conv_bias or spec.norm == "none"
@@ -48,7 +48,7 @@ def shortcut(spec: NetworkSpec, row: Row) -> nn.Module | None:
         return None
     if row.shortcut == "identity":
         return nn.Identity()
-    if row.shortcut == "zero_pad":
+    if row.shortcut in ("zero_pad", "subsample"):
         return ZeroPadShortcut(row.out_channels - row.in_channels, row.stride)
     parts, stride = nn.Sequential(), row.stride
     if row.shortcut == "pooled":  # He et al. 2018 (bag of tricks), section 4.2, ResNet-D
@@ -108,6 +108,15 @@ class SameConv2d(nn.Conv2d):
         reach = self.dilation[0] * (self.kernel_size[0] - 1) + 1
         x = pad_same(x, reach, self.stride[0], 0.0)
         return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+def stem_pool(spec: NetworkSpec) -> nn.Module:
+    """The 3x3 max pool of stride 2 that ends the ImageNet stems."""
+    if spec.pool_padding == "none":
+        return nn.MaxPool2d(3, 2)
+    if spec.pool_padding == "zeros":
+        return nn.Sequential(nn.ZeroPad2d(1), nn.MaxPool2d(3, 2))
+    return SameMaxPool2d() if spec.padding == "same" else nn.MaxPool2d(3, 2, 1)
 
 
 class SameMaxPool2d(nn.Module):

@@ -13,7 +13,8 @@ ALLOWED = {
     "norm": ("batch", "group", "frozen", "none"),
     "activation": ("relu", "silu", "gelu"),
     "attention": ("none", "se", "eca"),
-    "padding": ("symmetric", "same"),
+    "padding": ("symmetric", "same", "same_in_stages"),
+    "pool_padding": ("lowest", "zeros", "none"),
 }
 TYPES: dict[Any, tuple[Any, str]] = {
     str: (str, "a word"),
@@ -32,7 +33,9 @@ class NetworkSpec:
     """One network. `depths` counts blocks a stage; `widths` are channels before the block's expansion.
 
     Momentum is PyTorch's: the weight of the new batch, so Keras's 0.99 is 0.01 here. `padding="same"` is
-    TensorFlow's, asymmetric at stride 2. Raises ResnetkitError for a combination that is no network.
+    TensorFlow's, asymmetric at stride 2; `same_in_stages` is that after a symmetric stem. The stem's max pool is padded
+    as its convolutions with minus infinity (`lowest`), with one zero on each side (`zeros`), or not at all (`none`).
+    Raises ResnetkitError for a combination that is no network.
     """
 
     name: str
@@ -56,6 +59,7 @@ class NetworkSpec:
     attention: str = "none"
     conv_bias: bool = False
     padding: str = "symmetric"
+    pool_padding: str = "lowest"
     stride_in_1x1: bool = False
     stride_in_last_block: bool = False
     output_stride: int | None = None

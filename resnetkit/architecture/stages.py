@@ -66,7 +66,7 @@ def _shortcut(spec: NetworkSpec, in_channels: int, out_channels: int, stride: in
         if stride == 1:
             return "identity"
         if spec.stride_in_last_block:  # keras.applications v2 subsamples there, with nothing to learn
-            return "zero_pad"
+            return "subsample"
     return spec.shortcut
 
 

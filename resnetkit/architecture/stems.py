@@ -1,5 +1,7 @@
 """The first layers: 7x7, deep (three 3x3) or the CIFAR 3x3."""
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from resnetkit.architecture import layers
@@ -15,6 +17,8 @@ class Stem(nn.Module):
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
+        if spec.padding == "same_in_stages":
+            spec = replace(spec, padding="symmetric")
         self.convs = nn.Sequential()
         shapes = stem_convs(spec)
         for i, shape in enumerate(shapes, 1):
@@ -24,7 +28,7 @@ class Stem(nn.Module):
                 self.convs.add_module(f"act{i}", layers.activation(spec))
         self.pool: nn.Module = nn.Identity()
         if STEM_STRIDE[spec.stem] == 4:
-            self.pool = layers.SameMaxPool2d() if spec.padding == "same" else nn.MaxPool2d(3, 2, 1)
+            self.pool = layers.stem_pool(spec)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(self.convs(x))

@@ -93,7 +93,7 @@ def open_file(path: Path) -> Checkpoint:
             tensors, metadata = read_open_safetensors(path, file)
             return Checkpoint(path, tensors, metadata)
         if is_keras(file, start):
-            return open_keras(path)
+            raise ModelFileRefused(f"{path}: a Keras file among others; name it by itself")
         if not start:
             raise ModelFileRefused(f"{path}: an empty file; download it again")
         for sign, (what, cure) in STRANGERS.items():
@@ -135,9 +135,10 @@ def is_keras(file: BufferedReader, start: bytes) -> bool:
     return b"model.weights.h5" in listing and b"data.pkl" not in listing
 
 
-def open_keras(path: Path) -> Checkpoint:
-    """The place for Keras' `.h5`, `.weights.h5` and `.keras`."""
-    raise ModelFileRefused(f"{path}: a Keras file, which is not read yet; save the weights as safetensors")
+def is_keras_file(path: Path) -> bool:
+    """Whether weights.from_keras is to read it. Raises ModelFileRefused for what is no plain file."""
+    with open_untrusted(path) as file:
+        return is_keras(file, file.read(64))
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from resnetkit.architecture.resnet import ResNet
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ModelFileRefused, ResnetkitError
 from resnetkit.weights import from_huggingface, from_timm
-from resnetkit.weights.checkpoint import Checkpoint, open_checkpoint
+from resnetkit.weights.checkpoint import Checkpoint, is_keras_file, open_checkpoint
 from resnetkit.weights.classes import class_names
 from resnetkit.weights.files import Model, check_tensors
+from resnetkit.weights.from_keras import read_keras
 from resnetkit.weights.preprocessing import parse_preprocessing, usual
 from resnetkit.weights.recognise import recognise
 from resnetkit.weights.recognised import Recognised
@@ -31,16 +32,13 @@ class _Beside:
 
 
 def load_foreign(path: Path, preprocessing: str | None = None, *, force: bool = False) -> Model:
-    """A checkpoint of another library, or a Hugging Face folder.
+    """A checkpoint of another library, a Hugging Face folder or a Keras file.
 
     `preprocessing` as in weights.preprocessing, in place of what the file or its kind says. `force` takes weights that
     are not finite. Raises ModelFileRefused.
     """
     try:
-        checkpoint = open_checkpoint(path, force=force)
-        beside = _beside(checkpoint, pixels=preprocessing is None)
-        found = recognise(checkpoint.tensors, beside.known)
-        found = replace(found, notes=[*checkpoint.notes, *found.notes])
+        found, beside = _read(path, force, pixels=preprocessing is None)
         network = _network(found)
         pixels, blue_first, reason = _pixels(found, beside, preprocessing)
     except ModelFileRefused:
@@ -65,6 +63,15 @@ def load_foreign(path: Path, preprocessing: str | None = None, *, force: bool = 
         "classes_from": labels_from,
     }
     return Model(network, classes, pixels, {}, {"taken_for": taken_for}, describe(taken_for))
+
+
+def _read(path: Path, force: bool, *, pixels: bool) -> tuple[Recognised, _Beside]:
+    if path.is_file() and is_keras_file(path):
+        return read_keras(path), _Beside({})
+    checkpoint = open_checkpoint(path, force=force)
+    beside = _beside(checkpoint, pixels)
+    found = recognise(checkpoint.tensors, beside.known)
+    return replace(found, notes=[*checkpoint.notes, *found.notes]), beside
 
 
 def describe(taken_for: dict[str, Any]) -> str:
@@ -112,9 +119,12 @@ def _pixels(found: Recognised, beside: _Beside, asked: str | None) -> tuple[Prep
     if asked is not None:
         return *parse_preprocessing(asked, found.spec), "as --preprocessing says"
     if found.preprocessing is not None:
-        return found.preprocessing, found.assumed.get("channels", "").startswith("bgr"), "as the file says"
+        return found.preprocessing, False, "as the file says"
     if beside.preprocessing is not None:
         return beside.preprocessing, False, f"as {beside.source}'s config beside it says"
+    if found.ecosystem == "keras":
+        word, _, reason = found.assumed["preprocessing"].partition(": ")
+        return *parse_preprocessing(word, found.spec), f"{word}: {reason}"
     pixels, reason = usual(found.spec, found.ecosystem)
     return pixels, False, reason
 

@@ -31,7 +31,10 @@ def parse_preprocessing(text: str, network: NetworkSpec) -> tuple[Preprocessing,
     if "=" not in text:
         if text not in NAMED:
             raise ResnetkitError(f"preprocessing {text!r}: {did_you_mean(text, NAMED)} or mean=...,std=...,size=...")
-        return framed(network, NAMED[text]), text in BLUE_FIRST
+        mean, std = NAMED[text]
+        if network.in_channels == 1:
+            mean, std = (sum(mean) / 3,), (sum(std) / 3,)
+        return framed(network, (mean, std)), text in BLUE_FIRST
     values = _settings(text)
     size, crop = _single(values, "size"), _single(values, "crop")
     channels = values.get("channels", ["rgb"])

@@ -98,7 +98,7 @@ def test_stride_in_the_last_block_subsamples_there():
     assert [(row.block, row.stride, row.shortcut) for row in rows if row.stage == 0] == [
         (0, 1, "projection"),
         (1, 1, "identity"),
-        (2, 2, "zero_pad"),  # keras.applications v2: a max pool of kernel 1
+        (2, 2, "subsample"),  # keras.applications v2: a max pool of kernel 1
     ]
 
 
