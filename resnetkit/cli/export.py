@@ -10,7 +10,7 @@ from resnetkit.cli.output import JsonFlag, print_json
 
 def export(
     source: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder or a model file.")],
-    to: Annotated[str, typer.Option(help="torchvision, timm or huggingface.")],
+    to: Annotated[str, typer.Option(help="torchvision, timm, huggingface or keras.")],
     out: Annotated[
         Path | None, typer.Option(help="A new file or folder [default: in the run's exports/, or beside the file].")
     ] = None,

@@ -7,7 +7,7 @@ import torch
 
 from resnetkit.atomic import create_atomically
 from resnetkit.errors import ModelFileRefused, ResnetkitError, did_you_mean
-from resnetkit.export import to_huggingface, to_timm, to_torchvision
+from resnetkit.export import keras_format, to_huggingface, to_timm, to_torchvision
 from resnetkit.weights.files import Model
 from resnetkit.weights.load import load
 from resnetkit.weights.recognised import Recognised
@@ -33,7 +33,13 @@ class Target(Protocol):
     def notes(self, model: Model) -> list[str]: ...
 
 
-TARGETS: dict[str, Target] = {"torchvision": to_torchvision, "timm": to_timm, "huggingface": to_huggingface}
+TARGETS: dict[str, Target] = {
+    "torchvision": to_torchvision,
+    "timm": to_timm,
+    "huggingface": to_huggingface,
+    "keras": keras_format,
+}
+COUNTER = "num_batches_tracked"  # which not every format has
 
 
 def export(source: str | Path | Model, *, to: str, out: str | Path | None = None) -> dict[str, Any]:
@@ -68,8 +74,12 @@ def export(source: str | Path | Model, *, to: str, out: str | Path | None = None
 
 
 def equal_tensors(model: Model, found: Recognised) -> int:
-    """How many tensors were read back, all equal bit for bit. Raises ModelFileRefused where one is not."""
-    own = model.network.state_dict()
+    """How many tensors were read back, all equal bit for bit but for counters that the format lacks.
+
+    Raises ModelFileRefused where one is not.
+    """
+    state = model.network.state_dict()
+    own = {name: value for name, value in state.items() if name in found.tensors or not name.endswith(COUNTER)}
     differ = [name for name in own if name not in found.tensors or not _equal(own[name].cpu(), found.tensors[name])]
     differ += [name for name in found.tensors if name not in own]
     if differ:

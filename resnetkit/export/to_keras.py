@@ -1,5 +1,6 @@
 """Our network as a functional Keras model of built-in layers, with the same numbers."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -47,10 +48,11 @@ def save_keras(net: ResNet, path: Path) -> None:
     """
     if path.suffix != ".keras":
         raise ResnetkitError(f"{path}: a file with a whole Keras model ends in .keras")
-    write_atomically(path, partial(_save, to_keras(net)))
+    write_atomically(path, partial(write_keras, to_keras(net)))
 
 
-def _save(model: Any, path: Path) -> None:
+def write_keras(model: Any, path: Path) -> None:
+    """Write a Keras model as a `.keras` file, whatever the path ends in."""
     with TemporaryDirectory(dir=path.parent) as folder:  # Keras looks at the file's ending
         whole = Path(folder, "model.keras")
         model.save(whole)
@@ -61,16 +63,22 @@ def _flat(name: str) -> str:
     return name.replace(".", "_")
 
 
+def _import_keras() -> Any:
+    """Keras on the back end that the user chose, else on PyTorch: its own default, TensorFlow, is seldom there."""
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    try:
+        import keras
+    except ImportError as error:
+        raise ResnetkitError(f"Keras cannot be imported ({error}): pip install 'resnetkit[keras]'") from error
+    return keras
+
+
 class _Writer:
     """Applies our layers to Keras tensors; `values` are the arrays that each Keras layer is to get."""
 
     def __init__(self, net: ResNet) -> None:
-        try:
-            import keras
-        except ImportError as error:
-            raise ResnetkitError(f"Keras cannot be imported ({error}): pip install 'resnetkit[keras]'") from error
-        self.keras: Any = keras
-        self.layers: Any = keras.layers
+        self.keras = _import_keras()
+        self.layers: Any = self.keras.layers
         self.values: dict[str, list[Any]] = {}
         self._net = net
 

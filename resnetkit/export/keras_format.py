@@ -1,0 +1,36 @@
+"""Keras: a `.keras` file of built-in layers, which Keras opens with any of its back ends."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from resnetkit.export.card import describe_pixels
+from resnetkit.export.to_keras import to_keras, write_keras
+from resnetkit.weights.files import Model
+from resnetkit.weights.from_keras import read_keras
+from resnetkit.weights.recognised import Recognised
+
+SUFFIX = ".keras"
+
+
+def require(model: Model) -> None:
+    to_keras(model.network)  # refuses by building
+
+
+def write(model: Model, path: Path) -> None:
+    write_keras(to_keras(model.network), path)
+
+
+def read(path: Path) -> Recognised:
+    """Without the counters of batch norms, which Keras does not keep."""
+    found = read_keras(path)
+    kept = {name: value for name, value in found.tensors.items() if not name.endswith("num_batches_tracked")}
+    return replace(found, tensors=kept)
+
+
+def use(model: Model, path: str) -> list[str]:
+    return ["import keras", f"model = keras.saving.load_model({path!r})  # images to probabilities"]
+
+
+def notes(model: Model) -> list[str]:
+    classes = ", ".join(model.classes)
+    return [f"pixels: {describe_pixels(model.preprocessing)}", f"classes, in the order of the outputs: {classes}"]
