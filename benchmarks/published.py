@@ -13,8 +13,8 @@ from pathlib import Path
 from resnetkit.training.folder import environment
 
 ROOT = Path(__file__).parents[1]
-# File -> published top1 on CIFAR-10's 10,000 test images: errors of 8.27 and 6.61 % in the repository's table; of MLPerf
-# Tiny's file no figure is published but its suite's target of 85 %, so the one measured with Keras stands here.
+# File -> top1 on CIFAR-10's 10,000 test images: errors of 8.27 and 6.61 % in the repository's table. Of MLPerf Tiny's
+# file only a target of 85 % is published, so what Keras itself measures stands here.
 PUBLISHED = {"resnet20-12fca82f.th": 0.9173, "resnet56-4bfd9763.th": 0.9339, "mlperf_tiny_resnet8.h5": 0.8719}
 
 
