@@ -1,5 +1,6 @@
 """What the tests share: real data where it lies beside the project, and small runs."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,10 @@ def randomise(net: nn.Module) -> nn.Module:
             module.running_mean.normal_(0, 0.2)
             module.running_var.uniform_(1e-4, 2.0)
     return net
+
+
+@pytest.fixture(scope="session")
+def keras():
+    """The real Keras on its torch back end; importing it takes seconds."""
+    os.environ["KERAS_BACKEND"] = "torch"
+    return pytest.importorskip("keras")
