@@ -1,5 +1,6 @@
 """What the tests share: real data where it lies beside the project, and small runs."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,10 @@ def randomise_near_epsilon(net: nn.Module) -> nn.Module:
             module.weight[::4] *= (small + 1e-5).sqrt()
             module.running_mean[::4] *= (small + 1e-5).sqrt()
     return net
+
+
+@pytest.fixture(scope="session")
+def keras():
+    """The real Keras on its torch back end; importing it takes seconds."""
+    os.environ["KERAS_BACKEND"] = "torch"
+    return pytest.importorskip("keras")

@@ -14,6 +14,7 @@ from resnetkit.evaluation.slices import Look, look
 from resnetkit.tables import read_csv
 from resnetkit.tasks.task import task_of
 from resnetkit.weights.files import Model
+from resnetkit.weights.foreign import adopt_classes
 
 CURE = "name the images to measure on with --data"
 
@@ -85,6 +86,7 @@ def match_model(dataset: Dataset, model: Model) -> Dataset:
     if model.task != task_of(next(iter(dataset.parts.values())).labels).NAME:
         those = "any number of labels" if dataset.multilabel else "one label each (a column `labels` may have more)"
         raise ResnetkitError(f"{dataset.name}: its images have {those}, and the model is for {model.task}")
+    adopt_classes(model, dataset.classes)
     return match_classes(dataset, model.classes)
 
 

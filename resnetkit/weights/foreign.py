@@ -18,6 +18,11 @@ from resnetkit.weights.preprocessing import parse_preprocessing, usual
 from resnetkit.weights.recognise import recognise
 from resnetkit.weights.recognised import Recognised
 
+GUESSES = (
+    "taken to be those of CIFAR in the standard order",
+    "taken to be those of ImageNet in the standard order",
+    "of no known names, so numbered",
+)
 CONFIGS = {"transformers": from_huggingface, "timm": from_timm}
 
 
@@ -72,6 +77,15 @@ def _read(path: Path, force: bool, *, pixels: bool) -> tuple[Recognised, _Beside
     beside = _beside(checkpoint, pixels)
     found = recognise(checkpoint.tensors, beside.known)
     return replace(found, notes=[*checkpoint.notes, *found.notes]), beside
+
+
+def adopt_classes(model: Model, classes: list[str]) -> None:
+    """Take over as many names, in their order, where those of a foreign network are a guess that has none of them."""
+    taken_for = model.provenance.get("taken_for", {})
+    guessed = taken_for.get("classes_from") in GUESSES
+    if guessed and len(classes) == len(model.classes) and not set(classes) & set(model.classes):
+        model.classes = list(classes)
+        taken_for["classes_from"] = "taken to be those of the images it was tested on, in their order"
 
 
 def describe(taken_for: dict[str, Any]) -> str:
@@ -141,6 +155,5 @@ def _classes(found: Recognised, beside: _Beside) -> tuple[list[str], str]:
         return beside.classes, f"as {beside.source}'s config beside it says"
     names = class_names(count, found.spec.stem)
     if names is not None:
-        family = "CIFAR" if found.spec.stem == "3x3" else "ImageNet"
-        return names, f"taken to be those of {family} in the standard order"
-    return [f"class {i}" for i in range(count)], "of no known names, so numbered"
+        return names, GUESSES[0 if found.spec.stem == "3x3" else 1]
+    return [f"class {i}" for i in range(count)], GUESSES[2]

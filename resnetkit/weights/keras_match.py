@@ -59,7 +59,8 @@ class Matcher:
         if self._left and self._left[0].values.get("function") == "softmax" and len(self._left) == 1 and self._at_head:
             self._left = []
         if self._left:
-            raise self._left[0].refuse("has no place here in a network of ours")
+            left = self._left[0]
+            raise left.refuse(f"{left.values.get('function', left.kind)} has no place here in a network of ours")
 
     @property
     def _at_head(self) -> bool:

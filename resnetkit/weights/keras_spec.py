@@ -44,7 +44,7 @@ def infer(graph: Graph, stem: list[Operation], tensors: KerasTensors) -> Network
         **_stages(seen, blocks["block"] == "bottleneck" and not blocks["stride_in_1x1"]),
         **_norms(everything),
         "conv_bias": any(op.values["bias"] for op in everything if op.kind == "conv"),
-        "num_classes": tensors.of(dense[-1].layer)["kernel"].shape[1] if dense else 0,
+        "num_classes": tensors.of(dense[0].layer)["kernel"].shape[1] if dense else 0,
     }
     if choices["norm"] == "none":
         choices["conv_bias"] = False  # without a norm every convolution has one

@@ -1,15 +1,19 @@
 """Other people's trained networks give their published accuracy: only data catches a shortcut padded at the wrong
 end, or padding on the wrong side."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import resnetkit as rk
+from resnetkit.architecture.resnet import ResNet
 from resnetkit.data.datasets import open_dataset
 from resnetkit.data.ingest import ingest
 from resnetkit.data.loaders import evaluation_batches
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.evaluation.evaluate import answer
+from resnetkit.weights.from_keras import read_keras
 from tests.parity.pairing import layers_as_they_run
 
 AKAMASTER = Preprocessing(size=(32, 32), framing="squash")  # ImageNet's statistics, as its training code has them
@@ -52,42 +56,15 @@ def test_zero_pad_shortcuts(shared, images, name, file, published):
 
 def test_tensorflow_padding_and_bare_projections(shared, images):
     """MLPerf Tiny's Keras ResNet-8: 87.19 % with TensorFlow's padding, about 60 % with symmetric padding."""
-    h5py = pytest.importorskip("h5py")
-    choices = {
-        "shortcut": "projection",
-        "shortcut_norm": False,
-        "conv_bias": True,
-        "norm_eps": 1e-3,
-    }
+    pytest.importorskip("h5py")
+    found = read_keras(shared / "checkpoints/mlperf_tiny_resnet8.h5")
+    assert found.assumed["preprocessing"].startswith("raw: RGB 0..255")
     raw = Preprocessing(size=(32, 32), framing="squash", mean=(0.0,) * 3, std=(1 / 255,) * 3)
-    net = rk.build("resnet8_cifar", padding="same", **choices).eval()
-    with h5py.File(shared / "checkpoints/mlperf_tiny_resnet8.h5") as file, torch.no_grad():
-        copy_keras_layers(net, file["model_weights"])
-    assert top1(net, images, raw) == 0.8719
-    symmetric = rk.build("resnet8_cifar", **choices).eval()
-    symmetric.load_state_dict(net.state_dict())
-    assert top1(symmetric, images, raw) == pytest.approx(0.602, abs=0.001)
 
+    def measured(**wrong):
+        net = ResNet(replace(found.spec, **wrong)).eval()
+        net.load_state_dict(found.tensors)
+        return top1(net, images, raw)
 
-def copy_keras_layers(net, groups):
-    """conv2d, conv2d_1, ... were made branch first, shortcut last, as ours run."""
-
-    def read(kind):
-        names = sorted(
-            (n for n in groups if n.startswith(kind)), key=lambda n: int(n.removeprefix(kind).strip("_") or 0)
-        )
-        for name in names:
-            group = groups[name]
-            yield [torch.from_numpy(group[path][()]) for path in (p.decode() for p in group.attrs["weight_names"])]
-
-    layers = layers_as_they_run(net, torch.zeros(1, 3, 32, 32))
-    for (kernel, bias), conv in zip(read("conv2d"), [m for m in layers if isinstance(m, torch.nn.Conv2d)], strict=True):
-        conv.weight.copy_(kernel.permute(3, 2, 0, 1))
-        conv.bias.copy_(bias)
-    norms = [m for m in layers if isinstance(m, torch.nn.BatchNorm2d)]
-    for values, norm in zip(read("batch_normalization"), norms, strict=True):
-        for name, value in zip(("weight", "bias", "running_mean", "running_var"), values, strict=True):
-            getattr(norm, name).copy_(value)
-    ((kernel, bias),) = read("dense")
-    net.head.classifier.weight.copy_(kernel.T)
-    net.head.classifier.bias.copy_(bias)
+    assert measured() == 0.8719
+    assert measured(padding="symmetric") == pytest.approx(0.602, abs=0.001)

@@ -1,19 +1,13 @@
 """The notebook's network as its Keras code builds it, against ours: the same numbers in, the same numbers out."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
 
 import resnetkit as rk
+from resnetkit.weights.from_keras import read_keras
+from tests.keras_models import close, images, logits, randomise_keras
 from tests.parity.pairing import layers_as_they_run
-
-
-@pytest.fixture(scope="module")
-def keras():
-    os.environ["KERAS_BACKEND"] = "torch"
-    return pytest.importorskip("keras")
 
 
 def notebook_model(keras, input_shape, num_classes):
@@ -91,3 +85,15 @@ def test_the_notebooks_network_gives_keras_numbers(keras, size):
     with torch.inference_mode():
         got = net(x).softmax(1).numpy()
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_notebooks_file_is_read_without_keras(keras, tmp_path):
+    model = randomise_keras(notebook_model(keras, (64, 64, 3), 10))
+    model.save(tmp_path / "notebook.h5")
+    found = read_keras(tmp_path / "notebook.h5")
+    assert found.spec == rk.build_resnet((64, 64, 3), 10).spec
+    net = rk.build_resnet((64, 64, 3), 10).eval()
+    net.load_state_dict(found.tensors)
+    x = images(2, 64, 64)
+    with torch.no_grad():
+        assert close(net(x), logits(keras, model, x))

@@ -131,6 +131,13 @@ def test_our_own_file_keeps_its_pixels(net, tmp_path):
         rk.load(path, "imagenet")
 
 
+def test_guessed_labels_give_way_to_those_of_the_images(checkpoint):
+    """Ten outputs behind a small stem look like CIFAR-10; tested on ten other classes they are taken for these."""
+    figures = rk.evaluate(checkpoint, "digits", preprocessing="unit")
+    assert [row["class"] for row in figures["per_class"]] == [str(digit) for digit in range(10)]
+    assert "images it was tested on" in figures["taken_for"]["classes_from"]
+
+
 def test_training_starts_from_a_checkpoint(checkpoint, tmp_path):
     """What the file's network is, it stays: widths of no named network among it."""
     run = rk.train("digits", weights=checkpoint, epochs=1, img_size=16, out=tmp_path / "run")
