@@ -9,7 +9,7 @@ import torch
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.architecture.spec import NetworkSpec
 from resnetkit.data.preprocess import Preprocessing
-from resnetkit.errors import ModelFileRefused
+from resnetkit.errors import ModelFileRefused, ResnetkitError
 from resnetkit.weights.keras_config import Layer, layers_of
 from resnetkit.weights.keras_file import KerasFile
 from resnetkit.weights.keras_graph import Graph, graph_of
@@ -22,6 +22,8 @@ from resnetkit.weights.recognised import Recognised
 
 PIXEL_OPERATIONS = ("rescaling", "normalization")
 USUAL_SIZE = (224, 224)
+# What h5py, and settings of the wrong type, raise where a file is not what a Keras of any version writes.
+DAMAGE = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def read_keras(path: Path) -> Recognised:
@@ -37,6 +39,10 @@ def read_keras(path: Path) -> Recognised:
             return _read(file)
     except ModelFileRefused as error:
         raise ModelFileRefused(f"{path}: {error}") from error
+    except ResnetkitError:
+        raise
+    except DAMAGE as error:
+        raise ModelFileRefused(f"{path}: damaged: {' '.join(str(error).split())}") from error
 
 
 def _read(file: KerasFile) -> Recognised:

@@ -1,6 +1,7 @@
 """Keras files read without Keras give the numbers that Keras gives."""
 
 import json
+import random
 import sys
 import zipfile
 from dataclasses import replace
@@ -224,6 +225,34 @@ def test_files_that_are_not_what_they_claim(tmp_path):
         with pytest.raises(ModelFileRefused) as error:
             read_keras(tmp_path / file)
         assert says in str(error.value) and str(tmp_path / file) in str(error.value)
+
+
+def test_mutated_configs_are_refused_or_read(keras, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "model.h5"
+    small(keras).save(path)
+    draw = random.Random(0)
+    refused = 0
+    with h5py.File(path) as file:
+        config = file.attrs["model_config"]
+    for _ in range(150):
+        mutated = json.loads(config)
+        place, key = draw.choice(list(places(mutated)))
+        place[key] = draw.choice([None, -1, 10**9, 1.5, "x", [], {}, [1, 2], True, float("nan"), "Lambda"])
+        with h5py.File(path, "r+") as file:
+            file.attrs["model_config"] = json.dumps(mutated)
+        try:
+            read_keras(path)
+        except ModelFileRefused as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 30
+
+
+def places(value):
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield value, key
+        yield from places(inner)
 
 
 def test_without_h5py_the_extra_is_named(tmp_path, monkeypatch):
