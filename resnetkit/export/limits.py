@@ -18,6 +18,7 @@ COMMON: Limits = {
     "norm_eps": (1e-5,),
     "conv_bias": (False,),
     "padding": ("symmetric",),
+    "pool_padding": ("lowest",),
     "stride_in_last_block": (False,),
 }
 

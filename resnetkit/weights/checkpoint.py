@@ -55,12 +55,17 @@ def open_checkpoint(path: Path, *, force: bool = False) -> Checkpoint:
     checkpoint = open_folder(path) if path.is_dir() else open_with_neighbour(path)
     if not checkpoint.tensors:
         raise ModelFileRefused(f"{path}: no tensor in it; save a network's state_dict")
-    problems = list(bad_values(checkpoint.tensors))
+    checkpoint.notes += require_sound(path, checkpoint.tensors, force=force)
+    return checkpoint
+
+
+def require_sound(path: Path, tensors: dict[str, Tensor], *, force: bool) -> list[str]:
+    """Raise ModelFileRefused for weights that are not finite and negative variances; with `force` note them instead."""
+    problems = list(bad_values(tensors))
     if problems and not force:
         more = f", as {len(problems) - 1} more" if len(problems) > 1 else ""
         raise ModelFileRefused(f"{path}: {problems[0]}{more}; get a sound copy, or force it")
-    checkpoint.notes += [f"forced: {problem}" for problem in problems]
-    return checkpoint
+    return [f"forced: {problem}" for problem in problems]
 
 
 def open_folder(folder: Path) -> Checkpoint:

@@ -10,7 +10,7 @@ from resnetkit.architecture.resnet import ResNet
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ModelFileRefused, ResnetkitError
 from resnetkit.weights import from_huggingface, from_timm
-from resnetkit.weights.checkpoint import Checkpoint, is_keras_file, open_checkpoint
+from resnetkit.weights.checkpoint import Checkpoint, is_keras_file, open_checkpoint, require_sound
 from resnetkit.weights.classes import class_names
 from resnetkit.weights.files import Model, check_tensors
 from resnetkit.weights.from_keras import read_keras
@@ -72,7 +72,8 @@ def load_foreign(path: Path, preprocessing: str | None = None, *, force: bool = 
 
 def _read(path: Path, force: bool, *, pixels: bool) -> tuple[Recognised, _Beside]:
     if path.is_file() and is_keras_file(path):
-        return read_keras(path), _Beside({})
+        found = read_keras(path)
+        return replace(found, notes=[*found.notes, *require_sound(path, found.tensors, force=force)]), _Beside({})
     checkpoint = open_checkpoint(path, force=force)
     beside = _beside(checkpoint, pixels)
     found = recognise(checkpoint.tensors, beside.known)

@@ -28,6 +28,7 @@ SILENT = {  # fields that leave no trace in names and shapes, each with a value 
     "norm_momentum": 0.1,
     "activation": "relu",
     "padding": "symmetric",
+    "pool_padding": "lowest",
     "stride_in_1x1": False,
     "stride_in_last_block": False,
     "output_stride": None,
