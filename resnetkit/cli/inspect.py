@@ -32,7 +32,7 @@ def inspect(
         with torch.device("meta"):
             network = build(target, num_classes)
     except ResnetkitError:
-        if not Path(target).exists() and not target.endswith(".safetensors"):
+        if not Path(target).exists() and not target.endswith(".safetensors") and not target.startswith("hf:"):
             raise
         model = load(target)
         network = model.network

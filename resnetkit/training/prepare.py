@@ -9,7 +9,7 @@ from torch import Tensor
 
 from resnetkit.architecture.variants import spec
 from resnetkit.data.augment import Augmentation
-from resnetkit.data.datasets import Dataset, Part, open_dataset, with_test
+from resnetkit.data.datasets import Dataset, Part, absolute, open_dataset, with_test
 from resnetkit.data.ingest import SMALL, Ingested, ingest
 from resnetkit.data.labels import indicators, written
 from resnetkit.data.preprocess import COLOURS, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -89,8 +89,7 @@ def read_source(data: str | Path, recipe: str | Recipe | None, settings: dict[st
     else:
         start = _start(settings.get("weights"))
         if start is not None:
-            path = str(Path(settings["weights"]).resolve())
-            settings = {"model": start.network.spec.name} | settings | {"weights": path}
+            settings = {"model": start.network.spec.name} | settings | {"weights": absolute(settings["weights"])}
         chosen = load_recipe(recipe, settings) if recipe is not None else None
         if chosen is not None and start is None:
             start = _start(chosen.weights)

@@ -10,8 +10,10 @@ from resnetkit.architecture.resnet import ResNet
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ModelFileRefused, ResnetkitError
 from resnetkit.weights import from_huggingface, from_timm
+from resnetkit.weights.catalogue import by_hash
 from resnetkit.weights.checkpoint import Checkpoint, is_keras_file, open_checkpoint, require_sound
 from resnetkit.weights.classes import class_names
+from resnetkit.weights.download import file_sha256
 from resnetkit.weights.files import Model, check_tensors
 from resnetkit.weights.from_keras import read_keras
 from resnetkit.weights.preprocessing import parse_preprocessing, usual
@@ -45,7 +47,7 @@ def load_foreign(path: Path, preprocessing: str | None = None, *, force: bool = 
     try:
         found, beside = _read(path, force, pixels=preprocessing is None)
         network = _network(found)
-        pixels, blue_first, reason = _pixels(found, beside, preprocessing)
+        pixels, blue_first, reason = _pixels(found, beside, path, preprocessing)
     except ModelFileRefused:
         raise
     except ResnetkitError as error:
@@ -128,15 +130,18 @@ def _beside(checkpoint: Checkpoint, pixels: bool) -> _Beside:
     return _Beside(reader.known(config), seen, reader.classes(config), library)
 
 
-def _pixels(found: Recognised, beside: _Beside, asked: str | None) -> tuple[Preprocessing, bool, str]:
-    """What the user says, else the file, the config beside it, or the usual of its kind; whether blue comes first; and
-    on what grounds."""
+def _pixels(found: Recognised, beside: _Beside, path: Path, asked: str | None) -> tuple[Preprocessing, bool, str]:
+    """What the user says, else the file, the config beside it, the catalogue, or the usual of its kind; whether blue
+    comes first; and on what grounds."""
     if asked is not None:
         return *parse_preprocessing(asked, found.spec), "as --preprocessing says"
     if found.preprocessing is not None:
         return found.preprocessing, False, "as the file says"
     if beside.preprocessing is not None:
         return beside.preprocessing, False, f"as {beside.source}'s config beside it says"
+    entry = by_hash(file_sha256(path)) if path.is_file() else None
+    if entry is not None:
+        return Preprocessing.from_dict(entry.preprocessing), False, f"as the catalogue has it for {entry.id}"
     if found.ecosystem == "keras":
         word, _, reason = found.assumed["preprocessing"].partition(": ")
         return *parse_preprocessing(word, found.spec), f"{word}: {reason}"

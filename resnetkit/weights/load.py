@@ -1,5 +1,6 @@
 """From a name or a file to a network."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from resnetkit.architecture.variants import spec
 from resnetkit.errors import ModelFileRefused, ResnetkitError
 from resnetkit.weights.files import Model, check_tensors, has_record, load_model
 from resnetkit.weights.foreign import load_foreign
+from resnetkit.weights.hub import SCHEME, fetch, resolve
 from resnetkit.weights.recognise import read_names
 
 
@@ -25,12 +27,13 @@ def build(
 
     `num_classes` None is 1000, or 10 for `_cifar` names; 0 leaves the classifier out and gives (N, channels).
     `choices` are fields of NetworkSpec, such as `norm="group"` or `output_stride=8`. `weights` is a run folder, model
-    file or checkpoint of the same network. Raises ResnetkitError for what cannot be built.
+    file, checkpoint or `hf:owner/name` of the same network, or a word of the catalogue, such as `a1_in1k`, which is
+    fetched. Raises ResnetkitError for what cannot be built.
     """
     network = ResNet(spec(name, num_classes, in_channels, **choices))
     network.register_load_state_dict_pre_hook(take_foreign_names)
     if weights is not None:
-        tensors = load(weights).network.state_dict()
+        tensors = load(resolve(name, str(weights)) if _is_tag(weights) else weights).network.state_dict()
         try:
             check_tensors(network, tensors)
         except ResnetkitError as error:
@@ -56,6 +59,11 @@ def take_foreign_names(network: ResNet, tensors: dict[str, Any], prefix: str, *_
         left = {name: value for name, value in tensors.items() if name not in reading.names}
         tensors.clear()
         tensors.update(counters | found | left)
+
+
+def _is_tag(weights: str | Path) -> bool:
+    """Whether it is a word of the catalogue, such as a1_in1k, and no file, folder or repository."""
+    return isinstance(weights, str) and re.fullmatch(r"[\w.-]+", weights) is not None and not Path(weights).exists()
 
 
 def build_resnet(
@@ -95,13 +103,14 @@ def transfer(network: ResNet, source: Model) -> list[str]:
 
 def load(source: str | Path, preprocessing: str | None = None, *, force: bool = False) -> Model:
     """A model from a run folder, a model file, or a checkpoint of another library: torchvision, timm, transformers or a
-    CIFAR repository, as safetensors, a file of torch.save or a Hugging Face folder.
+    CIFAR repository, as safetensors, a file of torch.save, a Hugging Face folder, `hf:owner/name[@revision]` or a Keras
+    file.
 
     `model.report` says what it was taken for, and on what grounds. `preprocessing` (imagenet, cifar10, caffe, tf, unit,
     raw, or mean=...,std=...,size=...) replaces what a foreign file or its kind says; `force` takes weights that are not
     finite. Raises ModelFileRefused.
     """
-    path = Path(source)
+    path = fetch(str(source)) if str(source).startswith(SCHEME) else Path(source)
     if not path.exists():
         raise ModelFileRefused(f"{path}: no such model file or run folder, nor a checkpoint")
     if not is_foreign(path):
