@@ -1,5 +1,7 @@
 """resnet models"""
 
+from dataclasses import asdict
+from fnmatch import fnmatchcase
 from typing import Annotated
 
 import typer
@@ -10,9 +12,13 @@ from resnetkit.errors import ResnetkitError
 
 def models(
     pattern: Annotated[str, typer.Argument(help="A shell pattern, such as 'resnext*'.")] = "*",
+    weights: Annotated[bool, typer.Option("--weights", help="List published weights instead.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """List the networks that can be built by name."""
+    """List the networks that can be built by name, or published weights for them."""
+    if weights:
+        _list_weights(pattern, json)
+        return
     from resnetkit.architecture.variants import spec, variants
 
     names = variants(pattern)
@@ -35,3 +41,17 @@ def models(
     if not json and pattern == "*":
         print("\nalso: any resnet{6n+2 or 9n+2}_cifar, wide_resnet{6n+4}_{k}_cifar, resnext{9n+2}_{C}x{w}d_cifar;")
         print("'plain' in place of 'resnet' for the same network without shortcuts (plain34, plain56_cifar)")
+
+
+def _list_weights(pattern: str, json: bool) -> None:
+    from resnetkit.weights.catalogue import catalogue
+
+    entries = [e for e in catalogue() if fnmatchcase(e.id, pattern) or fnmatchcase(e.variant, pattern)]
+    if not entries:
+        raise ResnetkitError(f"no published weights match {pattern!r}; `resnet models --weights` lists all")
+    for entry in entries:
+        if json:
+            print_json(asdict(entry))
+        else:
+            top1 = "" if entry.top1 is None else f"{entry.top1:.2%}"
+            print(f"{entry.id:38} {top1:>7}  {entry.licence or '':16} {entry.place}")
