@@ -62,6 +62,7 @@ def test_help_imports_nothing_slow():
         (["inspect", "resnet5O"], 2, "did you mean resnet50"),
         (["inspect", "gone.safetensors"], 4, "no such model file"),
         (["models", "resnot*"], 2, "no network matches"),
+        (["models", "--weights", "resnot*"], 2, "no published weights match"),
         (["predict", "gone.safetensors", "x.png"], 2, "x.png: no such file"),
         (["evaluate", "gone", "--device", "foo"], 2, "device 'foo' is not to be had here"),
         (["train", "digits", "--seed", "9999999999"], 2, "seed=9999999999"),
@@ -120,6 +121,11 @@ def test_models_lists_the_family():
     assert [
         json.loads(line)["name"] for line in resnet("models", "resnext*", "--json").stdout.splitlines()
     ] == rk.variants("resnext*")
+
+
+def test_models_lists_published_weights():
+    found = [json.loads(line) for line in resnet("models", "--weights", "resnet20_*", "--json").stdout.splitlines()]
+    assert [(entry["id"], entry["top1"]) for entry in found] == [("resnet20_cifar.akamaster_cifar10", 0.9173)]
 
 
 def test_evaluate(model):
