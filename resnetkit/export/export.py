@@ -53,6 +53,8 @@ def export(source: str | Path | Model, *, to: str, out: str | Path | None = None
         raise ResnetkitError(f"--to {to}: {did_you_mean(to, TARGETS)}")
     target = TARGETS[to]
     model = source if isinstance(source, Model) else load(source)
+    if model.task != "classification":
+        raise ResnetkitError(f"{to}: only models of one label an image are exported, and this one gives several")
     target.require(model)
     path = Path(out) if out is not None else _default(source, to, target.SUFFIX)
     equal = 0

@@ -38,6 +38,8 @@ def known(config: dict[str, Any]) -> dict[str, Any]:
     what ours cannot be."""
     if config.get("model_type") != "resnet":
         raise ResnetkitError(f"model_type {config.get('model_type')!r} of transformers is not read; resnet is")
+    if config.get("problem_type") == "multi_label_classification":
+        raise ResnetkitError("a network of several labels an image is not read from transformers")
     activation = config.get("hidden_act", "relu")
     if activation != "relu":  # ResNetConvLayer is built without it
         raise ResnetkitError(
