@@ -18,11 +18,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from time import perf_counter
 
-import torch
 from scipy.stats import sem, t
 
-from resnetkit.device import PRECISIONS
 from resnetkit.training.folder import environment
+from resnetkit.training.precision import product_seconds
 
 ROOT = Path(__file__).parents[1]
 SIDE = 2048  # of the matrices that are timed
@@ -56,17 +55,8 @@ def train_once(data: str, flags: list[str], seed: int, folder: Path) -> tuple[di
 
 
 def matrix_products() -> dict[str, int]:
-    """The machine's ceilings in GFLOP/s, without which seconds mean nothing: the best of ten products."""
-    found = {}
-    for name, dtype in PRECISIONS.items():
-        matrix = torch.ones(SIDE, SIDE, dtype=dtype)
-        seconds = []
-        for _ in range(10):
-            started = perf_counter()
-            matrix @ matrix
-            seconds.append(perf_counter() - started)
-        found[name] = round(2 * SIDE**3 / min(seconds) / 1e9)
-    return found
+    """The machine's ceilings in GFLOP/s, without which seconds mean nothing."""
+    return {name: round(2 * SIDE**3 / seconds / 1e9) for name, seconds in product_seconds(SIDE).items()}
 
 
 def measure(name: str, data: str, weights: str | None) -> dict:

@@ -142,11 +142,11 @@ def _calibration_images(model: Model, data: str | Path, max_bad: float) -> Label
 def _calibrate(
     source: str | Path | Model, model: Model, images: Labelled, data: str | Path, computing: Computing
 ) -> None:
+    if not isinstance(source, Model) and is_foreign(Path(source)):
+        raise ResnetkitError(f"{source}: another library's file cannot keep a calibration; resnet convert it first")
     found = computing.answers(model, images)
     model.calibration = fit_calibration(found.logits, found.labels, f"{images.split} of {data}")
     if not isinstance(source, Model):
-        if is_foreign(Path(source)):
-            raise ResnetkitError(f"{source}: another library's file cannot keep a calibration; resnet convert it first")
         save_model(model, model_path(source))
 
 

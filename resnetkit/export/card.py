@@ -43,6 +43,12 @@ def card(model: Model, *, library: str, use: list[str], notes: list[str]) -> str
     return f"{_metadata(model, library)}\n# {spec.name}\n\n{what}\n\n{body}\n"
 
 
+def pixels_and_classes(model: Model) -> list[str]:
+    """What a file of tensors alone does not carry, a line each."""
+    classes = ", ".join(model.classes)
+    return [f"pixels: {describe_pixels(model.preprocessing)}", f"classes, in the order of the outputs: {classes}"]
+
+
 def describe_pixels(pixels: Preprocessing) -> str:
     height, width = pixels.size
     framing = FRAMINGS[pixels.framing].format(resize=pixels.resize, size=f"{height}x{width}")

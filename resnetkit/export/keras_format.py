@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from resnetkit.export.card import describe_pixels
-from resnetkit.export.to_keras import to_keras, write_keras
+from resnetkit.export.card import pixels_and_classes
+from resnetkit.export.to_keras import require_expressible, to_keras, write_keras
 from resnetkit.weights.files import Model
 from resnetkit.weights.from_keras import read_keras
 from resnetkit.weights.recognised import Recognised
@@ -13,7 +13,7 @@ SUFFIX = ".keras"
 
 
 def require(model: Model) -> None:
-    to_keras(model.network)  # refuses by building
+    require_expressible(model.network)
 
 
 def write(model: Model, path: Path) -> None:
@@ -32,5 +32,4 @@ def use(model: Model, path: str) -> list[str]:
 
 
 def notes(model: Model) -> list[str]:
-    classes = ", ".join(model.classes)
-    return [f"pixels: {describe_pixels(model.preprocessing)}", f"classes, in the order of the outputs: {classes}"]
+    return pixels_and_classes(model)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +25,7 @@ def to_keras(net: ResNet) -> Any:
     Pixels are prepared as for `net`. Raises ResnetkitError for what Keras's layers cannot express, and where Keras is
     missing.
     """
+    require_expressible(net)
     writer = _Writer(net)
     inputs = writer.keras.Input((*net.image_size, net.spec.in_channels), name="images")
     plan = outline(net)
@@ -39,6 +41,16 @@ def to_keras(net: ResNet) -> Any:
     for name, values in writer.values.items():
         model.get_layer(name).set_weights(values)
     return model
+
+
+def require_expressible(net: ResNet) -> None:
+    """Raise ResnetkitError for what Keras's layers cannot express, and where Keras is missing; nothing is built."""
+    _import_keras()
+    plan = outline(net)
+    blocks = chain.from_iterable((b.before, b.branch, b.shortcut or [], b.after) for b in plan.blocks)
+    for name, module in chain(plan.stem, *blocks, plan.head):
+        if type(module) not in WRITERS:
+            raise ResnetkitError(f"{net.spec.name}: {name}: Keras has no layer for {type(module).__name__}")
 
 
 def save_keras(net: ResNet, path: Path) -> None:
@@ -84,8 +96,6 @@ class _Writer:
 
     def run(self, parts: list[Part], x: Any) -> Any:
         for name, module in parts:
-            if type(module) not in WRITERS:
-                raise ResnetkitError(f"{self._net.spec.name}: {name}: Keras has no layer for {type(module).__name__}")
             x = WRITERS[type(module)](self, _flat(name), module, x)
         return x
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from resnetkit.export.card import describe_pixels
+from resnetkit.export.card import pixels_and_classes
 from resnetkit.export.limits import in_their_names, is_dilated, refuse
 from resnetkit.export.limits import require as require_limits
 from resnetkit.weights.files import Model
@@ -87,5 +87,4 @@ def _dilated(model: Model) -> list[bool]:
 
 
 def notes(model: Model) -> list[str]:
-    classes = ", ".join(model.classes)
-    return [f"pixels: {describe_pixels(model.preprocessing)}", f"classes, in the order of the outputs: {classes}"]
+    return pixels_and_classes(model)

@@ -29,11 +29,17 @@ def bfloat16_is_faster(device: torch.device) -> bool:
     """By the least times of matrix products in turn. With AVX-512 alone, some processors take twice as long in it."""
     if device.type == "cuda":
         return True
-    products = {name: torch.ones(SIDE, SIDE, dtype=dtype, device=device) for name, dtype in PRECISIONS.items()}
-    seconds = {name: float("inf") for name in products}
+    seconds = product_seconds(SIDE)
+    return seconds["bfloat16"] < seconds["float32"]
+
+
+def product_seconds(side: int) -> dict[str, float]:
+    """The least time of a square matrix product on the CPU in each of PRECISIONS, tried in turn."""
+    matrices = {name: torch.ones(side, side, dtype=dtype) for name, dtype in PRECISIONS.items()}
+    seconds = {name: float("inf") for name in matrices}
     for _ in range(TRIALS):
-        for name, matrix in products.items():
+        for name, matrix in matrices.items():
             began = perf_counter()
             matrix @ matrix
             seconds[name] = min(seconds[name], perf_counter() - began)
-    return seconds["bfloat16"] < seconds["float32"]
+    return seconds

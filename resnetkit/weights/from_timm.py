@@ -12,7 +12,7 @@ from typing import Any
 
 from resnetkit.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnetkit.errors import ResnetkitError
-from resnetkit.weights.from_torchvision import BLOCKS, POST, STEM
+from resnetkit.weights.from_torchvision import BLOCKS, POST, PROJECTION, STEM
 from resnetkit.weights.rename import Table
 
 DEEP_STEM = {
@@ -22,10 +22,6 @@ DEEP_STEM = {
     "conv1.4": "stem.convs.norm2",
     "conv1.6": "stem.convs.conv3",
     "bn1": "stem.convs.norm3",
-}
-PROJECTION = {
-    "layer{stage+1}.{block}.downsample.0": "stages.{stage}.{block}.shortcut.conv",
-    "layer{stage+1}.{block}.downsample.1": "stages.{stage}.{block}.shortcut.norm",
 }
 POOLED = {
     "layer{stage+1}.{block}.downsample.1": "stages.{stage}.{block}.shortcut.conv",

@@ -10,18 +10,16 @@ BLOCKS = {
     "layer{stage+1}.{block}.conv{i}": "stages.{stage}.{block}.branch.conv{i}",
     "layer{stage+1}.{block}.bn{i}": "stages.{stage}.{block}.branch.norm{i}",
 }
+PROJECTION = {
+    "layer{stage+1}.{block}.downsample.0": "stages.{stage}.{block}.shortcut.conv",
+    "layer{stage+1}.{block}.downsample.1": "stages.{stage}.{block}.shortcut.norm",
+}
 STEM = {"conv1": "stem.convs.conv1", "bn1": "stem.convs.norm1"}
 POST = {"preactivation": False}
 
 TORCHVISION = Table(
     "torchvision",
-    STEM
-    | BLOCKS
-    | {
-        "layer{stage+1}.{block}.downsample.0": "stages.{stage}.{block}.shortcut.conv",
-        "layer{stage+1}.{block}.downsample.1": "stages.{stage}.{block}.shortcut.norm",
-        "fc": "head.classifier",
-    },
+    STEM | BLOCKS | PROJECTION | {"fc": "head.classifier"},
     POST,
 )
 CIFAR = Table(
