@@ -13,14 +13,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean, stdev
 from time import perf_counter
 
+from record import header
 from scipy.stats import sem, t
 
-from resnetkit.training.folder import environment
 from resnetkit.training.precision import product_seconds
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +61,8 @@ def matrix_products() -> dict[str, int]:
 def measure(name: str, data: str, weights: str | None) -> dict:
     plan = MEASUREMENTS[name]
     flags = [weights if flag == "WEIGHTS" else flag for flag in plan["flags"]]
-    before, ceilings = environment(), matrix_products()
+    command = " ".join(["resnet train", Path(data).name, *plan["flags"]])
+    before = header(name, command, list(range(plan["seeds"]))) | {"gflops": matrix_products()}
     runs = []
     for seed in range(plan["seeds"]):
         with tempfile.TemporaryDirectory() as temporary:
@@ -73,13 +73,7 @@ def measure(name: str, data: str, weights: str | None) -> dict:
         print(f"{name} seed {seed}: top-1 {run['top1']:.2%} in {run['seconds']:.0f} s", flush=True)
         runs.append(run)
     scores = [run["top1"] for run in runs]
-    return {
-        "id": name,
-        "command": " ".join(["resnet train", Path(data).name, *plan["flags"]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": before,
-        "gflops": ceilings,
-        "seeds": list(range(plan["seeds"])),
+    return before | {
         "top1_mean": mean(scores),
         "top1_std": stdev(scores),
         "top1_mean_interval": list(t.interval(0.95, len(scores) - 1, mean(scores), sem(scores))),

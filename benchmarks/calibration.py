@@ -8,15 +8,14 @@ RUN was trained with a holdout, which fitted the temperature and the thresholds;
 
 import argparse
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from record import header
 
 from resnetkit.evaluation.evaluate import Computing, choose_images
 from resnetkit.evaluation.intervals import wilson_interval
 from resnetkit.evaluation.metrics import expected_calibration_error
-from resnetkit.training.folder import environment
 from resnetkit.weights.load import load
 
 ROOT = Path(__file__).parents[1]
@@ -53,14 +52,9 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     run = parser.parse_args().run
     told = json.loads((run / "environment.json").read_text())
-    result = {
-        "id": "calibration",
-        "command": "resnet train cifar10 --model resnet20_cifar --epochs 10 --set holdout=0.1",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(),
-        "trained_at": told["commit"],
-        "seeds": [load(run).provenance["recipe"]["seed"]],
-    } | measure(run)
+    command = "resnet train cifar10 --model resnet20_cifar --epochs 10 --set holdout=0.1"
+    seeds = [load(run).provenance["recipe"]["seed"]]
+    result = header("calibration", command, seeds) | {"trained_at": told["commit"]} | measure(run)
     (ROOT / "results" / "calibration.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 

@@ -18,13 +18,11 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
 from PIL import Image
-
-from resnetkit.training.folder import environment
+from record import header
 
 ROOT = Path(__file__).parents[1]
 KINDS = ("exact", "resized", "recompressed", "cropped", "brightened")
@@ -174,12 +172,7 @@ def main() -> None:
     parser.add_argument("--judged", type=int, help=f"how many of the {SAMPLE} pairs of the sheet show one picture")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "duplicates.json")
     arguments = parser.parse_args()
-    result = {
-        "id": "duplicates",
-        "command": "resnet data check",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(),
-        "seeds": SEEDS,
+    result = header("duplicates", "resnet data check", SEEDS) | {
         "originals": measure_originals(arguments.flowers),
         "planted": measure_planted(arguments.flowers),
         "cifar10": measure_cifar10(arguments.cifar10, arguments.known, arguments.sheet, arguments.judged),

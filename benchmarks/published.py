@@ -7,10 +7,9 @@ import argparse
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
-from resnetkit.training.folder import environment
+from record import header
 
 ROOT = Path(__file__).parents[1]
 # File -> top1 on CIFAR-10's 10,000 test images: errors of 8.27 and 6.61 % in the repository's table. Of MLPerf Tiny's
@@ -41,12 +40,7 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=Path, required=True)
     parser.add_argument("--cifar10", type=Path, required=True)
     arguments = parser.parse_args()
-    result = {
-        "id": "published",
-        "command": "resnet evaluate FILE --data cifar10",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(),
-        "seeds": [],  # nothing is drawn
+    result = header("published", "resnet evaluate FILE --data cifar10", seeds=[]) | {  # nothing is drawn
         "files": [measure(arguments.checkpoints / name, arguments.cifar10) for name in PUBLISHED],
     }
     (ROOT / "results" / "published.json").write_text(json.dumps(result, indent=2) + "\n")
