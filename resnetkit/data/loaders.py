@@ -26,7 +26,8 @@ class TrainingBatches:
     """Augmented batches of a part, epoch by epoch.
 
     The batches of an epoch lose no sample and differ in size by one at most, so no short one is left over. With `odds`
-    (N,) an epoch draws as many samples by them, with replacement.
+    (N,) an epoch draws as many samples by them, with replacement. With `repeats` a batch has so many copies of each of
+    its images, augmented each in its own way, and an epoch sees as many images fewer (Hoffer et al. 2020).
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class TrainingBatches:
         seed: int,
         workers: int,
         odds: Tensor | None = None,
+        repeats: int = 1,
     ) -> None:
         self.part = part
         self.preprocessing = preprocessing
@@ -46,24 +48,31 @@ class TrainingBatches:
         self.seed = seed
         self.workers = workers
         self.odds = odds
+        self.repeats = repeats
         self.steps = -(-len(part) // batch_size)
 
     def epoch(self, epoch: int, size: tuple[int, int], first: int = 0) -> Iterator[Batch]:
         """uint8 (n, C, *size) and labels (n,) from step `first` of the epoch on."""
         batches = self._order(epoch).tensor_split(self.steps)[first:]
-        drawn = draws(self.seed, epoch, len(self.part))
+        drawn = draws(self.seed, epoch, len(self.part) * self.repeats)
         if isinstance(self.part.images, Tensor):
             for chosen in batches:
-                yield self._small_images(chosen, drawn[chosen], size), self.part.labels[chosen]
+                samples = chosen % len(self.part)
+                yield self._small_images(samples, drawn[chosen], size), self.part.labels[samples]
         else:
             augment = partial(_augment_photo, size, self.augmentation, self.preprocessing.framing)
             yield from _load(_Photos(self.part, self.preprocessing, augment, drawn), batches, self.workers)
 
     def _order(self, epoch: int) -> Tensor:
+        """The draws of an epoch, in order: that of sample i's copy c is c times the samples plus i."""
         generator = epoch_generator(self.seed, epoch, purpose=0)
+        count = len(self.part)
         if self.odds is not None:
-            return torch.multinomial(self.odds, len(self.part), replacement=True, generator=generator)
-        return torch.randperm(len(self.part), generator=generator)
+            order = torch.multinomial(self.odds, count, replacement=True, generator=generator)
+        else:
+            order = torch.randperm(count, generator=generator)
+        copies = torch.arange(self.repeats) * count
+        return (order[:, None] + copies).flatten()[:count]
 
     def _small_images(self, chosen: Tensor, drawn: Tensor, size: tuple[int, int]) -> Tensor:
         assert isinstance(self.part.images, Tensor)
@@ -92,7 +101,7 @@ def evaluation_batches(part: Part, preprocessing: Preprocessing, batch_size: int
 
 
 class _Photos(Dataset[Batch]):
-    """Encoded images, decoded one by one in the workers; augmented by their draws, or framed where there are none."""
+    """Encoded images, decoded one by one in the workers; augmented by the draw asked for, or framed without any."""
 
     def __init__(
         self,
@@ -104,10 +113,11 @@ class _Photos(Dataset[Batch]):
         self.part, self.preprocessing, self.augment, self.drawn = part, preprocessing, augment, drawn
 
     def __getitem__(self, index: int) -> Batch:
-        image = self.preprocessing.decode(self.part.images[index])
+        sample = index % len(self.part)
+        image = self.preprocessing.decode(self.part.images[sample])
         if self.augment is None or self.drawn is None:
-            return self.preprocessing.frame(image), self.part.labels[index]
-        return self.augment(image, self.drawn[index]), self.part.labels[index]
+            return self.preprocessing.frame(image), self.part.labels[sample]
+        return self.augment(image, self.drawn[index]), self.part.labels[sample]
 
 
 def _load(photos: _Photos, batches: tuple[Tensor, ...], workers: int) -> Iterator[Batch]:

@@ -30,6 +30,7 @@ def training_batches(prepared: Prepared, workers: int) -> TrainingBatches:
         seed=recipe.seed,
         workers=workers,
         odds=balanced_odds(train.labels, len(prepared.dataset.classes)) if recipe.balance == "sampling" else None,
+        repeats=recipe.repeats,
     )
 
 

@@ -29,7 +29,6 @@ DEFAULT_RECIPES = {
     (False, True): "finetune",
 }
 PHOTO_SIZE = 224
-PHOTO_RESIZE = 256 / 224  # the centre 7/8 of a photo is what evaluation sees (He et al. 2015, section 3.4)
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,9 @@ class Prepared:
     @property
     def augmentation(self) -> Augmentation:
         recipe = self.recipe
-        return Augmentation(recipe.crop_padding, recipe.min_scale, recipe.flip, recipe.policy, recipe.erasing)
+        return Augmentation(
+            recipe.crop_padding, recipe.min_scale, recipe.flip, recipe.policy, recipe.erasing, recipe.policy_level
+        )
 
     @property
     def headline(self) -> str:
@@ -176,7 +177,7 @@ def _preprocessing(
         moments = {"channels": known.channels, "mean": known.mean, "std": known.std}
     if not _small(read):
         size = own or (known.size if known else (PHOTO_SIZE, PHOTO_SIZE))
-        resize = round(max(size) * PHOTO_RESIZE) if recipe.framing == "crop" else None
+        resize = round(max(size) / recipe.crop_pct) if recipe.framing == "crop" else None
         moments = moments or _photo_moments(read.channels, sums)
         return Preprocessing(size=size, resize=resize, framing=recipe.framing, **moments)
     assert read.side and isinstance(train.images, Tensor)
