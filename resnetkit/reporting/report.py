@@ -30,14 +30,14 @@ def write_report(folder: Path) -> Path:
         "sections": sections(run, album),
         "album": album,
         "parts": PARTS,
-        "charts": charts,
     }
-    page = _render(facts)
+    page = render("page.html", facts)
     write_text(folder / PAGE, page.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
     return folder / PAGE
 
 
-def _render(facts: dict[str, Any]) -> str:
+def render(template: str, facts: dict[str, Any]) -> str:
+    """A page from one of the templates."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -48,4 +48,4 @@ def _render(facts: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {name: getattr(wording, name) for name in ("percent", "interval", "count", "short")}
-    return environment.get_template("page.html").render(facts)
+    return environment.get_template(template).render(facts | {"charts": charts})

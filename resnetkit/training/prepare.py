@@ -72,18 +72,22 @@ class Source:
     start: Model | None
 
 
-def prepare(data: str | Path, recipe: str | Recipe | None, settings: dict[str, Any], max_bad: float) -> Prepared:
+def prepare(
+    data: str | Path | Dataset, recipe: str | Recipe | None, settings: dict[str, Any], max_bad: float
+) -> Prepared:
     """Read the data once and settle everything; see `read_source`. Raises ResnetkitError."""
     return divide(read_source(data, recipe, settings, max_bad))
 
 
-def read_source(data: str | Path, recipe: str | Recipe | None, settings: dict[str, Any], max_bad: float) -> Source:
+def read_source(
+    data: str | Path | Dataset, recipe: str | Recipe | None, settings: dict[str, Any], max_bad: float
+) -> Source:
     """Read the data once and choose the recipe: `recipe` None chooses by the images. Raises ResnetkitError.
 
     With the setting `weights`, the network and its preprocessing are those of the trained model, where nothing else is
     said.
     """
-    dataset = with_test(open_dataset(data))
+    dataset = with_test(data if isinstance(data, Dataset) else open_dataset(data))
     chosen: Recipe | None
     if isinstance(recipe, Recipe):
         chosen, start = recipe, _start(recipe.weights)
