@@ -49,7 +49,7 @@ def shortcut(spec: NetworkSpec, row: Row) -> nn.Module | None:
     if row.shortcut == "identity":
         return nn.Identity()
     if row.shortcut in ("zero_pad", "subsample"):
-        return ZeroPadShortcut(row.out_channels - row.in_channels, row.stride)
+        return ZeroPadShortcut(row.out_channels - row.in_channels, row.stride, spec.zero_pad)
     parts, stride = nn.Sequential(), row.stride
     if row.shortcut == "pooled":  # He et al. 2018 (bag of tricks), section 4.2, ResNet-D
         stride = 1
@@ -82,12 +82,16 @@ class DensePool2d(nn.Module):
 
 
 class ZeroPadShortcut(nn.Module):
-    """He et al. 2015, section 3.3, option A: subsample, and fill half of the new channels on each side with zeros."""
+    """He et al. 2015, section 3.3, option A: subsample, and fill the new channels with zeros.
 
-    def __init__(self, new_channels: int, stride: int) -> None:
+    They stand half on each side (`sides`: akamaster) or after the old ones (`end`:
+    fb.resnet.torch, shortcut type A).
+    """
+
+    def __init__(self, new_channels: int, stride: int, place: str) -> None:
         super().__init__()
         self.stride = stride
-        self.before = new_channels // 2
+        self.before = new_channels // 2 if place == "sides" else 0
         self.after = new_channels - self.before
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,17 +9,17 @@ from torch import Tensor
 
 from resnetkit.architecture.variants import spec
 from resnetkit.data.augment import Augmentation
-from resnetkit.data.datasets import Dataset, Part, absolute, open_dataset, with_test
+from resnetkit.data.datasets import Dataset, Part, open_dataset, with_test
 from resnetkit.data.ingest import SMALL, Ingested, ingest
 from resnetkit.data.labels import indicators, written
-from resnetkit.data.preprocess import COLOURS, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from resnetkit.data.preprocess import COLOURS, IMAGENET_MEAN, IMAGENET_STD, PHOTO_SIZE, Preprocessing
 from resnetkit.data.split import stratified
 from resnetkit.errors import ResnetkitError
 from resnetkit.tables import csv_text
 from resnetkit.tasks.task import Task, task_of
 from resnetkit.training.recipe import Recipe, load_recipe, make_recipe
 from resnetkit.weights.files import Model
-from resnetkit.weights.load import load
+from resnetkit.weights.load import lasting, load
 
 # By whether the images are all of one small size, and whether training starts from trained weights.
 DEFAULT_RECIPES = {
@@ -28,7 +28,6 @@ DEFAULT_RECIPES = {
     (False, False): "photos",
     (False, True): "finetune",
 }
-PHOTO_SIZE = 224
 
 
 @dataclass(frozen=True)
@@ -94,10 +93,11 @@ def read_source(
     else:
         start = _start(settings.get("weights"))
         if start is not None:
-            settings = {"model": start.network.spec.name} | settings | {"weights": absolute(settings["weights"])}
+            settings = {"model": start.network.spec.name} | settings | {"weights": lasting(settings["weights"])}
         chosen = load_recipe(recipe, settings) if recipe is not None else None
-        if chosen is not None and start is None:
+        if chosen is not None and start is None and chosen.weights is not None:
             start = _start(chosen.weights)
+            chosen = chosen.model_copy(update={"weights": lasting(chosen.weights)})
     if chosen is None:
         # A wrong setting is refused before the images are read.
         checked = make_recipe({"model": "resnet18", "epochs": 1, "lr": 1} | settings)

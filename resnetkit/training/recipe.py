@@ -38,7 +38,7 @@ class Recipe(BaseModel):
     framing: Literal["crop", "letterbox", "squash"] = "crop"  # how a photo becomes a square
     drop_path_rate: float = Field(0.0, ge=0, lt=1)
     # fine-tuning
-    weights: str | None = None  # a model file or run folder to start from
+    weights: str | None = None  # a run folder, model file, foreign checkpoint or hf:owner/name to start from
     freeze: str | None = None  # the last part that keeps its weights: stem, a stage such as stages.1, or backbone
     thaw_epochs: int = Field(0, ge=0)  # another frozen part learns after each so many; 0: they stay frozen
     rate_decay: float = Field(1.0, gt=0, le=1)  # a part's learning rate as a share of the next one's, head downward
@@ -99,6 +99,8 @@ def load_recipe(source: str, settings: dict[str, Any] | None = None) -> Recipe:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ResnetkitError(f"{source}: not valid TOML: {error}") from error
+    if isinstance(own := values.get("weights"), str) and not own.startswith("hf:"):
+        values["weights"] = str((path.parent / own).resolve())  # from wherever it is read
     return make_recipe(values | (settings or {}))
 
 

@@ -29,6 +29,7 @@ SILENT = {  # fields that leave no trace in names and shapes, each with a value 
     "activation": "relu",
     "padding": "symmetric",
     "pool_padding": "lowest",
+    "zero_pad": "sides",
     "stride_in_1x1": False,
     "stride_in_last_block": False,
     "output_stride": None,
