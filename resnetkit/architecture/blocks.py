@@ -22,6 +22,10 @@ class _Block(nn.Module):
     def _fill_branch(self, spec: NetworkSpec, row: Row) -> None:
         raise NotImplementedError
 
+    def drops(self) -> bool:
+        """Whether stochastic depth leaves the branch out this time: its norms then see nothing."""
+        return isinstance(self.drop_path, layers.DropPath) and self.drop_path.drops()
+
     def last_layer(self) -> nn.Module:
         """The last layer of the branch that has a scale of its own: zero there makes the block its shortcut."""
         norms = [m for name, m in self.branch.named_children() if name.startswith("norm") and hasattr(m, "weight")]
@@ -45,10 +49,11 @@ class ResidualBlock(_Block):
                 self.branch.add_module(f"act{i}", layers.activation(spec))
 
     def forward(self, x: Tensor) -> Tensor:
-        residual = self.drop_path(self.branch(x))
-        if self.shortcut is not None:
-            residual = self.shortcut(x) + residual
-        return self.activation(residual)
+        if self.shortcut is None:
+            return self.activation(self.branch(x))
+        if self.drops():
+            return self.activation(self.shortcut(x).clone())  # not in the place of x
+        return self.activation(self.shortcut(x) + self.drop_path(self.branch(x)))
 
 
 class PreActBlock(_Block):
@@ -70,8 +75,10 @@ class PreActBlock(_Block):
             self.branch.add_module(f"conv{i}", layers.conv(spec, shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        activated = self.preact(x)
         if self.shortcut is None:
-            return self.branch(activated)
+            return self.branch(self.preact(x))
+        if self.drops():
+            return self.shortcut(x if self.reads_x else self.preact(x))
+        activated = self.preact(x)
         shortcut = self.shortcut(x if self.reads_x else activated)
         return shortcut + self.drop_path(self.branch(activated))
