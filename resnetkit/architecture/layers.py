@@ -32,8 +32,8 @@ def norm(spec: NetworkSpec, channels: int) -> nn.Module:
 
 
 def activation(spec: NetworkSpec) -> nn.Module:
-    # Without norms a pre-activation would overwrite the shortcut's own tensor.
-    inplace = spec.norm != "none"
+    # Without norms a pre-activation would overwrite the shortcut's own tensor, in a reversible run a stream.
+    inplace = spec.norm != "none" and not spec.reversible
     kinds: dict[str, Callable[[], nn.Module]] = {
         "relu": partial(nn.ReLU, inplace),
         "silu": partial(nn.SiLU, inplace),

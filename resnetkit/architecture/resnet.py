@@ -1,7 +1,8 @@
 """The network: stem, stages, head."""
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from resnetkit.architecture import layers
 from resnetkit.architecture.blocks import PreActBlock, ResidualBlock
 from resnetkit.architecture.recompute import in_turn, recomputed, segments
+from resnetkit.architecture.reversible import coupled, reversible_runs
 from resnetkit.architecture.spec import STEM_STRIDE, NetworkSpec
 from resnetkit.architecture.stages import plan
 from resnetkit.architecture.stems import Stem
@@ -77,8 +79,8 @@ class ResNet(nn.Module):
         return self.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def set_memory(self, mode: str) -> "ResNet":
-        """`plain` keeps for the backward pass what the forward pass writes; `checkpoint` keeps little of it and computes
-        it again, for about a third more time. Results, gradients and statistics are the same to the bit.
+        """`plain` keeps for the backward pass what the forward pass writes; `checkpoint` keeps little of it and
+        computes the rest again, for about a third more time. Results, gradients and statistics are the same to the bit.
 
         A mode, no part of the spec. Raises ResnetkitError for another.
         """
@@ -94,14 +96,19 @@ class ResNet(nn.Module):
         return self.head(self.norm(x))
 
     def _stage(self, i: int, x: Tensor) -> Tensor:
-        if self.memory == "plain":
+        if self.memory == "plain" and not self.spec.reversible:
             return self.stages[i](x)
-        blocks = list(self.stages[i])
+        blocks = list(self.stages[i].children())
         for segment in self.segments[i]:
-            # What the backward pass begins with need not be computed again.
-            run = in_turn if segment is self.segments[-1][-1] else recomputed
-            x = run(blocks[segment.start : segment.stop], x)
+            x = self._segment(i, segment)(blocks[segment.start : segment.stop], x)
         return x
+
+    def _segment(self, i: int, segment: range) -> Callable[[Sequence[Any], Tensor], Tensor]:
+        """How its blocks are run."""
+        if self.spec.reversible and self.rows[sum(self.spec.depths[:i]) + segment.start].shortcut == "identity":
+            return coupled
+        # What the backward pass begins with need not be computed again.
+        return in_turn if self.memory == "plain" or segment is self.segments[-1][-1] else recomputed
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The maps that `feature_info` describes: the stem's before its pool, then each stage's last."""
@@ -115,8 +122,8 @@ class ResNet(nn.Module):
 
     @cached_property
     def segments(self) -> list[list[range]]:
-        """The blocks of each stage that are computed again together."""
-        return segments(self.spec, self.rows)
+        """The blocks of each stage that are computed again, or back, together."""
+        return reversible_runs(self.rows) if self.spec.reversible else segments(self.spec, self.rows)
 
     @property
     def feature_info(self) -> list[FeatureInfo]:
