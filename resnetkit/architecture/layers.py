@@ -32,8 +32,8 @@ def norm(spec: NetworkSpec, channels: int) -> nn.Module:
 
 
 def activation(spec: NetworkSpec) -> nn.Module:
-    # Without norms a pre-activation would overwrite the shortcut's own tensor.
-    inplace = spec.norm != "none"
+    # Without norms a pre-activation would overwrite the shortcut's own tensor, in a reversible run a stream.
+    inplace = spec.norm != "none" and not spec.reversible
     kinds: dict[str, Callable[[], nn.Module]] = {
         "relu": partial(nn.ReLU, inplace),
         "silu": partial(nn.SiLU, inplace),
@@ -142,17 +142,19 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, drops the branch of whole samples and rescales the rest (Huang et al. 2016)."""
+    """Stochastic depth: in training a branch is left out for a whole batch, which saves its time, or else scaled so
+    that its expectation stays (Huang et al. 2016, section 3)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
+    def drops(self) -> bool:
+        """Draw for a batch. The draw is the CPU's for every device: a GPU would be waited for."""
+        return self.training and torch.rand(()).item() < self.rate
+
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
-        keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= self.rate
-        return x * keep.to(x.dtype) / (1 - self.rate)
+        return x / (1 - self.rate) if self.training else x
 
 
 class SqueezeExcite(nn.Module):

@@ -35,6 +35,7 @@ SILENT = {  # fields that leave no trace in names and shapes, each with a value 
     "output_stride": None,
     "drop_path_rate": 0.0,
     "zero_init_residual": False,
+    "reversible": False,
 }
 OPEN = {
     "norm": "batch",
