@@ -18,7 +18,9 @@ BELOW = {
     "training": {"architecture", "data", "tasks", "weights", "evaluation", "reporting"},
     "inference": {"architecture", "data", "tasks", "weights"},
     "export": {"architecture", "data", "weights"},
-    "cli": {"architecture", "data", "tasks", "weights", "evaluation", "reporting", "training", "inference", "export"},
+    "benchmark": {"architecture", "data", "tasks", "weights", "evaluation", "reporting", "training", "inference"},
+    "cli": {"architecture", "data", "tasks", "weights", "evaluation", "reporting", "training", "inference", "export"}
+    | {"benchmark"},
 }
 OTHERS = {"torchvision", "timm", "transformers", "keras"}
 THEIRS = {"export": {"keras"}}  # what a package may import of other libraries that build networks
