@@ -21,7 +21,8 @@ KEPT: list = []  # a library's operators go when it goes
 def declare() -> None:
     import torch
 
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    if KEPT:
+        return
+    KEPT.append(torch.library.Library("torchvision", "FRAGMENT"))
     for name, schema in OPERATORS.items():
-        library.define(name + schema)
-    KEPT.append(library)
+        KEPT[0].define(name + schema)

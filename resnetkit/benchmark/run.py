@@ -20,7 +20,7 @@ from resnetkit.errors import ResnetkitError
 from resnetkit.training.folder import environment
 from resnetkit.weights.load import build
 
-OURS, CONTROL = "ours", "control"
+OURS, CONTROL, MACHINE = "ours", "control", "machine"
 ROUNDS = 9
 SECONDS = 0.3  # of a sample, at least
 BACKWARD = 3  # a training step multiplies as much as so many forward passes
@@ -58,7 +58,7 @@ def benchmark(
             write_photos(Path(folder) / "photos")
             job = replace(job, data=str(Path(folder) / "photos"))
         worked = "step" if job.kind == "memory" else "inference" if job.kind == "startup" else job.kind
-        commands = {OURS: ours(worked), CONTROL: ours(worked)}
+        commands = {OURS: ours(worked), CONTROL: ours(worked), MACHINE: ours("machine")}
         commands |= {name: [*command(name, peer), worked, variant] for name, (peer, variant) in peers.items()}
         return measure(job, commands, Path(folder), rounds=rounds, seconds=seconds, tell=tell)
 
@@ -66,9 +66,10 @@ def benchmark(
 def measure(
     job: Job, commands: Commands, folder: Path, *, rounds: int, seconds: float, tell: Tell = lambda line: None
 ) -> dict[str, Any]:
-    """`benchmark` of contenders that `commands` start; `ours` and `control` are among them."""
+    """`benchmark` of contenders that `commands` start; `ours`, `control` and the `machine` are among them."""
+    contenders = {name: command for name, command in commands.items() if name != MACHINE}
     fresh = job.kind in ("memory", "startup")
-    with Worker("machine", ours("machine"), job.cores) as machine:
+    with Worker(MACHINE, commands[MACHINE], job.cores) as machine:
         tell("measuring the machine's ceilings")
         ceilings = machine.ask("ceilings", device=job.device, threads=job.threads)
 
@@ -76,7 +77,7 @@ def measure(
             return machine.ask("probe")
 
         run = _fresh_processes if fresh else _taking_turns
-        found, facts, equal = run(job, commands, folder, probe, rounds, seconds, tell)
+        found, facts, equal = run(job, contenders, folder, probe, rounds, seconds, tell)
     return _conclude(job, found, facts, equal, ceilings)
 
 

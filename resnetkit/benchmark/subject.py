@@ -10,10 +10,11 @@ from torch import Tensor
 
 from resnetkit.architecture.variants import spec
 from resnetkit.data.augment import Augmentation
-from resnetkit.data.datasets import Dataset, Part, open_dataset, with_test
+from resnetkit.data.datasets import Dataset, Part, open_dataset
 from resnetkit.data.ingest import SMALL
 from resnetkit.data.loaders import TrainingBatches
 from resnetkit.data.preprocess import Preprocessing
+from resnetkit.errors import ResnetkitError
 from resnetkit.training.precision import resolve_precision
 from resnetkit.training.prepare import DEFAULT_RECIPES, PHOTO_RESIZE, Prepared
 from resnetkit.training.recipe import load_recipe
@@ -23,6 +24,7 @@ from resnetkit.weights.load import build
 PHOTO = (375, 500)  # (height, width) of a photo in ImageNet, as it most often is
 PHOTOS = 256
 QUALITY = 90
+CONTRAST = 16  # grey levels in each octave
 
 
 def random_images(job: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -58,8 +60,11 @@ def photo_batches(job: dict[str, Any]) -> tuple[TrainingBatches, str]:
     """The training batches of the folder at `job["data"]`, as the recipe for photos asks for them, and in words how."""
     recipe = load_recipe(DEFAULT_RECIPES[False, False], {})
     side = job["img_size"]
+    parts = open_dataset(job["data"]).parts
+    if "train" not in parts:
+        raise ResnetkitError(f"{job['data']}: photos to load must be in class folders below train/")
     batches = TrainingBatches(
-        with_test(open_dataset(job["data"])).parts["train"],
+        parts["train"],
         Preprocessing(size=(side, side), resize=round(side * PHOTO_RESIZE)),
         Augmentation(recipe.crop_padding, recipe.min_scale, recipe.flip),
         batch_size=job["batch_size"],
@@ -70,12 +75,13 @@ def photo_batches(job: dict[str, Any]) -> tuple[TrainingBatches, str]:
 
 
 def write_photos(folder: Path, count: int = PHOTOS, size: tuple[int, int] = PHOTO, seed: int = 0) -> None:
-    """JPEGs in two class folders that compress about as photographs do: noise at all scales, stronger at the coarse."""
+    """JPEGs in two class folders that compress about as photographs do: as much contrast at each scale
+    (Field 1987)."""
     generator = np.random.default_rng(seed)
     for number in range(count):
         pixels = np.zeros((*size, 3))
-        for octave in range(2, 8):
-            coarse = generator.normal(0, 2.0 ** (7 - octave), (2**octave, 2**octave, 3))
+        for octave in range(2, 9):
+            coarse = generator.normal(0, CONTRAST, (2**octave, 2**octave, 3))
             grain = [Image.fromarray(coarse[:, :, c].astype(np.float32)).resize(size[::-1]) for c in range(3)]
             pixels += np.stack([np.asarray(channel) for channel in grain], axis=2)
         place = folder / "train" / "ab"[number % 2] / f"{number:05}.jpg"
