@@ -19,9 +19,10 @@ BELOW = {
     "lab": {"architecture", "data", "tasks", "weights", "evaluation", "reporting", "training"},
     "inference": {"architecture", "data", "tasks", "weights"},
     "export": {"architecture", "data", "weights"},
+    "benchmark": {"architecture", "data", "tasks", "weights", "evaluation", "reporting", "training", "inference"},
     "cli": {
         *("architecture", "data", "tasks", "weights", "evaluation"),
-        *("reporting", "training", "lab", "inference", "export"),
+        *("reporting", "training", "lab", "inference", "export", "benchmark"),
     },
 }
 OTHERS = {"torchvision", "timm", "transformers", "keras"}
