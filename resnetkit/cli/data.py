@@ -123,8 +123,8 @@ def split(
 def _preprocessing(read: "Ingested", img_size: int | None, framing: str) -> "Preprocessing":
     """What `resnet train` would do with the images, but for the normalisation."""
     from resnetkit.data.ingest import SMALL
-    from resnetkit.data.preprocess import Preprocessing, count_channels
-    from resnetkit.training.prepare import PHOTO_RESIZE, PHOTO_SIZE
+    from resnetkit.data.preprocess import PHOTO_SIZE, Preprocessing, count_channels
+    from resnetkit.training.prepare import PHOTO_RESIZE
 
     flat = (0.5,) * count_channels(read.channels)
     channels: dict[str, Any] = {"channels": read.channels, "mean": flat, "std": flat}
