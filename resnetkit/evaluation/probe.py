@@ -20,7 +20,7 @@ from resnetkit.evaluation.probe_images import LEAST, ProbeImages, read_images
 from resnetkit.evaluation.verdicts import Tried, Verdict, distance, nearest, settle
 from resnetkit.weights.files import Model
 from resnetkit.weights.foreign import describe
-from resnetkit.weights.load import load
+from resnetkit.weights.load import is_foreign, load, locate
 
 IMAGES = 256
 BUDGET = 2e12  # multiply-adds, about a minute on two cores: of large networks it takes fewer images
@@ -36,10 +36,10 @@ def probe(source: str | Path, data: str | Path, preprocessing: str | None = None
     `model.provenance["taken_for"]["probe"]` has the ranking. Raises ResnetkitError, for our own files and for networks
     without batch norm too.
     """
-    model = load(source, preprocessing, force=force)
-    taken_for = model.provenance.get("taken_for")
-    if taken_for is None:
+    if not is_foreign(locate(source)):
         raise ResnetkitError(f"{source}: a model file of ours says what it is; --probe is for others' checkpoints")
+    model = load(source, preprocessing, force=force)
+    taken_for = model.provenance["taken_for"]
     if not any(isinstance(module, nn.BatchNorm2d) for module in model.network.modules()):
         raise ResnetkitError(f"{source}: no batch norm in it, so no stored moments to compare with those of images")
     open_ = candidates.choices(model.network.spec, taken_for["names"])

@@ -1,16 +1,20 @@
 """Stored moments of batch norms settle what names and shapes cannot tell of a foreign checkpoint."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
 import resnetkit as rk
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.architecture.variants import spec
+from resnetkit.cli.main import app
 from resnetkit.data.parts import Dataset, Part
+from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ResnetkitError
 from resnetkit.evaluation import candidates, probe_images
 from resnetkit.evaluation.moments import fit
@@ -163,8 +167,6 @@ def test_what_is_no_question_is_refused(tmp_path, images):
 
 
 def test_loose_images_without_labels_will_do(tmp_path):
-    from PIL import Image
-
     pixels = pictures(40, 32)
     for i, picture in enumerate(pixels):
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(tmp_path / f"{i:02}.png")
@@ -177,7 +179,9 @@ def test_loose_images_without_labels_will_do(tmp_path):
         probe_images.read_images(tmp_path, CLASSES, preprocessing, 100)
 
 
-@pytest.mark.parametrize("file", ["resnet20-12fca82f.th", "mlperf_tiny_resnet8.h5"])
+@pytest.mark.parametrize(
+    "file", [pytest.param("resnet20-12fca82f.th", marks=pytest.mark.slow), "mlperf_tiny_resnet8.h5"]
+)
 def test_published_checkpoints(shared, monkeypatch, file):
     """Pixels, shortcut and padding of published networks, as if nothing had told them."""
     monkeypatch.setattr("resnetkit.weights.foreign.by_hash", lambda _: None)
@@ -192,6 +196,23 @@ def test_published_checkpoints(shared, monkeypatch, file):
         assert "plain20_cifar" not in model.provenance["taken_for"]["names"]
     else:
         assert "the images agree" in model.provenance["taken_for"]["probe"]["verdicts"]["padding"]["reason"]
+
+
+def test_the_command(tmp_path, capsys):
+    for i, picture in enumerate(pictures(32, 32)):
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(tmp_path / f"{i:02}.png")
+    pixels = torch.stack([Preprocessing(size=(32, 32), framing="squash").decode(p) for p in tmp_path.glob("*.png")])
+    net = trained(spec("resnet20_cifar", 4, **SMALL | {"padding": "same"}), pixels, "raw")
+    save_file(in_their_names(net, CIFAR), tmp_path / "theirs.safetensors")
+    theirs, own, images = (str(tmp_path / name) for name in ("theirs.safetensors", "own.safetensors", ""))
+    app(["inspect", theirs, "--probe", images], standalone_mode=False)
+    assert "padding: same; distance" in capsys.readouterr().out
+    app(["convert", theirs, own, "--probe", images, "--json"], standalone_mode=False)
+    verdicts = json.loads(capsys.readouterr().out)["taken_for"]["probe"]["verdicts"]
+    assert verdicts["preprocessing"]["taken"] == "raw" and verdicts["padding"]["by"] == "moments"
+    assert rk.load(own).network.spec.padding == "same"
+    with pytest.raises(ResnetkitError, match="says what it is"):
+        rk.probe(own, images)
 
 
 def test_every_choice_is_a_network_and_the_loaded_one_comes_first():

@@ -45,3 +45,11 @@ def test_wrong_recipes_are_named(tmp_path):
         load_recipe(str(tmp_path / "r.toml"))
     with pytest.raises(ResnetkitError, match="write it as key=value"):
         parse_settings(["lr"])
+
+
+def test_weights_in_a_recipe_are_found_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "own.toml").write_text('model = "resnet18"\nepochs = 1\nlr = 1\nweights = "runs/first"\n')
+    (tmp_path / "hub.toml").write_text('model = "resnet18"\nepochs = 1\nlr = 1\nweights = "hf:me/net"\n')
+    monkeypatch.chdir("/")
+    assert load_recipe(str(tmp_path / "own.toml")).weights == str(tmp_path / "runs/first")
+    assert load_recipe(str(tmp_path / "hub.toml")).weights == "hf:me/net"
