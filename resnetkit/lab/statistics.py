@@ -18,9 +18,15 @@ class Mean(NamedTuple):
     high: float | None = None
 
     def __str__(self) -> str:
-        if self.low is None:
-            return f"{self.value:.3g}"
-        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
+        if self.low is None or self.high is None:
+            return number(self.value)
+        return f"{number(self.value)} ({number(self.low)} to {number(self.high)})"
+
+
+def number(value: float) -> str:
+    """Three digits, as people write them: 0.0269, 1,360; powers of ten beyond."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.12g}" if rounded == 0 or 1e-3 <= abs(rounded) < 1e6 else f"{rounded:.3g}"
 
 
 def mean(values: Sequence[float]) -> Mean:
