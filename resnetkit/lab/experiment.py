@@ -150,10 +150,26 @@ def conduct(experiment: Experiment, out: str | Path | None = None) -> Result:
         "figures": reading.figures,
         "cells": rows,
     }
-    write_text(folder / RESULTS, json.dumps(record, indent=1) + "\n")
+    write_text(folder / RESULTS, _lines(record))
     facts = {"experiment": experiment, "reading": reading, "record": record}
     write_text(folder / PAGE, render("lab.html", facts))
     return Result(folder, record)
+
+
+def _lines(record: dict[str, Any]) -> str:
+    """As JSON with a line for each cell, which comes last."""
+    head = json.dumps({key: value for key, value in record.items() if key != "cells"}, indent=1)
+    cells = ",\n  ".join(json.dumps(cell) for cell in record["cells"])
+    return f'{head[:-2]},\n "cells": [\n  {cells}\n ]\n}}\n'
+
+
+def _short(value: Any) -> Any:
+    """Six digits of every number are enough to read and to draw."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _short(own) for key, own in value.items()}
+    return [_short(own) for own in value] if isinstance(value, (list, tuple)) else value
 
 
 def _say(line: str) -> None:
@@ -193,7 +209,7 @@ class _Kept:
         return self._found.get(json.dumps(cell, sort_keys=True))
 
     def add(self, cell: Cell, found: Cell, seconds: float) -> None:
-        row = {"cell": cell, "found": found, "seconds": round(seconds, 3)}
+        row = {"cell": cell, "found": _short(found), "seconds": round(seconds, 3)}
         try:
             with open(self._lines, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
