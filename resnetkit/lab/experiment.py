@@ -122,19 +122,23 @@ def conduct(experiment: Experiment, out: str | Path | None = None) -> Result:
     The folder is `out`, by default runs/lab-<name>-<number>. One where the same experiment was begun is gone on with.
     Raises ResnetkitError where it holds something else, Interrupted when told to stop: the cells so far are kept.
     """
+    cells = experiment.cells()
     folder = new_run_path(f"lab-{experiment.NAME}") if out is None else Path(out)
     kept = _Kept(folder, experiment)
     keep_freed_memory()
-    cells = experiment.cells()
     todo = [cell for cell in cells if kept.get(cell) is None]
     _say(f"{experiment.NAME}: {len(cells)} cells, {len(cells) - len(todo)} of them measured already, in {folder}")
     began = perf_counter()
     with StopRequest() as stop:
         for number, cell in enumerate(todo, 1):
+            started, cure = perf_counter(), f"give the same command with --out {folder} to go on"
             if stop.requested:
-                raise Interrupted(f"stopped after {number - 1} of {len(todo)} cells; give --out {folder} to go on")
-            started = perf_counter()
-            kept.add(cell, experiment.measure(cell, folder), perf_counter() - started)
+                raise Interrupted(f"stopped after {number - 1} of {len(todo)} cells; {cure}")
+            try:
+                found = experiment.measure(cell, folder)
+            except Interrupted as error:  # of a training, which has saved itself
+                raise Interrupted(f"stopped in cell {number} of {len(todo)}, which is saved; {cure}") from error
+            kept.add(cell, found, perf_counter() - started)
             left = (perf_counter() - began) / number * (len(todo) - number)
             words = "  ".join(f"{key} {value}" for key, value in cell.items())
             took = f"{perf_counter() - started:.1f} s  ETA {left:.0f} s"

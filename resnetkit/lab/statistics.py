@@ -43,7 +43,10 @@ def geometric_mean(values: Sequence[float]) -> Mean:
     if min(values) <= 0:
         plain = mean(values)
         return plain if plain.low is None else plain._replace(low=max(0.0, plain.low))
-    return Mean(*(None if end is None else exp(end) for end in mean([log(value) for value in values])))
+    logs = mean([log(value) for value in values])
+    if logs.low is None or logs.high is None:
+        return Mean(exp(logs.value))
+    return Mean(exp(logs.value), exp(logs.low), exp(logs.high))
 
 
 class PowerLaw(NamedTuple):
