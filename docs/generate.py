@@ -8,6 +8,8 @@ import re
 import sys
 from pathlib import Path
 
+from verdict import rows
+
 from resnetkit.architecture.variants import spec
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +63,13 @@ def published() -> str:
     return "\n".join(lines) + "\n"
 
 
+def verdict() -> str:
+    """One row a promise or pain of the notebook."""
+    lines = ["| the notebook says | verdict | our measurement |", "|---|---|---|"]
+    lines += [f"| {promise} | *{judged}* | {measured} |" for promise, measured, judged in rows()]
+    return "\n".join(lines) + "\n"
+
+
 def log() -> str:
     """What the first command prints, shortened in the middle."""
     lines = (ROOT / "results/digits.log").read_text().splitlines()
@@ -72,7 +81,7 @@ def log() -> str:
 
 
 def regenerated(text: str) -> str:
-    makers = {"variants": variants, "results": results, "published": published, "log": log}
+    makers = {"variants": variants, "results": results, "published": published, "log": log, "verdict": verdict}
     return MARK.sub(lambda match: match[1] + makers[match[2]]() + match[3], text)
 
 

@@ -122,19 +122,23 @@ def conduct(experiment: Experiment, out: str | Path | None = None) -> Result:
     The folder is `out`, by default runs/lab-<name>-<number>. One where the same experiment was begun is gone on with.
     Raises ResnetkitError where it holds something else, Interrupted when told to stop: the cells so far are kept.
     """
+    cells = experiment.cells()
     folder = new_run_path(f"lab-{experiment.NAME}") if out is None else Path(out)
     kept = _Kept(folder, experiment)
     keep_freed_memory()
-    cells = experiment.cells()
     todo = [cell for cell in cells if kept.get(cell) is None]
     _say(f"{experiment.NAME}: {len(cells)} cells, {len(cells) - len(todo)} of them measured already, in {folder}")
     began = perf_counter()
     with StopRequest() as stop:
         for number, cell in enumerate(todo, 1):
+            started, cure = perf_counter(), f"give the same command with --out {folder} to go on"
             if stop.requested:
-                raise Interrupted(f"stopped after {number - 1} of {len(todo)} cells; give --out {folder} to go on")
-            started = perf_counter()
-            kept.add(cell, experiment.measure(cell, folder), perf_counter() - started)
+                raise Interrupted(f"stopped after {number - 1} of {len(todo)} cells; {cure}")
+            try:
+                found = experiment.measure(cell, folder)
+            except Interrupted as error:  # of a training, which has saved itself
+                raise Interrupted(f"stopped in cell {number} of {len(todo)}, which is saved; {cure}") from error
+            kept.add(cell, found, perf_counter() - started)
             left = (perf_counter() - began) / number * (len(todo) - number)
             words = "  ".join(f"{key} {value}" for key, value in cell.items())
             took = f"{perf_counter() - started:.1f} s  ETA {left:.0f} s"
@@ -150,10 +154,26 @@ def conduct(experiment: Experiment, out: str | Path | None = None) -> Result:
         "figures": reading.figures,
         "cells": rows,
     }
-    write_text(folder / RESULTS, json.dumps(record, indent=1) + "\n")
+    write_text(folder / RESULTS, _lines(record))
     facts = {"experiment": experiment, "reading": reading, "record": record}
     write_text(folder / PAGE, render("lab.html", facts))
     return Result(folder, record)
+
+
+def _lines(record: dict[str, Any]) -> str:
+    """As JSON with a line for each cell, which comes last."""
+    head = json.dumps({key: value for key, value in record.items() if key != "cells"}, indent=1)
+    cells = ",\n  ".join(json.dumps(cell) for cell in record["cells"])
+    return f'{head[:-2]},\n "cells": [\n  {cells}\n ]\n}}\n'
+
+
+def _short(value: Any) -> Any:
+    """Six digits of every number are enough to read and to draw."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _short(own) for key, own in value.items()}
+    return [_short(own) for own in value] if isinstance(value, (list, tuple)) else value
 
 
 def _say(line: str) -> None:
@@ -193,7 +213,7 @@ class _Kept:
         return self._found.get(json.dumps(cell, sort_keys=True))
 
     def add(self, cell: Cell, found: Cell, seconds: float) -> None:
-        row = {"cell": cell, "found": found, "seconds": round(seconds, 3)}
+        row = {"cell": cell, "found": _short(found), "seconds": round(seconds, 3)}
         try:
             with open(self._lines, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")

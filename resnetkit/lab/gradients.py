@@ -19,7 +19,7 @@ from resnetkit.data.loaders import TrainingBatches
 from resnetkit.errors import Diverged
 from resnetkit.lab.experiment import Cell, Experiment, Finding, Reading, Table
 from resnetkit.lab.images import NOISE, few_images
-from resnetkit.lab.statistics import Mean, geometric_mean
+from resnetkit.lab.statistics import Mean, geometric_mean, number
 from resnetkit.reporting.graphs import Graph, graph
 from resnetkit.training.averaging import Average
 from resnetkit.training.epochs import training_batches
@@ -216,6 +216,7 @@ def _findings(by: Rows, firsts: Firsts, depth: int) -> list[Finding]:
     normed = [_share_left(by["plain", depth, setting]) for setting in ("batch norm, He", "batch norm, PyTorch")]
     bare = _share_left(by["plain", depth, "no norm, PyTorch"])
     he = _share_left(by["plain", depth, "no norm, He"])
+    bare_he, bare_zero = (by["residual", depth, f"no norm, {init}"] for init in ("He", "zero-init"))
     explodes = first("residual", "no norm, He").value / first("residual", "batch norm, He").value
     ratio = first("plain", "batch norm, He").value / first("residual", "batch norm, He").value
     return [
@@ -225,7 +226,7 @@ def _findings(by: Rows, firsts: Firsts, depth: int) -> list[Finding]:
             min(normed) < VANISHED,
             f"At depth {depth} the first block of the plain network gets a gradient of "
             f"{first('plain', 'batch norm, He')} by He's initialisation and {first('plain', 'batch norm, PyTorch')} by "
-            f"PyTorch's, {min(normed):.2g} and {max(normed):.2g} times the last block's."
+            f"PyTorch's, {number(min(normed))} and {number(max(normed))} times the last block's."
             + (" Batch norm alone keeps it from vanishing, as He et al. argued." if min(normed) >= VANISHED else ""),
         ),
         Finding(
@@ -240,23 +241,23 @@ def _findings(by: Rows, firsts: Firsts, depth: int) -> list[Finding]:
             "he_cures_plain",
             "He's initialisation alone keeps the plain network's gradient from vanishing",
             he >= VANISHED,
-            f"Without norm the plain network's first block gets {first('plain', 'no norm, He')}, {he:.2g} times the "
-            "last block's.",
+            f"Without norm the plain network's first block gets {first('plain', 'no norm, He')}, {number(he)} times "
+            "the last block's.",
         ),
         Finding(
             "residual_explodes",
             "Without norm and by He's initialisation, it is the residual network that explodes",
             explodes > EXPLODED,
-            f"Its first block gets {first('residual', 'no norm, He')}, {explodes:.3g} times what it gets with batch "
-            f"norm; the last block's output is {_growth(by['residual', depth, 'no norm, He']):.3g} times the first's, "
-            f"and {_growth(by['residual', depth, 'no norm, zero-init']):.3g} times with branches that start at zero. "
-            f"The loss before the first step is {_loss(by['residual', depth, 'no norm, He']):.3g}.",
+            f"Its first block gets {first('residual', 'no norm, He')}, {number(explodes)} times what it gets with "
+            f"batch norm; the last block's output is {number(_growth(bare_he))} times the first's, "
+            f"and {number(_growth(bare_zero))} times with branches that start at zero. "
+            f"The loss before the first step is {number(_loss(bare_he))}.",
         ),
         Finding(
             "shortcut_tames",
             "With batch norm, the shortcut keeps the first block's gradient from being large",
             ratio > TAMED,
-            f"The plain network's first block gets {ratio:.3g} times the gradient of the residual's "
+            f"The plain network's first block gets {number(ratio)} times the gradient of the residual's "
             f"({first('residual', 'batch norm, He')}; pre-activation {first('pre-activation', 'batch norm, He')}).",
         ),
     ]
@@ -274,17 +275,14 @@ def _graphs(by: Rows, depth: int) -> list[Graph]:
     graphs = []
     for what, title in (("gradients", "Gradient"), ("activations", "Output")):
         for setting in SETTINGS:
-            lines = {net: _by_block(by[net, depth, setting], what) for net in NETS if (net, depth, setting) in by}
-            graphs.append(graph(f"{title} by block: {setting}", lines, x_label="block", log_y=True))
-    for setting in TRAINED:
-        for what, title in (("first", "First block's gradient in training"), ("losses", "Loss in training")):
-            trained = {net: by[net, depth, setting] for net in NETS if (net, depth, setting) in by}
-            lines = {
-                net: _by_step([row["training"][what] for row in rows])
-                for net, rows in trained.items()
-                if "training" in rows[0]
-            }
-            if lines:
+            lines = {net: _by_block(by.get((net, depth, setting), []), what) for net in NETS}
+            if any(value > 0 for line in lines.values() for _, value in line):  # zero-init: none before the first step
+                graphs.append(graph(f"{title} by block: {setting}", lines, x_label="block", log_y=True))
+    for what, title in (("first", "First block's gradient in training"), ("losses", "Loss in training")):
+        for setting in TRAINED:
+            runs = {net: [row.get("training") for row in by.get((net, depth, setting), [])] for net in NETS}
+            lines = {net: _by_step([run[what] for run in own if run]) for net, own in runs.items()}
+            if any(lines.values()):
                 graphs.append(graph(f"{title}: {setting}", lines, x_label="step", log_y=True))
     return graphs
 

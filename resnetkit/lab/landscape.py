@@ -120,8 +120,8 @@ class Landscape(Experiment):
             _findings(by, places),
             _graphs(by, places, grid(self.side)),
             [_table(by, places)],
-            notes="Means over seeds along the line; the plane is the first seed's, darker where the loss is higher, by "
-            "its logarithm.",
+            notes="Means over seeds along the line; over the plane is the first seed's, the stronger the "
+            "colour the higher, by its logarithm.",
         )
 
 

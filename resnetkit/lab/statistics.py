@@ -18,9 +18,15 @@ class Mean(NamedTuple):
     high: float | None = None
 
     def __str__(self) -> str:
-        if self.low is None:
-            return f"{self.value:.3g}"
-        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
+        if self.low is None or self.high is None:
+            return number(self.value)
+        return f"{number(self.value)} ({number(self.low)} to {number(self.high)})"
+
+
+def number(value: float) -> str:
+    """Three digits, as people write them: 0.0269, 1,360; powers of ten beyond."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.12g}" if rounded == 0 or 1e-3 <= abs(rounded) < 1e6 else f"{rounded:.3g}"
 
 
 def mean(values: Sequence[float]) -> Mean:
@@ -37,7 +43,10 @@ def geometric_mean(values: Sequence[float]) -> Mean:
     if min(values) <= 0:
         plain = mean(values)
         return plain if plain.low is None else plain._replace(low=max(0.0, plain.low))
-    return Mean(*(None if end is None else exp(end) for end in mean([log(value) for value in values])))
+    logs = mean([log(value) for value in values])
+    if logs.low is None or logs.high is None:
+        return Mean(exp(logs.value))
+    return Mean(exp(logs.value), exp(logs.low), exp(logs.high))
 
 
 class PowerLaw(NamedTuple):

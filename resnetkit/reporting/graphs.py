@@ -31,7 +31,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Heat:
-    """A plane in squares: `cells` are (x, y, width, height, share of the darkest, text) in pixels."""
+    """A plane in squares: `cells` are (x, y, width, height, share of the strongest colour, text) in pixels."""
 
     title: str
     summary: str
@@ -53,7 +53,8 @@ def graph(
     spreads: Mapping[str, Spread] | None = None,
     dots: bool = False,
 ) -> Graph:
-    """Lines through (x, y). A logarithmic axis leaves out what is not above 0; shares have an axis in percent."""
+    """Lines through (x, y); one without points keeps its colour free. Shares have an axis in percent, and a logarithmic
+    axis leaves out what is not above 0."""
     spreads = spreads or {}
     lines = {name: [p for p in line if _drawn(p[0], log_x) and _drawn(p[1], log_y)] for name, line in lines.items()}
     bars = {name: [b for b in own if _drawn(b[0], log_x) and _drawn(b[1], log_y)] for name, own in spreads.items()}
@@ -124,7 +125,7 @@ def _log_marks(low: float, high: float) -> list[float]:
 
 
 def heat(title: str, values: Sequence[Sequence[float]], places: Sequence[float], *, x_label: str) -> Heat:
-    """A square of values, rows from the top, over `places` each way; darker is more, by the logarithm."""
+    """A square of values, rows from the top, over `places` each way; the stronger the more, by the logarithm."""
     finite = [math.log10(v) for row in values for v in row if math.isfinite(v) and v > 0]
     low, high = min(finite), max(finite)
     side = min((RIGHT - LEFT) / len(places), (BOTTOM - TOP) / len(places))
@@ -142,6 +143,6 @@ def heat(title: str, values: Sequence[Sequence[float]], places: Sequence[float],
         summary,
         cells,
         [(x, f"{place:g}") for place, x, _ in shown],
-        [(y, f"{-place:g}") for place, _, y in shown],
+        [(y, f"{0.0 - place:g}") for place, _, y in shown],
         x_label,
     )
