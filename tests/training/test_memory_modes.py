@@ -8,7 +8,14 @@ import resnetkit as rk
 from resnetkit.errors import Interrupted
 from resnetkit.training import memory, trainer
 
-TINY = {"model": "resnet8_cifar", "epochs": 1, "img_size": 8, "precision": "float32", "drop_path_rate": 0.3}
+TINY = {
+    "model": "resnet8_cifar",
+    "epochs": 1,
+    "img_size": 8,
+    "precision": "float32",
+    "drop_path_rate": 0.3,
+    "batch_size": 256,
+}
 
 
 def told(folder):
