@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from resnetkit.architecture.memory_plan import plan_memory as plan_memory
     from resnetkit.architecture.spec import NetworkSpec as NetworkSpec
     from resnetkit.architecture.variants import variants as variants
     from resnetkit.errors import ResnetkitError as ResnetkitError
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 _HOME = {
     "NetworkSpec": "architecture.spec",
     "variants": "architecture.variants",
+    "plan_memory": "architecture.memory_plan",
     "ResnetkitError": "errors",
     "build": "weights.load",
     "build_resnet": "weights.load",

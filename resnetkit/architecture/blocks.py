@@ -16,6 +16,8 @@ class Block(nn.Module):
         self._fill_branch(spec, row)
         if spec.attention != "none":
             self.branch.add_module("attention", layers.ATTENTION[spec.attention](row.out_channels))
+        if spec.branch_scale != "none":
+            self.branch.add_module("scale", layers.Scale(layers.BRANCH_SCALE[spec.branch_scale]))
         self.shortcut = layers.shortcut(spec, row)
         self.drop_path = layers.DropPath(row.drop_rate) if row.drop_rate else nn.Identity()
 

@@ -157,6 +157,17 @@ class DropPath(nn.Module):
         return x / (1 - self.rate) if self.training else x
 
 
+class Scale(nn.Module):
+    """A learnt factor."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
 class SqueezeExcite(nn.Module):
     """Channel gates from pooled features, through channels / 16 (Hu et al. 2018)."""
 
@@ -189,3 +200,4 @@ class EfficientChannelAttention(nn.Module):
 
 
 ATTENTION: dict[str, type[nn.Module]] = {"se": SqueezeExcite, "eca": EfficientChannelAttention}
+BRANCH_SCALE = {"skipinit": 0.0, "fixup": 1.0}  # where it begins

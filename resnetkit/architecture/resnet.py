@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from resnetkit.architecture import layers
-from resnetkit.architecture.blocks import PreActBlock, ResidualBlock
+from resnetkit.architecture.blocks import Block, PreActBlock, ResidualBlock
 from resnetkit.architecture.recompute import in_turn, recomputed, segments
 from resnetkit.architecture.reversible import coupled, reversible_runs
 from resnetkit.architecture.spec import STEM_STRIDE, NetworkSpec
@@ -71,8 +71,25 @@ class ResNet(nn.Module):
                     nn.init.zeros_(module.bias)
         if self.spec.zero_init_residual:  # Goyal et al. 2017, section 5.1
             for block in self.modules():
-                if isinstance(block, (ResidualBlock, PreActBlock)):
+                if isinstance(block, Block):
                     nn.init.zeros_(block.last_layer().get_parameter("weight"))
+        if self.spec.branch_scale == "fixup":
+            self._fixup()
+
+    @torch.no_grad()
+    def _fixup(self) -> None:
+        """Zhang et al. 2019, section 3.2: a branch's convolutions smaller the more blocks there are, its last and the
+        classifier zero. The convolutions' biases stand for the scalar ones of the paper."""
+        for block in self.modules():
+            if not isinstance(block, Block):
+                continue
+            convs = [module for module in block.branch.children() if isinstance(module, nn.Conv2d)]
+            for conv in convs[:-1]:
+                conv.weight *= len(self.rows) ** (-1 / (2 * len(convs) - 2))
+            convs[-1].weight.zero_()
+        if isinstance(self.head.classifier, nn.Linear):
+            self.head.classifier.weight.zero_()
+            self.head.classifier.bias.zero_()
 
     def place(self, device: str | torch.device) -> "ResNet":
         """Move to a device, in the memory layout that convolutions are fastest in."""

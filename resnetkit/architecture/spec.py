@@ -13,6 +13,7 @@ ALLOWED = {
     "norm": ("batch", "group", "frozen", "none"),
     "activation": ("relu", "silu", "gelu"),
     "attention": ("none", "se", "eca"),
+    "branch_scale": ("none", "skipinit", "fixup"),
     "padding": ("symmetric", "same", "same_in_stages"),
     "pool_padding": ("lowest", "zeros", "none"),
     "zero_pad": ("sides", "end"),
@@ -37,8 +38,9 @@ class NetworkSpec:
     TensorFlow's, asymmetric at stride 2; `same_in_stages` is that after a symmetric stem. The stem's max pool is padded
     as its convolutions with minus infinity (`lowest`), with one zero on each side (`zeros`), or not at all (`none`).
     The channels that a zero_pad shortcut adds stand half on each side of the old ones, or all after them (`end`).
-    `reversible` couples the blocks that keep their shape so that training holds none of their activations.
-    Raises ResnetkitError for a combination that is no network.
+    `branch_scale` ends each branch in a learnt factor, for networks without norms: from 0 (`skipinit`), or from 1 after
+    convolutions that begin small (`fixup`). `reversible` couples the blocks that keep their shape, so that training
+    holds none of their activations. Raises ResnetkitError for a combination that is no network.
     """
 
     name: str
@@ -69,6 +71,7 @@ class NetworkSpec:
     output_stride: int | None = None
     drop_path_rate: float = 0.0
     zero_init_residual: bool = False
+    branch_scale: str = "none"
     reversible: bool = False
 
     @classmethod
@@ -110,6 +113,12 @@ class NetworkSpec:
             self._require(self.drop_path_rate == 0, "drop_path_rate", "0 without shortcuts, or nothing is left")
             self._require(not self.zero_init_residual, "zero_init_residual", "False without shortcuts")
             self._require(not self.reversible, "reversible", "False without shortcuts, which carry the streams")
+        if self.branch_scale != "none":
+            self._require(self.norm == "none", "branch_scale", "none with norms, which scale the branch themselves")
+            self._require(self.shortcut != "none", "branch_scale", "none without shortcuts, or nothing is left")
+            self._require(
+                not self.zero_init_residual, "branch_scale", "none with zero_init_residual, or nothing learns"
+            )
         if max(self.depths) < 2:
             self._require(not self.reversible, "reversible", "False where no stage has two blocks")
         if self.norm == "frozen":

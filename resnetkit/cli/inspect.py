@@ -24,6 +24,9 @@ def inspect(
     num_classes: Annotated[int | None, typer.Option(min=0, help="Classes of a named network.")] = None,
     img_size: Annotated[int | None, typer.Option(min=1, help="Pixels a side that the costs are for.")] = None,
     probe: ProbeOption = None,
+    memory: Annotated[bool, typer.Option("--memory", help="What a training step needs of memory, by mode.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a step, for --memory.")] = 32,
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16, for --memory.")] = "float32",
     json: JsonFlag = False,
 ) -> None:
     """Show what a network is: its plan, parameters, MACs, activations and, of a model file, where it comes from."""
@@ -32,6 +35,10 @@ def inspect(
     network, model = _opened(target, num_classes, probe)
     if img_size:
         network.image_size = (img_size, img_size)
+    if memory:
+        planned = _plan_memory(network, batch_size, precision)
+        print_json(planned) if json else print(_memory_table(planned))
+        return
     facts: dict[str, Any] = (
         {}
         if model is None
@@ -78,3 +85,31 @@ def _opened(target: str, num_classes: int | None, probe: str | None) -> "tuple[R
             raise
     model = load(target)
     return model.network, model
+
+
+def _plan_memory(network: Any, batch_size: int, precision: str) -> dict[str, Any]:
+    """`plan_memory`, and of each mode the memory of the process at least: this one's, and what a step adds."""
+    from resnetkit.architecture.memory_plan import plan_memory
+    from resnetkit.training.memory import resident_bytes
+
+    planned = plan_memory(network, batch_size=batch_size, precision=precision)
+    standing = resident_bytes() + planned["weights"] + planned["gradients"]
+    return planned | {"process_at_least": {mode: standing + live for mode, live in planned["live"].items()}}
+
+
+def _memory_table(planned: dict[str, Any]) -> str:
+    from resnetkit.sizes import written_bytes
+
+    height, width = planned["image_size"]
+    lines = [
+        f"{planned['name']}: a training step on {planned['batch_size']} images of {height}x{width} in "
+        f"{planned['precision']}",
+        f"beside weights, {written_bytes(planned['weights'])}, gradients, {written_bytes(planned['gradients'])}, and "
+        "what the optimizer keeps",
+        f"{'mode':<12}{'live':>12}{'process, at least':>20}",
+    ]
+    for mode, live in planned["live"].items():
+        note = "  another network: reversible=True" if mode == "reversible" else ""
+        process = written_bytes(planned["process_at_least"][mode])
+        lines.append(f"{mode:<12}{written_bytes(live):>12}{process:>20}{note}")
+    return "\n".join(lines)

@@ -47,6 +47,12 @@ def train(
         list[str] | None,
         typer.Option(metavar="TRACKER", help="tensorboard, mlflow or wandb follows the run; may be repeated."),
     ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="plain, checkpoint (less of it, more time, the same numbers) or auto.")
+    ] = None,
+    memory_budget: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="What auto may use, as 4GiB [default: a share of what is free].")
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Train a network on images, test it, and write a run folder."""
@@ -65,6 +71,8 @@ def train(
         workers=workers,
         max_bad=max_bad,
         track=track or (),
+        memory=memory,
+        memory_budget=memory_budget,
         **settings,
     )
     if json:

@@ -58,6 +58,8 @@ def train_epoch(
                 f"the loss is {loss} at step {state.step}; "
                 f"lower lr (it is {rate(state.step):.3g}) or lengthen warmup_epochs"
             )
+        if recipe.drop_path_rate:
+            _fill_gradients(net)
         if recipe.clip_norm:
             nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm)
         optimizer.step()
@@ -68,6 +70,13 @@ def train_epoch(
         state.tally.images += len(labels)
         after_step(state, waited)
         asked = perf_counter()
+
+
+def _fill_gradients(net: nn.Module) -> None:
+    """Gradients of zero for the blocks that stochastic depth left out: the optimizer moves all parameters alike."""
+    for parameter in net.parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
 
 
 def _gradients(

@@ -118,6 +118,7 @@ def test_labels_and_pixels_come_back(to, reader, pixels, tmp_path):
         ("huggingface", "preact_resnet50", {}, "preactivation=True"),
         ("huggingface", "resnet50", {"strides": (1, 2, 1, 2)}, "strides=(1, 2, 1, 2)"),
         ("huggingface", "resnet50", {"output_stride": 16}, "output_stride=16"),
+        *((to, "resnet18", {"depths": (2, 1, 1, 1), "reversible": True}, "reversible=True") for to in TARGETS),
     ],
 )
 def test_what_a_format_cannot_hold_is_refused_by_name(to, name, choices, feature, tmp_path):
