@@ -57,6 +57,8 @@ def benchmark(
             tell("writing photos")
             write_photos(Path(folder) / "photos")
             job = replace(job, data=str(Path(folder) / "photos"))
+        if job.kind == "loader":
+            job = replace(job, cache=str(Path(folder) / "cache"))
         worked = "step" if job.kind == "memory" else "inference" if job.kind == "startup" else job.kind
         commands = {OURS: ours(worked), CONTROL: ours(worked), MACHINE: ours("machine")}
         commands |= {name: [*command(name, peer), worked, variant] for name, (peer, variant) in peers.items()}
@@ -157,7 +159,7 @@ def _conclude(
     reasons = reasons_void(control, len(found), unequal)
     result: dict[str, Any] = {
         "benchmark": job.kind,
-        "job": job.to_dict() | {"data": Path(job.data).name if job.data else None},
+        "job": job.to_dict() | {"data": Path(job.data).name if job.data else None, "cache": bool(job.cache)},
         "unit": unit,
         "ours": {unit: spread(own)} | facts[OURS],
         "control": control,

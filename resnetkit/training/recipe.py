@@ -25,6 +25,7 @@ class Recipe(BaseModel):
         1.0, ge=0.25, le=1
     )  # share of the size that the first epoch trains at; it grows to the whole
     framing: Literal["crop", "letterbox", "squash"] = "crop"  # how a photo becomes a square
+    cache: bool = False  # photos are kept decoded on the disk, their shorter side at most 8/7 of img_size
     drop_path_rate: float = Field(0.0, ge=0, lt=1)
     # fine-tuning
     weights: str | None = None  # a model file or run folder to start from

@@ -116,6 +116,8 @@ class Trainer:
         for part, count in prepared.leaks.items():
             if count:
                 lines.append(f"leak   {count} {part} images are training images too, so its figures flatter")
+        if cache := self.epochs.batches.cache:
+            lines.append(f"cache  {cache.folder}: {cache.bytes / 1e9:.2f} GB of decoded photos")
         lines += self.notes
         if self.state.step:
             lines.append(f"resume at step {self.state.step} of {self.total}")
