@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from resnetkit.evaluation.compare import compare as compare
     from resnetkit.evaluation.evaluate import calibrate as calibrate
     from resnetkit.evaluation.evaluate import evaluate as evaluate
+    from resnetkit.evaluation.probe import probe as probe
     from resnetkit.export.export import export as export
     from resnetkit.export.to_keras import to_keras as to_keras
     from resnetkit.inference.predictor import Predictor as Predictor
@@ -39,6 +40,7 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "calibrate": "evaluation.evaluate",
     "compare": "evaluation.compare",
+    "probe": "evaluation.probe",
     "export": "export.export",
     "Predictor": "inference.predictor",
     "to_keras": "export.to_keras",

@@ -16,11 +16,14 @@ BELOW = {
     "evaluation": {"architecture", "data", "tasks", "weights"},
     "reporting": {"architecture", "data", "tasks", "weights", "evaluation"},
     "training": {"architecture", "data", "tasks", "weights", "evaluation", "reporting"},
+    "lab": {"architecture", "data", "tasks", "weights", "evaluation", "reporting", "training"},
     "inference": {"architecture", "data", "tasks", "weights"},
     "export": {"architecture", "data", "weights"},
     "benchmark": {"architecture", "data", "tasks", "weights", "evaluation", "reporting", "training", "inference"},
-    "cli": {"architecture", "data", "tasks", "weights", "evaluation", "reporting", "training", "inference", "export"}
-    | {"benchmark"},
+    "cli": {
+        *("architecture", "data", "tasks", "weights", "evaluation"),
+        *("reporting", "training", "lab", "inference", "export", "benchmark"),
+    },
 }
 OTHERS = {"torchvision", "timm", "transformers", "keras"}
 THEIRS = {"export": {"keras"}}  # what a package may import of other libraries that build networks

@@ -1,15 +1,22 @@
 """The network: stem, stages, head."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from resnetkit.architecture import layers
 from resnetkit.architecture.blocks import PreActBlock, ResidualBlock
+from resnetkit.architecture.recompute import in_turn, recomputed, segments
+from resnetkit.architecture.reversible import coupled, reversible_runs
 from resnetkit.architecture.spec import STEM_STRIDE, NetworkSpec
 from resnetkit.architecture.stages import plan
 from resnetkit.architecture.stems import Stem
+from resnetkit.errors import ResnetkitError
+
+MEMORY_MODES = ("plain", "checkpoint")
 
 
 class FeatureInfo(NamedTuple):
@@ -53,6 +60,7 @@ class ResNet(nn.Module):
         if spec.preactivation:
             self.norm = nn.Sequential(layers.norm(spec, channels), layers.activation(spec))
         self.head = Head(channels, spec.num_classes)
+        self.memory = "plain"
         self._initialise()
 
     def _initialise(self) -> None:
@@ -70,18 +78,52 @@ class ResNet(nn.Module):
         """Move to a device, in the memory layout that convolutions are fastest in."""
         return self.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def set_memory(self, mode: str) -> "ResNet":
+        """`plain` keeps for the backward pass what the forward pass writes; `checkpoint` keeps little of it and
+        computes the rest again, for about a third more time. Results, gradients and statistics are the same to the bit.
+
+        A mode, no part of the spec. Raises ResnetkitError for another.
+        """
+        if mode not in MEMORY_MODES:
+            raise ResnetkitError(f"memory mode {mode!r} is not known; it must be {' or '.join(MEMORY_MODES)}")
+        self.memory = mode
+        return self
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.norm(self.stages(self.stem(x))))
+        x = recomputed([self.stem], x) if self.memory == "checkpoint" else self.stem(x)
+        for i in range(len(self.stages)):
+            x = self._stage(i, x)
+        return self.head(self.norm(x))
+
+    def _stage(self, i: int, x: Tensor) -> Tensor:
+        if self.memory == "plain" and not self.spec.reversible:
+            return self.stages[i](x)
+        blocks = list(self.stages[i].children())
+        for segment in self.segments[i]:
+            x = self._segment(i, segment)(blocks[segment.start : segment.stop], x)
+        return x
+
+    def _segment(self, i: int, segment: range) -> Callable[[Sequence[Any], Tensor], Tensor]:
+        """How its blocks are run."""
+        if self.spec.reversible and self.rows[sum(self.spec.depths[:i]) + segment.start].shortcut == "identity":
+            return coupled
+        # What the backward pass begins with need not be computed again.
+        return in_turn if self.memory == "plain" or segment is self.segments[-1][-1] else recomputed
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The maps that `feature_info` describes: the stem's before its pool, then each stage's last."""
         maps = [self.stem.convs(x)]
         x = self.stem.pool(maps[0])
-        for stage in self.stages:
-            x = stage(x)
+        for i in range(len(self.stages)):
+            x = self._stage(i, x)
             maps.append(x)
         maps[-1] = self.norm(x)
         return maps
+
+    @cached_property
+    def segments(self) -> list[list[range]]:
+        """The blocks of each stage that are computed again, or back, together."""
+        return reversible_runs(self.rows) if self.spec.reversible else segments(self.spec, self.rows)
 
     @property
     def feature_info(self) -> list[FeatureInfo]:

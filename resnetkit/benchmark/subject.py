@@ -17,8 +17,8 @@ from resnetkit.data.photo_cache import PhotoCache
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ResnetkitError
 from resnetkit.training.precision import resolve_precision
-from resnetkit.training.prepare import DEFAULT_RECIPES, PHOTO_RESIZE, Prepared
-from resnetkit.training.recipe import load_recipe
+from resnetkit.training.prepare import DEFAULT_RECIPES, Prepared
+from resnetkit.training.recipe import CROP_PCT, load_recipe
 from resnetkit.weights.files import Model
 from resnetkit.weights.load import build
 
@@ -64,10 +64,10 @@ def photo_batches(job: dict[str, Any]) -> tuple[TrainingBatches, str]:
     parts = open_dataset(job["data"]).parts
     if "train" not in parts:
         raise ResnetkitError(f"{job['data']}: photos to load must be in class folders below train/")
-    preprocessing = Preprocessing(size=(side, side), resize=round(side * PHOTO_RESIZE))
+    preprocessing = Preprocessing(size=(side, side), resize=round(side / CROP_PCT))
     photos = parts["train"].images
     assert not isinstance(photos, Tensor)
-    cache = PhotoCache(Path(job["cache"]), photos, preprocessing.channels, round(side * PHOTO_RESIZE))
+    cache = PhotoCache(Path(job["cache"]), photos, preprocessing.channels, round(side / CROP_PCT))
     batches = TrainingBatches(
         parts["train"],
         preprocessing,

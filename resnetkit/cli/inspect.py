@@ -1,12 +1,16 @@
 """resnet inspect"""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnetkit.cli.output import JsonFlag, print_json
+from resnetkit.cli.output import JsonFlag, ProbeOption, describe_probe, print_json
 from resnetkit.errors import ResnetkitError
+
+if TYPE_CHECKING:
+    from resnetkit.architecture.resnet import ResNet
+    from resnetkit.weights.files import Model
 
 
 def inspect(
@@ -19,23 +23,13 @@ def inspect(
     ],
     num_classes: Annotated[int | None, typer.Option(min=0, help="Classes of a named network.")] = None,
     img_size: Annotated[int | None, typer.Option(min=1, help="Pixels a side that the costs are for.")] = None,
+    probe: ProbeOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Show what a network is: its plan, parameters, MACs, activations and, of a model file, where it comes from."""
-    import torch
-
     from resnetkit.architecture.summary import complexity
-    from resnetkit.weights.load import build, load
 
-    model = None
-    try:
-        with torch.device("meta"):
-            network = build(target, num_classes)
-    except ResnetkitError:
-        if not Path(target).exists() and not target.endswith(".safetensors") and not target.startswith("hf:"):
-            raise
-        model = load(target)
-        network = model.network
+    network, model = _opened(target, num_classes, probe)
     if img_size:
         network.image_size = (img_size, img_size)
     facts: dict[str, Any] = (
@@ -55,9 +49,32 @@ def inspect(
     network.summary()
     if model is not None:
         print(f"\n{model.report}")
+        if probe is not None:
+            print(describe_probe(model.provenance["taken_for"]["probe"]))
         print(f"classes: {', '.join(model.classes)}")
         for name in ("preprocessing", "metrics", "provenance"):
             print(f"{name}:")
             for key, value in facts[name].items():
                 if key != "taken_for":  # the report has it
                     print(f"  {key}: {value}")
+
+
+def _opened(target: str, num_classes: int | None, probe: str | None) -> "tuple[ResNet, Model | None]":
+    """The network of a name, which has no model, or of a file."""
+    import torch
+
+    from resnetkit.weights.load import build, load
+
+    if probe is not None:
+        from resnetkit.evaluation.probe import probe as run_probe
+
+        model = run_probe(target, probe)
+        return model.network, model
+    try:
+        with torch.device("meta"):
+            return build(target, num_classes), None
+    except ResnetkitError:
+        if not Path(target).exists() and not target.endswith(".safetensors") and not target.startswith("hf:"):
+            raise
+    model = load(target)
+    return model.network, model

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from resnetkit.cli import benchmark, convert, data, evaluate, export, inspect, models, predict, report, train, tune
+from resnetkit.cli import benchmark, convert, data, evaluate, export, inspect, lab, models, predict, report, train, tune
 from resnetkit.errors import ResnetkitError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ VERBS = (
 for verb in VERBS:
     app.command()(verb)
 app.add_typer(data.app, name="data")
+app.add_typer(lab.app, name="lab")
 
 
 def main() -> None:

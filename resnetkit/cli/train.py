@@ -14,7 +14,8 @@ def train(
     ] = None,
     model: Annotated[str | None, typer.Option(help="A network that `resnet models` lists.")] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="RUN|MODEL", help="Start from trained weights; --model is theirs by default.")
+        str | None,
+        typer.Option(metavar="RUN|MODEL|CHECKPOINT", help="Start from trained weights; --model is theirs by default."),
     ] = None,
     freeze: Annotated[
         str | None, typer.Option(help="The last part that keeps its weights: stem, stages.1, ..., backbone.")

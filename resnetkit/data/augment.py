@@ -16,13 +16,14 @@ DRAWS = 6  # uniform numbers a sample: flip, what a crop needs, the seed of what
 class Augmentation(NamedTuple):
     """`crop_padding` pixels of zeros around small images before a random crop; photos are cropped to a random
     share of their area, `min_scale` at least. `flip`: left to right, every other epoch. `policy` is one of
-    data.policies, or none; `erasing` the share of images that lose a box."""
+    data.policies, or none, `policy_level` the strength of `rand`; `erasing` the share of images that lose a box."""
 
     crop_padding: int
     min_scale: float
     flip: bool
     policy: str = "none"
     erasing: float = 0.0
+    policy_level: int = 9
 
     @property
     def changes_pixels(self) -> bool:
@@ -105,5 +106,5 @@ def recolour_and_erase(image: Tensor, drawn: Tensor, augmentation: Augmentation)
     """uint8 (C, H, W) with its draws (DRAWS,) -> the same after the policy and the erasing of `augmentation`."""
     random = Random(float(drawn[5]))
     if augmentation.policy != "none":
-        image = apply_policy(image, augmentation.policy, random)
+        image = apply_policy(image, augmentation.policy, random, augmentation.policy_level)
     return erase(image, random) if random.random() < augmentation.erasing else image

@@ -28,8 +28,9 @@ class TrainingBatches:
     """Augmented batches of a part, epoch by epoch.
 
     The batches of an epoch lose no sample and differ in size by one at most, so no short one is left over. With `odds`
-    (N,) an epoch draws as many samples by them, with replacement. Photos come from `cache` where there is one, else are
-    decoded no larger than their crop needs.
+    (N,) an epoch draws as many samples by them, with replacement. With `repeats` a batch has so many copies of each of
+    its images, augmented each in its own way, and an epoch sees as many images fewer (Hoffer et al. 2020). Photos come
+    from `cache` where there is one, else are decoded no larger than their crop needs.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class TrainingBatches:
         seed: int,
         workers: int,
         odds: Tensor | None = None,
+        repeats: int = 1,
         cache: PhotoCache | None = None,
     ) -> None:
         self.part = part
@@ -51,24 +53,31 @@ class TrainingBatches:
         self.seed = seed
         self.workers = workers
         self.odds = odds
+        self.repeats = repeats
         self.steps = -(-len(part) // batch_size)
 
     def epoch(self, epoch: int, size: tuple[int, int], first: int = 0) -> Iterator[Batch]:
         """uint8 (n, C, *size) and labels (n,) from step `first` of the epoch on."""
         batches = self._order(epoch).tensor_split(self.steps)[first:]
-        drawn = draws(self.seed, epoch, len(self.part))
+        drawn = draws(self.seed, epoch, len(self.part) * self.repeats)
         if isinstance(self.part.images, Tensor):
             for chosen in batches:
-                yield self._small_images(chosen, drawn[chosen], size), self.part.labels[chosen]
+                samples = chosen % len(self.part)
+                yield self._small_images(samples, drawn[chosen], size), self.part.labels[samples]
         else:
             photos = _AugmentedPhotos(self.part, self.preprocessing, self.augmentation, size, drawn, self.cache)
             yield from _load(photos, batches, self.workers)
 
     def _order(self, epoch: int) -> Tensor:
+        """The draws of an epoch, in order: that of sample i's copy c is c times the samples plus i."""
         generator = epoch_generator(self.seed, epoch, purpose=0)
+        count = len(self.part)
         if self.odds is not None:
-            return torch.multinomial(self.odds, len(self.part), replacement=True, generator=generator)
-        return torch.randperm(len(self.part), generator=generator)
+            order = torch.multinomial(self.odds, count, replacement=True, generator=generator)
+        else:
+            order = torch.randperm(count, generator=generator)
+        copies = torch.arange(self.repeats) * count
+        return (order[:, None] + copies).flatten()[:count]
 
     def _small_images(self, chosen: Tensor, drawn: Tensor, size: tuple[int, int]) -> Tensor:
         assert isinstance(self.part.images, Tensor)
@@ -101,7 +110,7 @@ class _Photos(Dataset[Batch]):
 
 
 class _AugmentedPhotos(Dataset[Batch]):
-    """Encoded images, decoded one by one in the workers and augmented by their draws (N, DRAWS)."""
+    """Encoded images, decoded one by one in the workers and augmented by the draw asked for, of (draws, DRAWS)."""
 
     def __init__(
         self,
@@ -117,15 +126,15 @@ class _AugmentedPhotos(Dataset[Batch]):
         self.crop = {"size": size, "augmentation": augmentation, "framing": preprocessing.framing}
 
     def __getitem__(self, index: int) -> Batch:
-        drawn = self.drawn[index]
+        drawn, sample = self.drawn[index], index % len(self.part)
         if self.cache is not None:
-            image = self.cache[index]
+            image = self.cache[sample]
         else:
-            image = decode(self.part.images[index], self.channels, partial(spare, drawn=drawn, **self.crop))
+            image = decode(self.part.images[sample], self.channels, partial(spare, drawn=drawn, **self.crop))
         box = random_resized_crop(image, drawn, **self.crop)
         if self.augmentation.changes_pixels:
             box = recolour_and_erase(box, drawn, self.augmentation)
-        return box, self.part.labels[index]
+        return box, self.part.labels[sample]
 
 
 def _load(photos: Dataset[Batch], batches: tuple[Tensor, ...], workers: int) -> Iterator[Batch]:

@@ -28,6 +28,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # what undoes each orientation
+PHOTO_SIZE = 224  # what networks of photographs see where nothing else is said (He et al. 2015, section 3.4)
 FRAMINGS = ("crop", "letterbox", "squash")
 LETTERBOX_GREY = 114  # about the mean of photographs, as detectors pad
 PIL_MODES = {"rgb": "RGB", "grey": "L"}
@@ -212,6 +213,11 @@ def count_channels(channels: str) -> int:
     """3 of rgb, 1 of grey, 5 of "5"; 0 of any other word, "1" and "3" among them."""
     number = int(channels) if re.fullmatch(r"[1-9]\d{0,4}", channels) else 0
     return COLOURS.get(channels, 0 if number in COLOURS.values() else number)
+
+
+def channels_of(count: int) -> str:
+    """rgb of 3, grey of 1, "5" of 5: the word that `count_channels` counts."""
+    return next((word for word, number in COLOURS.items() if number == count), str(count))
 
 
 def mismatch(has: int, wanted: int) -> str:

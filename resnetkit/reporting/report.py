@@ -14,14 +14,14 @@ PAGE = "report.html"
 PARTS = {"train": "training", "holdout": "held-out", "val": "validation", "test": "test"}
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, metrics: dict[str, Any] | None = None) -> Path:
     """Make report.html in a run folder from what lies there: one file that needs nothing else.
 
-    Photos are read from the data that the run was trained on; where they are gone the page says so. A section whose
-    data the run has not written is left out. Raises ResnetkitError where there is no run, ResourceExhausted when the
-    disk refuses.
+    `metrics` are those of a run that has not written them yet. Photos are read from the data that the run was trained
+    on; where they are gone the page says so. A section whose data the run has not written is left out. Raises
+    ResnetkitError where there is no run, ResourceExhausted when the disk refuses.
     """
-    run = read_record(folder)
+    run = read_record(folder, metrics)
     album = Album(run.command["data"], run.preprocessing)
     facts = {
         "run": run,
@@ -30,14 +30,14 @@ def write_report(folder: Path) -> Path:
         "sections": sections(run, album),
         "album": album,
         "parts": PARTS,
-        "charts": charts,
     }
-    page = _render(facts)
+    page = render("page.html", facts)
     write_text(folder / PAGE, page.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
     return folder / PAGE
 
 
-def _render(facts: dict[str, Any]) -> str:
+def render(template: str, facts: dict[str, Any]) -> str:
+    """A page from one of the templates."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -48,4 +48,4 @@ def _render(facts: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {name: getattr(wording, name) for name in ("percent", "interval", "count", "short")}
-    return environment.get_template("page.html").render(facts)
+    return environment.get_template(template).render(facts | {"charts": charts})

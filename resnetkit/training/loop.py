@@ -13,6 +13,7 @@ from resnetkit.data.mixing import Mixing, mix
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.device import autocast, find_precision
 from resnetkit.errors import Diverged
+from resnetkit.tasks import classification
 from resnetkit.tasks.task import Task, task_of
 from resnetkit.training.recipe import Recipe
 from resnetkit.training.state import TrainingState
@@ -77,7 +78,8 @@ def _gradients(
     for images, wanted in zip(x.chunk(recipe.accumulate), targets.chunk(recipe.accumulate)):
         with autocast(x.device, find_precision(recipe.precision)):
             logits = net(images)
-        piece = task.loss(logits, wanted, recipe.label_smoothing, class_weights) * (len(images) / len(x))
+        measure = classification.binary_loss if recipe.loss == "binary" and task is classification else task.loss
+        piece = measure(logits, wanted, recipe.label_smoothing, class_weights) * (len(images) / len(x))
         piece.backward()
         loss += piece.item()
         right += task.right(logits, wanted)

@@ -1,6 +1,5 @@
 """One run from its state to its end: epochs, figures, saves, the last test."""
 
-import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -11,14 +10,13 @@ from typing import Any
 import torch
 
 from resnetkit.architecture.resnet import ResNet
-from resnetkit.atomic import write_text
 from resnetkit.data.preprocess import COLOURS
 from resnetkit.device import find_precision
 from resnetkit.errors import Diverged, Interrupted
 from resnetkit.evaluation.answers import Answers, answer
 from resnetkit.evaluation.calibration import fit_calibration
 from resnetkit.evaluation.evaluate import figures_on
-from resnetkit.evaluation.files import write_evaluation
+from resnetkit.evaluation.files import write_evaluation, write_metrics
 from resnetkit.evaluation.plots import draw_curves
 from resnetkit.evaluation.slices import looks
 from resnetkit.reporting.report import write_report
@@ -218,7 +216,7 @@ class Trainer:
         model = self._model(net, short, steps)
         model.calibration = calibration
         save_model(model, folder.model)
-        write_text(folder.metrics, json.dumps(metrics, indent=2) + "\n")
         self.journal.write("finished", **short)
-        write_report(folder.path)
+        write_report(folder.path, metrics)
+        write_metrics(folder.metrics, metrics)  # last: with it the run is finished, and no resume goes on with it
         return Run(folder.path, metrics)

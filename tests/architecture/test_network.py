@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import resnetkit as rk
+from resnetkit.architecture import layers
 from resnetkit.architecture.stages import plan
 from resnetkit.architecture.variants import spec
 from tests.conftest import randomise
@@ -65,16 +66,34 @@ def test_zero_init_makes_every_block_its_shortcut(name, norm):
             torch.testing.assert_close(block(x), x)
 
 
-def test_stochastic_depth_drops_branches_in_training_only():
+def test_stochastic_depth_leaves_whole_blocks_out_in_training_only():
     net = rk.build("resnet20_cifar", drop_path_rate=0.5)
     rates = [row.drop_rate for row in net.rows]
     assert rates == pytest.approx([0.5 * (i + 1) / 9 for i in range(9)])  # Huang et al. 2016, equation 4
     drop = net.stages[2][2].drop_path
-    ones = torch.ones(20_000, 1, 1, 1)
-    dropped = drop.train()(ones)
-    assert set(dropped.unique().tolist()) == {0.0, 2.0}
-    assert dropped.mean().item() == pytest.approx(1, abs=0.05)
-    assert torch.equal(drop.eval()(ones), ones)
+    ones = torch.ones(1)
+    drawn = [0.0 if drop.train().drops() else drop(ones).item() for _ in range(4000)]
+    assert set(drawn) == {0.0, 2.0}
+    assert sum(drawn) / len(drawn) == pytest.approx(1, abs=0.1)
+    assert not any(drop.eval().drops() for _ in range(100)) and torch.equal(drop(ones), ones)
+
+
+@pytest.mark.parametrize("name", ["resnet20_cifar", "preact_resnet20_cifar"])
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+def test_a_block_left_out_is_its_shortcut_and_its_norms_see_nothing(monkeypatch, name, activation):
+    net = randomise(rk.build(name, drop_path_rate=0.5, activation=activation)).train()
+    block, before = net.stages[1][1], {k: v.clone() for k, v in net.stages[1][1].state_dict().items()}
+    calls = []
+    block.branch.register_forward_hook(lambda *_: calls.append(1))
+    monkeypatch.setattr(layers.DropPath, "drops", lambda self: True)
+    x = torch.randn(2, 32, 8, 8)
+    kept = x.clone()
+    wanted = x if net.spec.preactivation else block.activation(x.clone())
+    assert torch.equal(block(x), wanted) and torch.equal(x, kept)
+    assert not calls and all(torch.equal(v, before[k]) for k, v in block.state_dict().items())
+    monkeypatch.setattr(layers.DropPath, "drops", lambda self: False)
+    block(x)
+    assert calls
 
 
 def test_plain_twin_has_no_shortcut_and_nothing_else_changed():

@@ -26,8 +26,9 @@ def test_settings_replace_and_are_converted():
         ({"label_smothing": 0.1}, "no setting is called 'label_smothing'; did you mean label_smoothing?"),
         ({"lr": "fast"}, "setting lr='fast': input should be a valid number"),
         ({"epochs": 0}, "setting epochs=0: input should be greater than or equal to 1"),
-        ({"optimizer": "adam"}, "setting optimizer='adam': input should be 'sgd' or 'adamw'"),
+        ({"optimizer": "adam"}, "setting optimizer='adam': input should be 'sgd', 'adamw', 'lamb' or 'muon'"),
         ({"ema_decay": 1.0}, "less than 1"),
+        ({"milestones": "0.5,1.5"}, "setting milestones.1='1.5': input should be less than 1"),
     ],
 )
 def test_wrong_settings_are_named(settings, says):

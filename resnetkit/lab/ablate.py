@@ -1,0 +1,171 @@
+"""Does a residual network need every one of its blocks?"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from scipy.stats import kendalltau
+from torch import Tensor
+
+from resnetkit.architecture.resnet import ResNet
+from resnetkit.architecture.spec import NetworkSpec
+from resnetkit.architecture.stages import Row, plan
+from resnetkit.architecture.variants import spec
+from resnetkit.device import find_device
+from resnetkit.errors import ResnetkitError
+from resnetkit.lab.ablation import Trials, read_ablation
+from resnetkit.lab.experiment import Cell, Experiment, Reading
+from resnetkit.lab.surgery import droppable, keeps_shape, one_path, reordered, without
+from resnetkit.lab.twins import NAMES, held_out_images, require_kind, trained_twin
+from resnetkit.weights.files import Model
+from resnetkit.weights.load import load
+
+BATCH = 250
+PATH_IMAGES = 128
+MEASURED = 8  # numbers of blocks left out, and of pairs exchanged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablate(Experiment):
+    """`model` is a residual network, `against` a plain one; without `model` both are trained, `depth` layers deep."""
+
+    NAME = "ablate"
+    QUESTION = "Does a residual network need every one of its blocks?"
+    METHOD = (
+        "In a trained network blocks are left out at test time, one or several drawn at random, so that their "
+        "shortcut alone is left (in a plain network, nothing: only blocks that keep the shape can go), and pairs of "
+        "blocks of one shape are exchanged. Accuracy is measured on test images without any training. For the paths, "
+        "the gradient of the loss at the first block's input is let back through the branches of k blocks drawn at "
+        "random and the shortcuts of all others; its mean norm times the number of such paths is what length k brings."
+    )
+    SOURCE = (
+        "Veit, Wilber and Belongie 2016, Residual Networks Behave Like Ensembles of Relatively Shallow Networks, "
+        "sections 4.1 to 4.3 (figures 3, 5 and 6)."
+    )
+    POSITIONAL = "model"
+    QUICK = {"images": 500, "seeds": 2}
+
+    model: str = ""
+    against: str = ""
+    data: str = "digits"
+    images: int = 2000
+    depth: int = 20
+    epochs: int = 10
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.against and not self.model:
+            raise ResnetkitError("against: give the residual MODEL that it is the twin of, too")
+
+    @property
+    def nets(self) -> list[str]:
+        return ["residual"] if self.model and not self.against else ["residual", "plain"]
+
+    def cells(self) -> list[Cell]:
+        cells: list[Cell] = []
+        for net in self.nets:
+            rows = plan(self._spec(net))
+            can = droppable(rows)
+            cells += [{"net": net, "what": "whole"}, *({"net": net, "what": "drop", "block": i} for i in can)]
+            drawn = [("some", count) for count in spread_out(2, len(can) - 1)]
+            drawn += [("swap", count) for count in spread_out(1, len(rows) // 2)]
+            if net == "residual":
+                drawn += [("path", count) for count in range(len(rows) + 1)]
+            cells += [
+                {"net": net, "what": what, "count": count, "seed": seed}
+                for seed in range(self.seeds)
+                for what, count in drawn
+            ]
+        return cells
+
+    def _spec(self, net: str) -> NetworkSpec:
+        if self.model:
+            return self._given[net].network.spec
+        return spec(NAMES[net].format(self.depth))
+
+    @cached_property
+    def _given(self) -> dict[str, Model]:
+        given = {"residual": load(self.model)} | ({"plain": load(self.against)} if self.against else {})
+        for net, model in given.items():
+            require_kind(model, self.model if net == "residual" else self.against, plain=net == "plain")
+        return given
+
+    @cached_property
+    def _ready(self) -> dict[str, tuple[ResNet, Tensor, Tensor]]:
+        """By net: the network and the images it is tried on, normalised, with their labels; as they are asked for."""
+        return {}
+
+    def _prepare(self, net: str, folder: Path) -> tuple[ResNet, Tensor, Tensor]:
+        if net not in self._ready:
+            if self.model:
+                model = self._given[net]
+            else:
+                model = trained_twin(net, self.depth, self.data, 50_000, self.epochs, 0, folder, self.device)
+            device = find_device(self.device)
+            images, labels = held_out_images(model, self.data, self.images)
+            x = model.preprocessing.normalise(images.to(device))
+            self._ready[net] = model.network.to(device).eval(), x, labels.to(device)
+        return self._ready[net]
+
+    def measure(self, cell: Cell, folder: Path) -> dict[str, Any]:
+        net, x, labels = self._prepare(cell["net"], folder)
+        draw = Random(f"{cell.get('seed')} {cell['what']} {cell.get('count')}")
+        if cell["what"] == "path":
+            through = draw.sample(range(len(net.rows)), cell["count"])
+            return {"gradient": path_gradient(net, x[:PATH_IMAGES], labels[:PATH_IMAGES], through)}
+        if cell["what"] == "swap":
+            order = exchanged(net.rows, cell["count"], draw)
+            with reordered(net, order):
+                tau = float(kendalltau(range(len(order)), order)[0])
+                return {"right": count_right(net, x, labels), "n": len(x), "tau": tau}
+        dropped = [cell["block"]] if "block" in cell else draw.sample(droppable(net.rows), cell.get("count", 0))
+        with without(net, dropped):
+            return {"right": count_right(net, x, labels), "n": len(x)}
+
+    def read(self, rows: list[Cell]) -> Reading:
+        return read_ablation({net: Trials(self._spec(net), [r for r in rows if r["net"] == net]) for net in self.nets})
+
+
+@torch.inference_mode()
+def count_right(net: ResNet, x: Tensor, labels: Tensor) -> int:
+    """How many of the images x (N, C, H, W) are answered rightly."""
+    batches = zip(x.split(BATCH), labels.split(BATCH))
+    return sum(int((net(images).argmax(1) == truth).sum()) for images, truth in batches)
+
+
+def path_gradient(net: ResNet, x: Tensor, labels: Tensor, through: Collection[int]) -> float:
+    """Norm of the loss's gradient at the first block's input along one path; see `one_path`."""
+    with torch.no_grad():
+        start = net.stem(x)
+    start.requires_grad_()
+    with one_path(net, through):
+        loss = F.cross_entropy(net.head(net.norm(net.stages(start))), labels)
+    (gradient,) = torch.autograd.grad(loss, start)
+    return float(gradient.norm())
+
+
+def exchanged(rows: Sequence[Row], pairs: int, draw: Random) -> list[int]:
+    """The order of the blocks after so many exchanges of two that have one shape, drawn at random."""
+    order = list(range(len(rows)))
+    alike: dict[tuple[int, int], list[int]] = {}
+    for i, row in enumerate(rows):
+        if keeps_shape(row):
+            alike.setdefault((row.stage, row.in_channels), []).append(i)
+    groups = [group for group in alike.values() if len(group) > 1]
+    for _ in range(pairs if groups else 0):
+        a, b = draw.sample(draw.choices(groups, [len(group) for group in groups])[0], 2)
+        order[a], order[b] = order[b], order[a]
+    return order
+
+
+def spread_out(low: int, high: int) -> list[int]:
+    """About MEASURED whole numbers from `low` to `high`."""
+    if high < low:
+        return []
+    return sorted({round(low + (high - low) * i / (MEASURED - 1)) for i in range(MEASURED)})

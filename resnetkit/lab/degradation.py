@@ -1,0 +1,192 @@
+"""Does a deeper plain network train worse, and a deeper residual one not?"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from resnetkit.errors import Diverged
+from resnetkit.evaluation.answers import answer
+from resnetkit.lab.experiment import Cell, Experiment, Finding, Reading, Table
+from resnetkit.lab.images import few_images
+from resnetkit.lab.runs import trained
+from resnetkit.lab.statistics import Mean, mean
+from resnetkit.reporting.graphs import Graph, graph
+from resnetkit.reporting.record import read_record
+from resnetkit.training.epochs import FramedBatches
+from resnetkit.training.prepare import Prepared, prepare
+from resnetkit.training.recipe import Recipe
+from resnetkit.training.run import Run
+
+NETS = {"plain": "plain{}_cifar", "residual": "resnet{}_cifar"}
+WARMED_UP = 110  # layers from which training begins slowly (He et al. 2015, section 4.2)
+PADDING = 1 / 8  # of the side: 4 pixels of 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Degradation(Experiment):
+    """`images` is how many to train on at most, `size` their side in pixels (0: their own)."""
+
+    NAME = "degradation"
+    QUESTION = "Does a deeper plain network train worse, and a deeper residual network not?"
+    METHOD = (
+        "Plain and residual networks of the CIFAR family, alike but for their shortcuts, are trained at several depths "
+        "with the same images, budget and recipe: momentum SGD at rate 0.1, a tenth from half of the steps on and a "
+        "hundredth from three quarters on, weight decay 0.0001, crops and flips. Error is the share of images answered "
+        "wrongly: in the curves on training images as they are augmented and on test images after each epoch; in the "
+        "table on the same images as they are, after the last epoch. Nothing is chosen by them."
+    )
+    SOURCE = (
+        "He et al. 2015, Deep Residual Learning, section 4.2, figure 6 and table 6. Here the momentum is Nesterov's, "
+        "and norms and biases are not decayed."
+    )
+    QUICK = {"depths": (20, 56), "images": 5000, "size": 16, "epochs": 10, "batch": 32}
+
+    data: str = "digits"
+    depths: tuple[int, ...] = (20, 32, 44, 56, 110)
+    images: int = 50_000
+    size: int = 0
+    epochs: int = 164  # 64,000 steps on 50,000 images
+    batch: int = 128
+    device: str = "auto"
+
+    def cells(self) -> list[Cell]:
+        grid = product(range(self.seeds), sorted(self.depths), NETS)
+        return [{"net": net, "depth": depth, "seed": seed} for seed, depth, net in grid]
+
+    def measure(self, cell: Cell, folder: Path) -> dict[str, Any]:
+        prepared = self._prepared(cell)
+        place = folder / "runs" / f"{cell['net']}{cell['depth']}-{cell['seed']}"
+        try:
+            run = trained(place, prepared, self.device)
+        except Diverged:
+            chance = 1 - 1 / len(prepared.dataset.classes)
+            return {"train_error": chance, "test_error": chance, "curve": [], "diverged": True}
+        return {
+            "train_error": _train_error(run, prepared),
+            "test_error": 1 - run.metrics["top1"],
+            "curve": [[1 - line["train_top1"], 1 - line["val_top1"]] for line in read_record(place).epochs],
+            "diverged": False,
+        }
+
+    def _prepared(self, cell: Cell) -> Prepared:
+        dataset = few_images(self.data, train=self.images, test=10_000 if not self.size else self.images // 2)
+        # As `val` the images are looked at after every epoch; the trainer chooses nothing by them.
+        dataset = replace(dataset, parts={"train": dataset.parts["train"], "val": dataset.parts["test"]})
+        side = self.size or dataset.parts["train"].images[0].shape[-1]
+        recipe = Recipe(
+            model=NETS[cell["net"]].format(cell["depth"]),
+            epochs=self.epochs,
+            batch_size=self.batch,
+            seed=cell["seed"],
+            lr=0.1,
+            weight_decay=1e-4,
+            schedule="step",
+            warmup_epochs=1.0 if cell["depth"] >= WARMED_UP else 0.0,
+            img_size=self.size or None,
+            crop_padding=round(PADDING * side),
+            flip=dataset.recipe != "digits",  # a digit has a handedness
+        )
+        return prepare(dataset, recipe, {}, 0.0)
+
+    def read(self, rows: list[Cell]) -> Reading:
+        return Reading(
+            _findings(rows, self.depths),
+            _graphs(rows, self.depths),
+            [_table(rows, self.depths, paper=self._as_the_paper())],
+            {"differences": {net: _difference(rows, self.depths, net)._asdict() for net in NETS}},
+            "Means over seeds. Dashed in the paper's figure 6 are the curves called training here.",
+        )
+
+    def _as_the_paper(self) -> bool:
+        return not self.size and self.images >= 50_000
+
+
+def _train_error(run: Run, prepared: Prepared) -> float:
+    """On the training images as they are."""
+    model = run.model
+    batches = FramedBatches(prepared.parts["train"], prepared.preprocessing, workers=0)
+    return 1 - answer(model.network, batches, model.preprocessing).metrics()["top1"]
+
+
+def _of(rows: list[Cell], net: str, depth: int, what: str) -> list[Any]:
+    return [row[what] for row in rows if row["net"] == net and row["depth"] == depth]
+
+
+def _difference(rows: list[Cell], depths: Sequence[int], net: str) -> Mean:
+    """Training error of the deepest less that of the shallowest, seed by seed."""
+    deep, shallow = (_of(rows, net, depth, "train_error") for depth in (max(depths), min(depths)))
+    return mean([a - b for a, b in zip(deep, shallow)])
+
+
+def _findings(rows: list[Cell], depths: Sequence[int]) -> list[Finding]:
+    plain, residual = (_difference(rows, depths, net) for net in NETS)
+    pair = f"{max(depths)} layers against {min(depths)}"
+    worse, kept = None, None
+    if plain.low is not None and plain.high is not None and residual.low is not None and residual.high is not None:
+        worse = True if plain.low > 0 else False if plain.high < 0 else None
+        kept = False if residual.low > 0 else True if residual.high < max(plain.value, 0) else None
+    return [
+        Finding(
+            "plain_degrades",
+            "The deeper plain network has the higher training error",
+            worse,
+            f"{pair}: training error {_points(plain)}.",
+        ),
+        Finding(
+            "residual_does_not",
+            "The deeper residual network has not, or far less of it",
+            kept,
+            f"{pair}: training error {_points(residual)}. It holds where the interval reaches 0 or below, and "
+            "stays under what the plain network loses.",
+        ),
+    ]
+
+
+def _points(difference: Mean) -> str:
+    value = f"{100 * difference.value:+.1f} points"
+    if difference.low is None or difference.high is None:
+        return f"{value} (one seed: no interval)"
+    return f"{value} ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
+
+
+def _graphs(rows: list[Cell], depths: Sequence[int]) -> list[Graph]:
+    graphs = []
+    for net in NETS:
+        for i, part in enumerate(("Training", "Test")):
+            lines = {f"{depth} layers": _curve(_of(rows, net, depth, "curve"), i) for depth in sorted(depths)}
+            graphs.append(graph(f"{part} error, {net}", lines, x_label="epoch", share=True))
+    return graphs
+
+
+def _curve(curves: list[list[list[float]]], which: int) -> list[tuple[float, float]]:
+    finished = [curve for curve in curves if curve]
+    return [(float(e), mean([pair[which] for pair in pairs]).value) for e, pairs in enumerate(zip(*finished), 1)]
+
+
+def _table(rows: list[Cell], depths: Sequence[int], *, paper: bool) -> Table:
+    published = json.loads((files("resnetkit.lab") / "papers.json").read_text(encoding="utf-8"))["cifar10_test_error"]
+    lines = []
+    for net, depth in product(NETS, sorted(depths)):
+        errors = [mean(_of(rows, net, depth, f"{part}_error")) for part in ("train", "test")]
+        diverged = sum(_of(rows, net, depth, "diverged"))
+        lines.append(
+            [
+                f"{net}, {depth} layers",
+                *map(_percent, errors),
+                published[net].get(str(depth), ""),
+                str(diverged) if diverged else "",
+            ]
+        )
+    title = "Error after the last epoch" + ("" if paper else "; the paper's is of another budget")
+    return Table(title, ("network", "training", "test", "the paper's test", "seeds that diverged"), lines)
+
+
+def _percent(error: Mean) -> str:
+    text = f"{100 * error.value:.2f} %"
+    if error.low is None or error.high is None:
+        return text
+    return f"{text} ({100 * max(0.0, error.low):.2f} to {100 * min(1.0, error.high):.2f})"

@@ -1,0 +1,232 @@
+"""How deep can it go: does the loss fall, how long does a step take, how much memory does it need?"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from statistics import fmean, median
+from time import perf_counter
+from typing import Any
+
+from resnetkit.device import find_device
+from resnetkit.errors import Diverged
+from resnetkit.lab.experiment import Cell, Experiment, Finding, Reading, Table
+from resnetkit.lab.images import few_images
+from resnetkit.lab.statistics import PowerLaw, mean, power_law
+from resnetkit.reporting.graphs import Graph, graph
+from resnetkit.training.epochs import Epochs
+from resnetkit.training.memory import step_bytes
+from resnetkit.training.prepare import Prepared, prepare
+from resnetkit.training.recipe import Recipe
+from resnetkit.training.run import new_state
+from resnetkit.training.state import Tally, TrainingState
+
+NETS = {"plain": "plain{}_cifar", "residual": "resnet{}_cifar"}
+FALLEN = 0.9  # of the loss at the start: the last tenth of the steps must lie below, at every seed
+MiB = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth(Experiment):
+    """`steps` of `batch` images for every network."""
+
+    NAME = "depth"
+    QUESTION = "How deep can a network be: does it train, how long does a step take, how much memory does it need?"
+    METHOD = (
+        "Plain and residual networks of the CIFAR family take the same training steps on the same images: momentum SGD "
+        "whose rate rises to 0.1 and falls again. The loss falls where the mean of the last tenth of the steps lies "
+        f"below {FALLEN} of the first step's. Time is the median of the steps but the first; memory is the bytes that "
+        "live when a step is through its forward pass; exponents are slopes of a straight line through the logarithms."
+    )
+    SOURCE = (
+        "He et al. 2015, Deep Residual Learning, section 4.2 (“Exploring Over 1000 layers”); He et al. 2016, Identity "
+        "Mappings, section 3."
+    )
+    QUICK = {"depths": (20, 56, 110), "steps": 20, "seeds": 1}
+
+    data: str = "digits"
+    depths: tuple[int, ...] = (20, 56, 110, 302, 1202)
+    steps: int = 200
+    batch: int = 32
+    device: str = "auto"
+
+    def cells(self) -> list[Cell]:
+        grid = product(range(self.seeds), sorted(self.depths), NETS)
+        return [{"net": net, "depth": depth, "seed": seed} for seed, depth, net in grid]
+
+    def measure(self, cell: Cell, folder: Path) -> dict[str, Any]:
+        prepared = self._prepared(cell)
+        state, _ = new_state(prepared, find_device(self.device))
+        losses, seconds = _train(prepared, state, self.steps)
+        bytes_needed = step_bytes(new_state(prepared, find_device(self.device))[0], prepared, self.batch)
+        return {
+            "losses": losses,
+            "seconds": median(seconds[1:] or seconds),
+            "bytes": bytes_needed,
+            "parameters": sum(p.numel() for p in state.net.parameters()),
+        }
+
+    def _prepared(self, cell: Cell) -> Prepared:
+        dataset = few_images(self.data, train=self.steps * self.batch, test=self.batch)
+        per_epoch = -(-len(dataset.parts["train"]) // self.batch)
+        recipe = Recipe(
+            model=NETS[cell["net"]].format(cell["depth"]),
+            epochs=-(-self.steps // per_epoch),
+            batch_size=self.batch,
+            seed=cell["seed"],
+            lr=0.1,
+            schedule="one_cycle",
+            weight_decay=1e-4,
+            flip=dataset.recipe != "digits",
+            precision="float32",
+        )
+        return prepare(dataset, recipe, {}, 0.0)
+
+    def read(self, rows: list[Cell]) -> Reading:
+        depths = sorted(self.depths)
+        of: Of = lambda net, depth: [r for r in rows if r["net"] == net and r["depth"] == depth]  # noqa: E731
+        laws = {
+            what: power_law(depths, [median(row[what] for row in of("residual", depth)) for depth in depths])
+            for what in ("seconds", "bytes")
+            if len(depths) > 1
+        }
+        return Reading(
+            _findings(of, depths, laws),
+            _graphs(of, depths),
+            [_table(of, depths)],
+            {what: law._asdict() for what, law in laws.items()},
+            f"Batches of {self.batch} images. Losses are means over seeds, a tenth of the steps at a time.",
+        )
+
+
+Of = Callable[[str, int], list[Cell]]
+
+
+def _train(prepared: Prepared, state: TrainingState, steps: int) -> tuple[list[float], list[float]]:
+    """Loss and seconds of each of so many steps; fewer where the loss is no number any more."""
+    losses: list[float] = []
+    seconds: list[float] = []
+    began, before = perf_counter(), Tally()
+
+    def after_step(state: TrainingState, waited: float) -> None:
+        nonlocal began, before
+        tally = state.tally
+        if tally.images <= before.images:  # a new epoch
+            before = Tally()
+        losses.append((tally.loss - before.loss) / (tally.images - before.images))
+        seconds.append(perf_counter() - began)
+        began, before = perf_counter(), replace(tally)
+        if len(losses) >= steps:
+            raise _EnoughError
+
+    epochs = Epochs(prepared, state, workers=0)
+    try:
+        while state.step < epochs.total:
+            epochs.begin()
+            epochs.train(after_step)
+    except (_EnoughError, Diverged):
+        pass
+    return losses, seconds
+
+
+class _EnoughError(Exception):
+    """The steps are taken."""
+
+
+def tenths(losses: Sequence[float]) -> list[float]:
+    """Means over ten spans of the steps, or every step where there are fewer."""
+    spans = min(10, len(losses))
+    edges = [len(losses) * i // spans for i in range(spans + 1)]
+    return [fmean(losses[a:b]) for a, b in zip(edges, edges[1:])]
+
+
+def falls(rows: list[Cell], steps: int) -> bool:
+    """Whether every seed took all steps and ended below FALLEN of the loss that it began with."""
+    lines = [row["losses"] for row in rows]
+    return all(len(line) >= steps and tenths(line)[-1] < FALLEN * line[0] for line in lines)
+
+
+def _findings(of: Of, depths: Sequence[int], laws: dict[str, PowerLaw]) -> list[Finding]:
+    steps = max(len(row["losses"]) for net in NETS for depth in depths for row in of(net, depth))
+    able = {net: [depth for depth in depths if falls(of(net, depth), steps)] for net in NETS}
+    deepest = max(depths)
+    findings = [
+        Finding(
+            "residual_trains",
+            f"A residual network of {deepest:,} layers trains",
+            deepest in able["residual"],
+            f"Over {steps} steps its loss goes {_course(of('residual', deepest))}. The loss falls at "
+            f"{_listed(able['residual'])}.",
+        ),
+        Finding(
+            "plain_does_not",
+            "Its plain twin does not",
+            deepest not in able["plain"],
+            f"Over the same steps its loss goes {_course(of('plain', deepest))}. The loss falls at "
+            f"{_listed(able['plain'])}.",
+        ),
+    ]
+    if laws:
+        findings += [
+            Finding(
+                key,
+                f"{what} grows in proportion to depth",
+                None if law.low is None or law.high is None else law.low <= 1 <= law.high or 0.9 <= law.exponent <= 1.1,
+                f"As depth to the power {law}.",
+            )
+            for key, what, law in (
+                ("time_is_linear", "The time of a step", laws["seconds"]),
+                ("memory_is_linear", "Memory, with every activation kept,", laws["bytes"]),
+            )
+        ]
+    return findings
+
+
+def _course(rows: list[Cell]) -> str:
+    begun = [row for row in rows if row["losses"]]
+    if not begun:
+        return "to no number at the first step"
+    first, last = mean([row["losses"][0] for row in begun]), mean([tenths(row["losses"])[-1] for row in begun])
+    return f"from {first} to {last}"
+
+
+def _listed(depths: list[int]) -> str:
+    return f"{', '.join(map(str, depths))} layers" if depths else "none of the depths"
+
+
+def _graphs(of: Of, depths: Sequence[int]) -> list[Graph]:
+    graphs = []
+    for net in NETS:
+        lines = {f"{depth} layers": _loss_line(of(net, depth)) for depth in depths}
+        graphs.append(graph(f"Loss, {net}", lines, x_label="tenth of the steps", log_y=True))
+    for what, title, unit in (("seconds", "Seconds a step", 1), ("bytes", "MiB a step", MiB)):
+        lines = {
+            net: [(float(depth), median(row[what] for row in of(net, depth)) / unit) for depth in depths]
+            for net in NETS
+        }
+        graphs.append(graph(title, lines, x_label="layers", log_x=True, log_y=True))
+    return graphs
+
+
+def _loss_line(rows: list[Cell]) -> list[tuple[float, float]]:
+    lines = [tenths(row["losses"]) for row in rows if row["losses"]]
+    return [(float(span), fmean(values)) for span, values in enumerate(zip(*lines), 1)]
+
+
+def _table(of: Of, depths: Sequence[int]) -> Table:
+    lines = []
+    for net, depth in product(NETS, depths):
+        rows = of(net, depth)
+        begun = [row for row in rows if row["losses"]]
+        lines.append(
+            [
+                f"{net}, {depth:,} layers",
+                str(mean([row["losses"][0] for row in begun])) if begun else "no number",
+                str(mean([tenths(row["losses"])[-1] for row in begun])) if begun else "no number",
+                f"{1000 * median(row['seconds'] for row in rows):,.0f} ms",
+                f"{rows[0]['bytes'] / MiB:,.0f} MiB",
+                f"{rows[0]['parameters']:,}",
+            ]
+        )
+    header = ("network", "loss at the first step", "last tenth", "time a step", "memory", "parameters")
+    return Table("Loss, time and memory", header, lines)

@@ -1,0 +1,202 @@
+"""An experiment from its question to its page: cells are measured one by one, kept, and read together."""
+
+import json
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from shlex import quote
+from time import perf_counter
+from typing import Any, ClassVar
+
+from resnetkit.atomic import write_text
+from resnetkit.errors import Interrupted, ResnetkitError, ResourceExhausted
+from resnetkit.reporting.graphs import Graph, Heat
+from resnetkit.reporting.report import render
+from resnetkit.training.allocator import keep_freed_memory
+from resnetkit.training.folder import environment, new_run_path
+from resnetkit.training.interrupt import StopRequest
+
+Cell = dict[str, Any]
+PAGE, RESULTS = "report.html", "results.json"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim, whether the numbers bear it out (None: they do not say), and the numbers in a sentence."""
+
+    key: str
+    claim: str
+    holds: bool | None
+    says: str
+
+    @property
+    def verdict(self) -> str:
+        return {True: "holds", False: "does not hold", None: "does not show at this budget"}[self.holds]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a header; the first column names the row."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the cells say together. `figures` are the numbers behind the findings, for the results file."""
+
+    findings: list[Finding]
+    graphs: list[Graph | Heat]
+    tables: list[Table]
+    figures: dict[str, Any] = field(default_factory=dict)
+    notes: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(ABC):
+    """One question. The fields of a subclass are what may be set; they are kept in the folder with what was found."""
+
+    NAME: ClassVar[str]
+    QUESTION: ClassVar[str]
+    METHOD: ClassVar[str]
+    SOURCE: ClassVar[str]
+    POSITIONAL: ClassVar[str] = "data"
+    QUICK: ClassVar[dict[str, Any]] = {}  # settings that take minutes where the experiment's own take hours
+
+    seeds: int = 3
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ResnetkitError(f"seeds={self.seeds}: give one or more")
+
+    @abstractmethod
+    def cells(self) -> list[Cell]:
+        """What is to be measured, one after the other: the cells of a grid."""
+
+    @abstractmethod
+    def measure(self, cell: Cell, folder: Path) -> dict[str, Any]:
+        """The numbers of one cell. Files that it needs again lie in `folder`."""
+
+    @abstractmethod
+    def read(self, rows: list[Cell]) -> Reading:
+        """What all cells say together; a row is a cell with its numbers."""
+
+    def settings(self) -> dict[str, Any]:
+        """As JSON gives them back."""
+        return json.loads(json.dumps(asdict(self)))
+
+    def command(self) -> str:
+        """What to type to repeat it."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        own = {one.name: values[one.name] for one in fields(self) if values[one.name] != one.default}
+        words = [str(own.pop(name)) for name in (self.POSITIONAL,) if name in own]
+        if self.QUICK and self.QUICK.items() <= own.items():
+            words.append("--quick")
+            own = {key: value for key, value in own.items() if key not in self.QUICK}
+        for key, value in own.items():
+            for each in value if isinstance(value, tuple) else (value,):
+                words += [f"--{key}", str(each)]
+        return " ".join(["resnet lab", self.NAME, *map(quote, words)])
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished experiment; `record` is what results.json holds."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def page(self) -> Path:
+        return self.folder / PAGE
+
+
+def conduct(experiment: Experiment, out: str | Path | None = None) -> Result:
+    """Measure every cell that the folder lacks, then write results.json and report.html.
+
+    The folder is `out`, by default runs/lab-<name>-<number>. One where the same experiment was begun is gone on with.
+    Raises ResnetkitError where it holds something else, Interrupted when told to stop: the cells so far are kept.
+    """
+    folder = new_run_path(f"lab-{experiment.NAME}") if out is None else Path(out)
+    kept = _Kept(folder, experiment)
+    keep_freed_memory()
+    cells = experiment.cells()
+    todo = [cell for cell in cells if kept.get(cell) is None]
+    _say(f"{experiment.NAME}: {len(cells)} cells, {len(cells) - len(todo)} of them measured already, in {folder}")
+    began = perf_counter()
+    with StopRequest() as stop:
+        for number, cell in enumerate(todo, 1):
+            if stop.requested:
+                raise Interrupted(f"stopped after {number - 1} of {len(todo)} cells; give --out {folder} to go on")
+            started = perf_counter()
+            kept.add(cell, experiment.measure(cell, folder), perf_counter() - started)
+            left = (perf_counter() - began) / number * (len(todo) - number)
+            words = "  ".join(f"{key} {value}" for key, value in cell.items())
+            took = f"{perf_counter() - started:.1f} s  ETA {left:.0f} s"
+            _say(f"{number:>{len(str(len(todo)))}}/{len(todo)}  {words}  {took}")
+    rows = [cell | (kept.get(cell) or {}) for cell in cells]
+    reading = experiment.read(rows)
+    record = kept.told | {
+        "id": f"lab-{experiment.NAME}",
+        "command": experiment.command(),
+        "seeds": list(range(experiment.seeds)),
+        "seconds": round(kept.seconds, 1),
+        "findings": [asdict(finding) | {"verdict": finding.verdict} for finding in reading.findings],
+        "figures": reading.figures,
+        "cells": rows,
+    }
+    write_text(folder / RESULTS, json.dumps(record, indent=1) + "\n")
+    facts = {"experiment": experiment, "reading": reading, "record": record}
+    write_text(folder / PAGE, render("lab.html", facts))
+    return Result(folder, record)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class _Kept:
+    """The cells measured so far: one JSON line each, under a file that says what was asked."""
+
+    def __init__(self, folder: Path, experiment: Experiment) -> None:
+        self._told, self._lines = folder / "lab.json", folder / "cells.jsonl"
+        asked = {"experiment": experiment.NAME, "settings": experiment.settings()}
+        if self._told.exists():
+            self.told = json.loads(self._told.read_text(encoding="utf-8"))
+            if {key: self.told[key] for key in asked} != asked:
+                raise ResnetkitError(f"{folder} holds an experiment with other settings; choose another --out")
+        elif folder.exists() and any(folder.iterdir()):
+            raise ResnetkitError(f"{folder} is there already and is no experiment's; choose another --out")
+        else:
+            date = datetime.now(UTC).isoformat(timespec="seconds")
+            self.told = asked | {"date": date, "environment": environment()}
+            write_text(self._told, json.dumps(self.told, indent=2) + "\n")
+        self._found: dict[str, Cell] = {}
+        self.seconds = 0.0
+        for line in self._lines.read_text(encoding="utf-8").splitlines() if self._lines.exists() else []:
+            try:
+                row = json.loads(line)
+            except ValueError:  # the last line of one that was killed
+                continue
+            self._take(row)
+
+    def _take(self, row: dict[str, Any]) -> None:
+        self._found[json.dumps(row["cell"], sort_keys=True)] = row["found"]
+        self.seconds += row["seconds"]
+
+    def get(self, cell: Cell) -> Cell | None:
+        return self._found.get(json.dumps(cell, sort_keys=True))
+
+    def add(self, cell: Cell, found: Cell, seconds: float) -> None:
+        row = {"cell": cell, "found": found, "seconds": round(seconds, 3)}
+        try:
+            with open(self._lines, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise ResourceExhausted(f"{self._lines}: not written: {error.strerror}; free some space") from error
+        self._take(json.loads(json.dumps(row)))

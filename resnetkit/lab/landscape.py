@@ -1,0 +1,203 @@
+"""What does the loss look like around a minimum, with shortcuts and without?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import isfinite
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resnetkit.device import find_device
+from resnetkit.lab.experiment import Cell, Experiment, Finding, Reading, Table
+from resnetkit.lab.images import few_images
+from resnetkit.lab.statistics import geometric_mean, mean
+from resnetkit.lab.twins import trained_twin
+from resnetkit.reporting.graphs import Graph, Heat, graph, heat
+
+NETS = ("plain", "residual")
+Direction = dict[str, Tensor]
+CENTRE = 1e-3  # added to losses before their logarithm is drawn
+
+
+def random_direction(net: nn.Module, seed: int) -> Direction:
+    """A normal direction in the space of the weights, every filter of it as long as the network's own filter; norms and
+    biases stand still (Li et al. 2018, section 4)."""
+    generator = torch.Generator().manual_seed(seed)
+    direction = {}
+    for name, weight in net.named_parameters():
+        if weight.ndim < 2:
+            continue
+        drawn = torch.randn(weight.shape, generator=generator).to(weight.device)
+        own, length = weight.detach().flatten(1).norm(dim=1), drawn.flatten(1).norm(dim=1)
+        direction[name] = drawn * (own / length).reshape(-1, *[1] * (weight.ndim - 1))
+    return direction
+
+
+@torch.no_grad()
+def loss_along(
+    net: nn.Module, steps: Sequence[tuple[float, ...]], directions: Sequence[Direction], x: Tensor, labels: Tensor
+) -> list[float]:
+    """The mean cross-entropy on x (N, C, H, W) at the weights moved by each of `steps`, a share of each direction.
+
+    In evaluation mode: statistics of batch norm stay as trained. The weights are put back.
+    """
+    weights = dict(net.named_parameters())
+    start = {name: weights[name].clone() for name in directions[0]}
+    losses = []
+    net.eval()
+    for step in steps:
+        for name, value in start.items():
+            moved = sum((share * own[name] for share, own in zip(step, directions)), torch.zeros_like(value))
+            weights[name].copy_(value + moved)
+        losses.append(float(F.cross_entropy(net(x), labels)))
+    for name, value in start.items():
+        weights[name].copy_(value)
+    return losses
+
+
+def grid(points: int) -> list[float]:
+    """From -1 to 1, 0 among them."""
+    return [round(-1 + 2 * i / (points - 1), 6) for i in range(points)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Landscape(Experiment):
+    """`points` along a line, `side` each way over the plane; odd numbers, so that the minimum is among them."""
+
+    NAME = "landscape"
+    QUESTION = "What does the loss look like around a minimum, with shortcuts and without?"
+    METHOD = (
+        "A plain and a residual network of each depth are trained alike, and the loss on training images is measured "
+        "where the weights are moved along a random direction, up to its own length each way. Every filter of the "
+        "direction is made as long as the network's own filter, without which a network's scale would decide how sharp "
+        "it looks; norms and biases stand still. The plane is spanned by two such directions."
+    )
+    SOURCE = "Li et al. 2018, Visualizing the Loss Landscape of Neural Nets, sections 4 and 5 (figures 1 and 5)."
+    QUICK = {"depths": (20,), "epochs": 5, "points": 15, "side": 9, "seeds": 2}
+
+    data: str = "digits"
+    depths: tuple[int, ...] = (20, 56)
+    images: int = 256
+    epochs: int = 15
+    points: int = 41
+    side: int = 15
+    device: str = "cpu"
+
+    def cells(self) -> list[Cell]:
+        cells = product(range(self.seeds), sorted(self.depths), NETS)
+        return [{"net": net, "depth": depth, "seed": seed} for seed, depth, net in cells]
+
+    def measure(self, cell: Cell, folder: Path) -> dict[str, Any]:
+        seed = cell["seed"]
+        model = trained_twin(cell["net"], cell["depth"], self.data, 50_000, self.epochs, seed, folder, self.device)
+        device = find_device(self.device)
+        net = model.network.to(device)
+        part = few_images(self.data, train=50_000, test=50_000).parts["train"]
+        images = model.preprocessing.frame(part.images[: self.images])  # type: ignore[arg-type]
+        x, labels = model.preprocessing.normalise(images.to(device)), part.labels[: self.images].to(device)
+        directions = [random_direction(net, seed=2 * seed + i) for i in range(2)]
+        line = loss_along(net, [(step,) for step in grid(self.points)], directions[:1], x, labels)
+        found: dict[str, Any] = {"line": line, "test_error": 1 - model.metrics["top1"]}
+        if seed == 0:
+            places = grid(self.side)
+            flat = loss_along(net, list(product(reversed(places), places)), directions, x, labels)
+            found["plane"] = [flat[i : i + self.side] for i in range(0, len(flat), self.side)]
+        return found
+
+    def read(self, rows: list[Cell]) -> Reading:
+        places = grid(self.points)
+        by = {
+            (net, depth): [r for r in rows if (r["net"], r["depth"]) == (net, depth)]
+            for net in NETS
+            for depth in self.depths
+        }
+        return Reading(
+            _findings(by, places),
+            _graphs(by, places, grid(self.side)),
+            [_table(by, places)],
+            notes="Means over seeds along the line; the plane is the first seed's, darker where the loss is higher, by "
+            "its logarithm.",
+        )
+
+
+Rows = dict[tuple[str, int], list[Cell]]
+
+
+def rise(line: Sequence[float], places: Sequence[float], reach: float = 0.5) -> float:
+    """By how much the loss is higher than in the middle, the mean over the places within `reach`."""
+    centre = line[len(line) // 2]
+    return fmean(loss - centre for loss, place in zip(line, places) if 0 < abs(place) <= reach)
+
+
+def valleys(line: Sequence[float]) -> int:
+    """Places lower than both neighbours, the one in the middle not counted."""
+    middle = len(line) // 2
+    inner = range(1, len(line) - 1)
+    return sum(line[i] < line[i - 1] and line[i] < line[i + 1] and abs(i - middle) > 1 for i in inner)
+
+
+def _findings(by: Rows, places: Sequence[float]) -> list[Finding]:
+    findings = []
+    for depth in sorted({depth for _, depth in by}):
+        rises = {net: [rise(row["line"], places) for row in by[net, depth]] for net in NETS}
+        gap = mean([a - b for a, b in zip(rises["plain"], rises["residual"])])
+        holds = None
+        if gap.low is not None and gap.high is not None:
+            holds = True if gap.low > 0 else False if gap.high < 0 else None
+        findings.append(
+            Finding(
+                f"steeper_{depth}",
+                f"At {depth} layers the loss rises faster around the plain network's minimum",
+                holds,
+                f"Within half the weights' own length it is higher by {geometric_or_plain(rises['plain'])} for the "
+                f"plain network and {geometric_or_plain(rises['residual'])} for the residual; the difference is {gap}. "
+                f"Other valleys on the line: {fmean(valleys(r['line']) for r in by['plain', depth]):.1f} and "
+                f"{fmean(valleys(r['line']) for r in by['residual', depth]):.1f} a seed.",
+            )
+        )
+    return findings
+
+
+def geometric_or_plain(values: Sequence[float]) -> str:
+    return str(geometric_mean(values) if min(values) > 0 else mean(values))
+
+
+def _graphs(by: Rows, places: Sequence[float], plane: Sequence[float]) -> list[Graph | Heat]:
+    graphs: list[Graph | Heat] = []
+    for depth in sorted({depth for _, depth in by}):
+        lines = {
+            net: [
+                (place, fmean(losses) + CENTRE)
+                for place, losses in zip(places, zip(*(row["line"] for row in by[net, depth])))
+                if all(map(isfinite, losses))
+            ]
+            for net in NETS
+        }
+        graphs.append(graph(f"Loss along a line, {depth} layers", lines, x_label="share of the direction", log_y=True))
+    for (net, depth), rows in sorted(by.items(), key=lambda item: (item[0][1], item[0][0])):
+        for row in rows:
+            if "plane" in row:
+                values = [[loss + CENTRE for loss in line] for line in row["plane"]]
+                graphs.append(
+                    heat(f"Loss over a plane, {net}, {depth} layers", values, plane, x_label="share of each direction")
+                )
+    return graphs
+
+
+def _table(by: Rows, places: Sequence[float]) -> Table:
+    lines = [
+        [
+            f"{net}, {depth} layers",
+            f"{fmean(row['line'][len(places) // 2] for row in rows):.3g}",
+            geometric_or_plain([rise(row["line"], places) for row in rows]),
+            str(mean([row["test_error"] for row in rows])),
+        ]
+        for (net, depth), rows in sorted(by.items(), key=lambda item: (item[0][1], item[0][0]))
+    ]
+    header = ("network", "loss at the minimum", "mean rise within half the weights' length", "test error")
+    return Table("Around the minimum", header, lines)

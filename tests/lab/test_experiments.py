@@ -1,0 +1,118 @@
+"""Each experiment from end to end, at the smallest size: a results file, a page, the command that repeats it."""
+
+import json
+import shlex
+
+import pytest
+import typer.testing
+
+from resnetkit.cli.main import app
+from resnetkit.errors import Interrupted, ResnetkitError
+from resnetkit.lab import experiment as machinery
+from resnetkit.lab.ablate import Ablate
+from resnetkit.lab.degradation import Degradation
+from resnetkit.lab.depth import Depth
+from resnetkit.lab.experiment import conduct
+from resnetkit.lab.gradients import Gradients
+from resnetkit.lab.landscape import Landscape
+from tests.reporting.page import Page
+
+TINY = {
+    "gradients": Gradients(data="digits", depths=(8, 14), batch=8, steps=2, seeds=2),
+    "depth": Depth(data="digits", depths=(8, 14, 20), batch=8, steps=3, seeds=1),
+    "degradation": Degradation(data="digits", depths=(8, 14), images=64, epochs=1, batch=32, seeds=1),
+    "landscape": Landscape(data="digits", depths=(8,), images=32, epochs=1, points=5, side=3, seeds=1),
+    "ablate": Ablate(data="digits", images=32, depth=14, epochs=1, seeds=1),
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lab")
+    return {name: conduct(experiment, folder / name) for name, experiment in TINY.items()}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_page_holds_what_was_found(results, name):
+    result, page = results[name], Page(results[name].page)
+    assert page.all("svg") and page.tables
+    assert "http" not in page.source.replace("http-equiv", "")
+    for key in ("says", "method", "plots", "numbers", "source", "repeat"):
+        assert key in page.ids
+    for finding in result.record["findings"]:
+        assert " ".join(finding["says"].split()) in page.text
+        assert finding["verdict"] in ("holds", "does not hold", "does not show at this budget")
+    assert result.record["command"] in page.text
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_results_file_names_its_origin(results, name):
+    record = json.loads((results[name].folder / "results.json").read_text())
+    assert record["id"] == f"lab-{name}"
+    assert record["environment"]["packages"]["torch"] and record["date"]
+    assert record["seeds"] == list(range(TINY[name].seeds))
+    assert len(record["cells"]) == len(TINY[name].cells())
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_command_repeats_it(results, name, tmp_path, monkeypatch):
+    """What the page says to type builds the same experiment."""
+    asked = []
+    monkeypatch.setattr(machinery, "conduct", lambda experiment, out: asked.append(experiment) or results[name])
+    words = shlex.split(TINY[name].command())
+    done = typer.testing.CliRunner().invoke(app, [*words[1:], "--json"])
+    assert done.exit_code == 0, done.output
+    assert asked == [TINY[name]]
+    assert json.loads(done.stdout)["command"] == TINY[name].command()
+
+
+def test_quick_sizes_are_named_by_their_flag():
+    assert Degradation(data="cifar10", **Degradation.QUICK).command() == "resnet lab degradation cifar10 --quick"
+    assert Degradation(data="my images").command() == "resnet lab degradation 'my images'"
+
+
+def test_a_rerun_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    experiment, measured = Depth(data="digits", depths=(8, 14), batch=8, steps=2, seeds=1), []
+    measure = Depth.measure
+
+    def twice(self, cell, folder):
+        if len(measured) == 2:
+            raise Interrupted("enough")
+        measured.append(cell)
+        return measure(self, cell, folder)
+
+    monkeypatch.setattr(Depth, "measure", twice)
+    with pytest.raises(Interrupted):
+        conduct(experiment, tmp_path / "a")
+    assert not (tmp_path / "a/results.json").exists()
+    with open(tmp_path / "a/cells.jsonl", "a") as file:
+        file.write('{"cell": {"net": "pl')  # killed while it wrote
+    monkeypatch.setattr(Depth, "measure", lambda *a: measured.append(a[1]) or measure(*a))
+    whole = conduct(experiment, tmp_path / "a").record
+    assert measured == experiment.cells()
+    assert [row["net"] for row in whole["cells"]] == ["plain", "residual"] * 2
+
+
+def test_a_folder_of_another_experiment_is_left_alone(tmp_path, results):
+    before = (results["depth"].folder / "lab.json").read_text()
+    with pytest.raises(ResnetkitError, match="other settings; choose another --out"):
+        conduct(Depth(data="digits", depths=(8,), steps=2), results["depth"].folder)
+    assert (results["depth"].folder / "lab.json").read_text() == before
+    (tmp_path / "letter.txt").write_text("mine")
+    with pytest.raises(ResnetkitError, match="is no experiment's"):
+        conduct(TINY["depth"], tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_mistakes_are_one_line():
+    with pytest.raises(ResnetkitError, match="give one or more"):
+        Gradients(seeds=0)
+    with pytest.raises(ResnetkitError, match="give the residual MODEL"):
+        Ablate(against="plain.safetensors")
+
+
+def test_what_is_not_residual_is_refused(results, tmp_path):
+    plain = next((results["ablate"].folder / "runs").glob("plain*"))
+    with pytest.raises(ResnetkitError, match="give a residual network"):
+        conduct(Ablate(model=str(plain)), tmp_path / "a")
+    assert not (tmp_path / "a").exists() or not any((tmp_path / "a").glob("results.json"))
