@@ -10,6 +10,7 @@ from typing import Any
 
 from resnetkit.architecture.summary import complexity
 from resnetkit.benchmark.equal import compare_work
+from resnetkit.benchmark.first_step import first_step_seconds
 from resnetkit.benchmark.job import Job, make_job
 from resnetkit.benchmark.peers import chosen, command
 from resnetkit.benchmark.process import Worker, ours
@@ -80,7 +81,11 @@ def measure(
 
         run = _fresh_processes if fresh else _taking_turns
         found, facts, equal = run(job, contenders, folder, probe, rounds, seconds, tell)
-    return _conclude(job, found, facts, equal, ceilings)
+    result = _conclude(job, found, facts, equal, ceilings)
+    if job.kind == "startup":
+        tell("starting resnet train digits")
+        result["train_digits_first_step_seconds"] = spread(first_step_seconds(rounds))
+    return result
 
 
 Measured = tuple[Rounds, dict[str, dict[str, Any]], dict[str, dict[str, Any]]]

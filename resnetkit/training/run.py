@@ -11,7 +11,6 @@ import torch
 from resnetkit.data.datasets import absolute
 from resnetkit.device import find_device
 from resnetkit.errors import ResnetkitError, ResourceExhausted
-from resnetkit.evaluation.plots import draw_range_test
 from resnetkit.training import tracking
 from resnetkit.training.averaging import Average
 from resnetkit.training.batch_size import find_batch_size, scaled_rate
@@ -81,6 +80,8 @@ def train(
         command |= {"task": prepared.task.NAME, "track": places}
         folder = RunFolder.create(path, prepared, command)
         if tested is not None:
+            from resnetkit.evaluation.plots import draw_range_test
+
             draw_range_test(*tested, folder.range_test)
     if folder.last.exists():
         state.restore(folder.last)

@@ -17,7 +17,6 @@ from resnetkit.evaluation.answers import Answers, answer
 from resnetkit.evaluation.calibration import fit_calibration
 from resnetkit.evaluation.evaluate import figures_on
 from resnetkit.evaluation.files import write_evaluation, write_metrics
-from resnetkit.evaluation.plots import draw_curves
 from resnetkit.evaluation.slices import looks
 from resnetkit.reporting.report import write_report
 from resnetkit.training.allocator import keep_freed_memory
@@ -196,6 +195,8 @@ class Trainer:
         )
 
     def _finish(self) -> Run:
+        from resnetkit.evaluation.plots import draw_curves  # loads matplotlib, which the first step need not wait for
+
         prepared, folder = self.prepared, self.folder
         if prepared.recipe.holdout:
             best = load_model(folder.best)
