@@ -67,6 +67,14 @@ def test_every_package_is_in_the_table():
     assert {p.parent.name for p in ROOT.glob("*/__init__.py")} == set(BELOW)
 
 
+def test_training_begins_without_what_only_its_end_needs():
+    check = (
+        "import sys, resnetkit.training.run; print(*{'matplotlib', 'scipy', 'jinja2', 'sklearn'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []
+
+
 def test_import_costs_nothing():
     check = (
         "import sys, resnetkit; assert not {'torch', 'numpy'} & set(sys.modules)\n"

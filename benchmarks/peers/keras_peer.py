@@ -13,10 +13,11 @@ CHECKED = 2  # images whose logits are compared
 
 
 class KerasPeer:
-    """`make(job)` builds a model of channels-last images that ends in a softmax, `logits` the same without."""
+    """`make(job)` builds a model of channels-last images that ends in a softmax; `blue_first` says that our reader
+    takes its images for BGR, by the names of its layers, and turns the first convolution round."""
 
-    def __init__(self, make: Callable[[dict], Any], logits: Callable[[Any], Any], name: str) -> None:
-        self.make, self.logits, self.name = make, logits, name
+    def __init__(self, make: Callable[[dict], Any], name: str, *, blue_first: bool = False) -> None:
+        self.make, self.name, self.blue_first = make, name, blue_first
         self.kind = sys.argv[1]
 
     def serve(self) -> None:
@@ -62,8 +63,9 @@ class KerasPeer:
 
         place = Path(folder)
         x = np.random.default_rng(1).standard_normal((CHECKED, *self.x.shape[1:]), dtype=np.float32)
-        model = self.logits(self.model)
-        np.save(place / "images.npy", x.transpose(0, 3, 1, 2).copy())
+        model = without_softmax(self.model)
+        ours = x[..., ::-1] if self.blue_first else x
+        np.save(place / "images.npy", ours.transpose(0, 3, 1, 2).copy())
         np.save(place / "logits.npy", ops.convert_to_numpy(model(x, training=False)))
         self.model.save(place / "weights.keras")
         return {n: str(place / f"{n}.{end}") for n, end in (("weights", "keras"), ("images", "npy"), ("logits", "npy"))}

@@ -1,6 +1,6 @@
 """keras.applications: its ResNet50 and the like, which stride in the first 1x1 convolution."""
 
-from keras_peer import KerasPeer, without_softmax
+from keras_peer import KerasPeer
 
 NAMES = {"resnet50": "ResNet50", "resnet101": "ResNet101", "resnet152": "ResNet152"}
 
@@ -14,4 +14,4 @@ def make(job: dict):
     return getattr(applications, NAMES[job["model"]])(weights=None, input_shape=shape, classes=job["classes"])
 
 
-KerasPeer(make, without_softmax, "keras.applications").serve()
+KerasPeer(make, "keras.applications", blue_first=True).serve()

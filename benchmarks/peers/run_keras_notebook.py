@@ -1,6 +1,6 @@
 """The notebook's network as its code stands: ResNet-34's blocks, never striding after the stem."""
 
-from keras_peer import KerasPeer, without_softmax
+from keras_peer import KerasPeer
 
 
 def make(job: dict):
@@ -30,4 +30,4 @@ def make(job: dict):
     return Model(inputs, layers.Dense(job["classes"], activation="softmax")(x))
 
 
-KerasPeer(make, without_softmax, "the notebook's network").serve()
+KerasPeer(make, "the notebook's network").serve()

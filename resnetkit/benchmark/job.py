@@ -16,7 +16,8 @@ SMALL_BATCH, PHOTO_BATCH = 128, 16
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """`cores` are those that every worker is pinned to, with a thread on each. `data` is a folder of JPEGs by class."""
+    """`cores` are those that every worker is pinned to, with a thread on each. `data` is a folder of JPEGs by class,
+    `cache` where our loader keeps them decoded."""
 
     kind: Kind
     model: str
@@ -27,6 +28,7 @@ class Job:
     device: str
     cores: tuple[int, ...]
     data: str | None = None
+    cache: str | None = None
     seed: int = 0
 
     @property

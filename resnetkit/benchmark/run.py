@@ -10,6 +10,7 @@ from typing import Any
 
 from resnetkit.architecture.summary import complexity
 from resnetkit.benchmark.equal import compare_work
+from resnetkit.benchmark.first_step import first_step_seconds
 from resnetkit.benchmark.job import Job, make_job
 from resnetkit.benchmark.peers import chosen, command
 from resnetkit.benchmark.process import Worker, ours
@@ -57,6 +58,8 @@ def benchmark(
             tell("writing photos")
             write_photos(Path(folder) / "photos")
             job = replace(job, data=str(Path(folder) / "photos"))
+        if job.kind == "loader":
+            job = replace(job, cache=str(Path(folder) / "cache"))
         worked = "step" if job.kind == "memory" else "inference" if job.kind == "startup" else job.kind
         commands = {OURS: ours(worked), CONTROL: ours(worked), MACHINE: ours("machine")}
         commands |= {name: [*command(name, peer), worked, variant] for name, (peer, variant) in peers.items()}
@@ -78,7 +81,11 @@ def measure(
 
         run = _fresh_processes if fresh else _taking_turns
         found, facts, equal = run(job, contenders, folder, probe, rounds, seconds, tell)
-    return _conclude(job, found, facts, equal, ceilings)
+    result = _conclude(job, found, facts, equal, ceilings)
+    if job.kind == "startup":
+        tell("starting resnet train digits")
+        result["train_digits_first_step_seconds"] = spread(first_step_seconds(rounds))
+    return result
 
 
 Measured = tuple[Rounds, dict[str, dict[str, Any]], dict[str, dict[str, Any]]]
@@ -157,7 +164,7 @@ def _conclude(
     reasons = reasons_void(control, len(found), unequal)
     result: dict[str, Any] = {
         "benchmark": job.kind,
-        "job": job.to_dict() | {"data": Path(job.data).name if job.data else None},
+        "job": job.to_dict() | {"data": Path(job.data).name if job.data else None, "cache": bool(job.cache)},
         "unit": unit,
         "ours": {unit: spread(own)} | facts[OURS],
         "control": control,

@@ -13,11 +13,12 @@ from resnetkit.data.augment import Augmentation
 from resnetkit.data.datasets import Dataset, Part, open_dataset
 from resnetkit.data.ingest import SMALL
 from resnetkit.data.loaders import TrainingBatches
+from resnetkit.data.photo_cache import PhotoCache
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ResnetkitError
 from resnetkit.training.precision import resolve_precision
 from resnetkit.training.prepare import DEFAULT_RECIPES, Prepared
-from resnetkit.training.recipe import load_recipe
+from resnetkit.training.recipe import CROP_PCT, load_recipe
 from resnetkit.weights.files import Model
 from resnetkit.weights.load import build
 
@@ -63,15 +64,20 @@ def photo_batches(job: dict[str, Any]) -> tuple[TrainingBatches, str]:
     parts = open_dataset(job["data"]).parts
     if "train" not in parts:
         raise ResnetkitError(f"{job['data']}: photos to load must be in class folders below train/")
+    preprocessing = Preprocessing(size=(side, side), resize=round(side / CROP_PCT))
+    photos = parts["train"].images
+    assert not isinstance(photos, Tensor)
+    cache = PhotoCache(Path(job["cache"]), photos, preprocessing.channels, round(side / CROP_PCT))
     batches = TrainingBatches(
         parts["train"],
-        Preprocessing(size=(side, side), resize=round(side / recipe.crop_pct)),
+        preprocessing,
         Augmentation(recipe.crop_padding, recipe.min_scale, recipe.flip),
         batch_size=job["batch_size"],
         seed=job["seed"],
         workers=job["threads"],
+        cache=cache,
     )
-    return batches, f"{len(batches.part):,} photos, {job['threads']} workers"
+    return batches, f"{len(batches.part):,} photos, {job['threads']} workers, from the cache"
 
 
 def write_photos(folder: Path, count: int = PHOTOS, size: tuple[int, int] = PHOTO, seed: int = 0) -> None:

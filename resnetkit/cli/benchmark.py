@@ -72,6 +72,8 @@ def _describe(found: dict[str, Any]) -> str:
     if "share_of_ceiling" in own:
         ceiling = found["ceilings"][f"{own['precision']}_gflops"]
         lines.append(f"{own['share_of_ceiling']:.0%} of the {ceiling:,.0f} GFLOP/s of a matrix product")
+    if first := found.get("train_digits_first_step_seconds"):
+        lines.append(f"resnet train digits has taken its first step {first['median']:.2f} s after its start")
     for name, peer in found["peers"].items():
         lines.append(f"{_interval(peer['ratio'])} times better than {name}: {peer['runs']}")
         if (work := peer.get("work")) and abs(work["macs_ratio"] - 1) > 0.001:

@@ -5,20 +5,7 @@ import sys
 
 import typer
 
-from resnetkit.cli import (
-    benchmark,
-    convert,
-    data,
-    evaluate,
-    export,
-    inspect,
-    lab,
-    models,
-    predict,
-    report,
-    train,
-    tune,
-)
+from resnetkit.cli import benchmark, convert, data, evaluate, export, inspect, lab, models, predict, report, train, tune
 from resnetkit.errors import ResnetkitError
 
 app = typer.Typer(

@@ -43,6 +43,9 @@ def train(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that decode photos [default: one a core, at most 4].")
     ] = None,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="Keep photos decoded in ~/.cache/resnetkit, for fast later epochs.")
+    ] = False,
     track: Annotated[
         list[str] | None,
         typer.Option(metavar="TRACKER", help="tensorboard, mlflow or wandb follows the run; may be repeated."),
@@ -61,6 +64,8 @@ def train(
 
     flags = {"model": model, "weights": weights, "freeze": freeze, "epochs": epochs, "batch_size": batch_size, "lr": lr}
     flags |= {"img_size": img_size, "framing": framing, "seed": seed}
+    if cache:
+        flags["cache"] = True
     settings = {key: value for key, value in flags.items() if value is not None} | parse_settings(set_ or [])
     run = train_run(
         data,

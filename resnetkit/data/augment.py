@@ -72,18 +72,34 @@ def random_resized_crop(
 
     The box is of the picture as `framing` shows it: padded to a square by `letterbox`; stretched by `squash`.
     """
-    flip, area, ratio, y, x = drawn[:5].tolist()
     if framing == "letterbox":
         image = letterbox(image, (max(image.shape[1:]),) * 2)
-    height, width = image.shape[1:]
+    top, left, height, width = _random_box(image.shape[1], image.shape[2], drawn, augmentation, framing)
+    box = resize(image[:, top : top + height, left : left + width], list(size))
+    return box.flip(2) if augmentation.flip and drawn[0] < 0.5 else box
+
+
+def spare(
+    height: int, width: int, drawn: Tensor, *, size: tuple[int, int], augmentation: Augmentation, framing: str = "crop"
+) -> int:
+    """By what whole factor a picture (height, width) may be smaller, for the box of its draws still to cover `size`."""
+    if framing == "letterbox":
+        height = width = max(height, width)
+    _, _, box_height, box_width = _random_box(height, width, drawn, augmentation, framing)
+    return max(1, min(box_height // size[0], box_width // size[1]))
+
+
+def _random_box(
+    height: int, width: int, drawn: Tensor, augmentation: Augmentation, framing: str
+) -> tuple[int, int, int, int]:
+    """(top, left, height, width)."""
+    area, ratio, y, x = drawn[1:5].tolist()
     stretch = width / height if framing == "squash" else 1.0
     scale = augmentation.min_scale + area * (1 - augmentation.min_scale)
     aspect = stretch * (3 / 4) ** (1 - 2 * ratio)
     box_height = min(height, max(1, round((height * width * scale / aspect) ** 0.5)))
     box_width = min(width, max(1, round((height * width * scale * aspect) ** 0.5)))
-    top, left = int(y * (height - box_height + 1)), int(x * (width - box_width + 1))
-    box = resize(image[:, top : top + box_height, left : left + box_width], list(size))
-    return box.flip(2) if augmentation.flip and flip < 0.5 else box
+    return int(y * (height - box_height + 1)), int(x * (width - box_width + 1)), box_height, box_width
 
 
 def recolour_and_erase(image: Tensor, drawn: Tensor, augmentation: Augmentation) -> Tensor:

@@ -1,7 +1,7 @@
 """Parts to batches of uint8 images. The order is a function of (seed, epoch) and nothing is kept between batches."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -15,9 +15,11 @@ from resnetkit.data.augment import (
     epoch_generator,
     random_resized_crop,
     recolour_and_erase,
+    spare,
 )
 from resnetkit.data.datasets import Part
-from resnetkit.data.preprocess import Preprocessing, resize
+from resnetkit.data.photo_cache import PhotoCache
+from resnetkit.data.preprocess import Preprocessing, decode, resize
 
 Batch = tuple[Tensor, Tensor]
 
@@ -27,7 +29,8 @@ class TrainingBatches:
 
     The batches of an epoch lose no sample and differ in size by one at most, so no short one is left over. With `odds`
     (N,) an epoch draws as many samples by them, with replacement. With `repeats` a batch has so many copies of each of
-    its images, augmented each in its own way, and an epoch sees as many images fewer (Hoffer et al. 2020).
+    its images, augmented each in its own way, and an epoch sees as many images fewer (Hoffer et al. 2020). Photos come
+    from `cache` where there is one, else are decoded no larger than their crop needs.
     """
 
     def __init__(
@@ -41,8 +44,10 @@ class TrainingBatches:
         workers: int,
         odds: Tensor | None = None,
         repeats: int = 1,
+        cache: PhotoCache | None = None,
     ) -> None:
         self.part = part
+        self.cache = cache
         self.preprocessing = preprocessing
         self.augmentation = augmentation
         self.seed = seed
@@ -60,8 +65,8 @@ class TrainingBatches:
                 samples = chosen % len(self.part)
                 yield self._small_images(samples, drawn[chosen], size), self.part.labels[samples]
         else:
-            augment = partial(_augment_photo, size, self.augmentation, self.preprocessing.framing)
-            yield from _load(_Photos(self.part, self.preprocessing, augment, drawn), batches, self.workers)
+            photos = _AugmentedPhotos(self.part, self.preprocessing, self.augmentation, size, drawn, self.cache)
+            yield from _load(photos, batches, self.workers)
 
     def _order(self, epoch: int) -> Tensor:
         """The draws of an epoch, in order: that of sample i's copy c is c times the samples plus i."""
@@ -83,13 +88,6 @@ class TrainingBatches:
         return images if tuple(images.shape[2:]) == size else resize(images, list(size))
 
 
-def _augment_photo(
-    size: tuple[int, int], augmentation: Augmentation, framing: str, image: Tensor, drawn: Tensor
-) -> Tensor:
-    box = random_resized_crop(image, drawn, size=size, augmentation=augmentation, framing=framing)
-    return recolour_and_erase(box, drawn, augmentation) if augmentation.changes_pixels else box
-
-
 def evaluation_batches(part: Part, preprocessing: Preprocessing, batch_size: int, workers: int) -> Iterator[Batch]:
     """The part in order, framed as `preprocessing` says."""
     batches = torch.arange(len(part)).split(batch_size)
@@ -101,26 +99,45 @@ def evaluation_batches(part: Part, preprocessing: Preprocessing, batch_size: int
 
 
 class _Photos(Dataset[Batch]):
-    """Encoded images, decoded one by one in the workers; augmented by the draw asked for, or framed without any."""
+    """Encoded images, decoded one by one in the workers and framed."""
+
+    def __init__(self, part: Part, preprocessing: Preprocessing) -> None:
+        self.part, self.preprocessing = part, preprocessing
+
+    def __getitem__(self, index: int) -> Batch:
+        image = self.preprocessing.decode(self.part.images[index])
+        return self.preprocessing.frame(image), self.part.labels[index]
+
+
+class _AugmentedPhotos(Dataset[Batch]):
+    """Encoded images, decoded one by one in the workers and augmented by the draw asked for, of (draws, DRAWS)."""
 
     def __init__(
         self,
         part: Part,
         preprocessing: Preprocessing,
-        augment: Callable[[Tensor, Tensor], Tensor] | None = None,
-        drawn: Tensor | None = None,
+        augmentation: Augmentation,
+        size: tuple[int, int],
+        drawn: Tensor,
+        cache: PhotoCache | None,
     ) -> None:
-        self.part, self.preprocessing, self.augment, self.drawn = part, preprocessing, augment, drawn
+        self.part, self.channels, self.drawn, self.cache = part, preprocessing.channels, drawn, cache
+        self.augmentation = augmentation
+        self.crop = {"size": size, "augmentation": augmentation, "framing": preprocessing.framing}
 
     def __getitem__(self, index: int) -> Batch:
-        sample = index % len(self.part)
-        image = self.preprocessing.decode(self.part.images[sample])
-        if self.augment is None or self.drawn is None:
-            return self.preprocessing.frame(image), self.part.labels[sample]
-        return self.augment(image, self.drawn[index]), self.part.labels[sample]
+        drawn, sample = self.drawn[index], index % len(self.part)
+        if self.cache is not None:
+            image = self.cache[sample]
+        else:
+            image = decode(self.part.images[sample], self.channels, partial(spare, drawn=drawn, **self.crop))
+        box = random_resized_crop(image, drawn, **self.crop)
+        if self.augmentation.changes_pixels:
+            box = recolour_and_erase(box, drawn, self.augmentation)
+        return box, self.part.labels[sample]
 
 
-def _load(photos: _Photos, batches: tuple[Tensor, ...], workers: int) -> Iterator[Batch]:
+def _load(photos: Dataset[Batch], batches: tuple[Tensor, ...], workers: int) -> Iterator[Batch]:
     yield from DataLoader(
         photos,
         batch_sampler=[chosen.tolist() for chosen in batches],

@@ -15,7 +15,6 @@ from resnetkit.evaluation.answers import Answers as Answers
 from resnetkit.evaluation.answers import answer as answer
 from resnetkit.evaluation.answers import judge
 from resnetkit.evaluation.calibration import fit_calibration
-from resnetkit.evaluation.corruptions import corruption_curves
 from resnetkit.evaluation.files import write_evaluation, write_metrics
 from resnetkit.evaluation.own_images import Labelled, given_images, own_images
 from resnetkit.evaluation.slices import Look, slices
@@ -38,6 +37,8 @@ class Computing:
         return answer(net, batches, model.preprocessing, self.precision, model.calibration, tta=tta)
 
     def curves(self, model: Model, images: Labelled, clean_top1: float, *, tta: bool = False) -> dict[str, Any]:
+        from resnetkit.evaluation.corruptions import corruption_curves  # loads scipy
+
         batches = evaluation_batches(images.part, model.preprocessing, self.batch_size, self.workers)
         net = model.network.place(self.device)
 

@@ -10,7 +10,6 @@ import torch
 from resnetkit.atomic import write_text
 from resnetkit.evaluation.answers import Answers
 from resnetkit.evaluation.metrics import reliability
-from resnetkit.evaluation.plots import draw_confusion, draw_corruptions, draw_ranking, draw_reliability
 from resnetkit.tables import csv_text
 
 
@@ -24,6 +23,9 @@ def write_evaluation(
     corruptions.csv, and of one label an image confusion_matrix.csv. Plots: confusion_matrix, reliability,
     precision_recall, roc and corruptions.
     """
+    # Here, for training to begin without matplotlib.
+    from resnetkit.evaluation.plots import draw_corruptions, draw_ranking, draw_reliability
+
     _write_answers(tables, names, classes, answers)
     if "confusion_matrix" in figures:
         _write_confusion(tables, plots, classes, figures)
@@ -53,6 +55,8 @@ def write_metrics(path: Path, figures: dict[str, Any]) -> None:
 
 
 def _write_confusion(tables: Path, plots: Path, classes: list[str], figures: dict[str, Any]) -> None:
+    from resnetkit.evaluation.plots import draw_confusion
+
     confusion = figures["confusion_matrix"]
     write_text(
         tables / "confusion_matrix.csv",

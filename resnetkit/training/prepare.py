@@ -147,6 +147,8 @@ def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> 
         raise ResnetkitError("setting min_scale is for photos; images of one small size are cropped by crop_padding")
     if not small and recipe.crop_padding:
         raise ResnetkitError("setting crop_padding is for images of one small size; photos are cropped by min_scale")
+    if small and recipe.cache:
+        raise ResnetkitError("setting cache is for photos; images of one small size are kept in memory anyway")
     if small and recipe.framing != "crop":
         raise ResnetkitError("setting framing is for photos; images of one small size are seen as they are")
     if recipe.patience and not recipe.holdout:

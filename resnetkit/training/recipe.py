@@ -36,6 +36,7 @@ class Recipe(BaseModel):
     train_size: int | None = Field(None, ge=8)  # the largest size trained at; None: img_size
     crop_pct: float = Field(CROP_PCT, gt=0, le=1)  # share of a photo's shorter side that evaluation sees
     framing: Literal["crop", "letterbox", "squash"] = "crop"  # how a photo becomes a square
+    cache: bool = False  # photos are kept decoded on the disk, their shorter side at most 8/7 of img_size
     drop_path_rate: float = Field(0.0, ge=0, lt=1)
     # fine-tuning
     weights: str | None = None  # a run folder, model file, foreign checkpoint or hf:owner/name to start from

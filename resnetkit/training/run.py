@@ -12,7 +12,6 @@ from resnetkit.architecture.resnet import MEMORY_MODES
 from resnetkit.data.datasets import absolute
 from resnetkit.device import find_device
 from resnetkit.errors import ResnetkitError, ResourceExhausted, did_you_mean
-from resnetkit.evaluation.plots import draw_range_test
 from resnetkit.sizes import parse_bytes
 from resnetkit.training import tracking
 from resnetkit.training.averaging import Average
@@ -91,6 +90,8 @@ def train(
         command |= {"task": prepared.task.NAME, "track": places, "memory": mode}
         folder = RunFolder.create(path, prepared, command)
         if tested is not None:
+            from resnetkit.evaluation.plots import draw_range_test
+
             draw_range_test(*tested, folder.range_test)
     state.net.set_memory(mode)
     notes += [note] if note else []

@@ -17,7 +17,6 @@ from resnetkit.evaluation.answers import Answers, answer
 from resnetkit.evaluation.calibration import fit_calibration
 from resnetkit.evaluation.evaluate import figures_on
 from resnetkit.evaluation.files import write_evaluation, write_metrics
-from resnetkit.evaluation.plots import draw_curves
 from resnetkit.evaluation.slices import looks
 from resnetkit.reporting.report import write_report
 from resnetkit.training.allocator import keep_freed_memory
@@ -114,6 +113,8 @@ class Trainer:
         for part, count in prepared.leaks.items():
             if count:
                 lines.append(f"leak   {count} {part} images are training images too, so its figures flatter")
+        if cache := self.epochs.batches.cache:
+            lines.append(f"cache  {cache.folder}: {cache.bytes / 1e9:.2f} GB of decoded photos")
         lines += self.notes
         if self.state.step:
             lines.append(f"resume at step {self.state.step} of {self.total}")
@@ -194,6 +195,8 @@ class Trainer:
         )
 
     def _finish(self) -> Run:
+        from resnetkit.evaluation.plots import draw_curves  # loads matplotlib, which the first step need not wait for
+
         prepared, folder = self.prepared, self.folder
         if prepared.recipe.holdout:
             best = load_model(folder.best)

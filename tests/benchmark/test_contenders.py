@@ -41,7 +41,7 @@ def test_steps_and_predictions_are_taken():
 def test_the_loader_reads_whole_epochs(tmp_path):
     write_photos(tmp_path / "photos", count=6, size=(40, 50))
     loader = Loader()
-    loader.prepare(job("loader", data=tmp_path / "photos", threads=1).to_dict())
+    loader.prepare(job("loader", data=tmp_path / "photos", threads=1).to_dict() | {"cache": str(tmp_path / "cache")})
     assert loader.sample(0.001)["images"] % 6 == 0
 
 
