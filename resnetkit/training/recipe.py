@@ -26,6 +26,7 @@ class Recipe(BaseModel):
     )  # share of the size that the first epoch trains at; it grows to the whole
     framing: Literal["crop", "letterbox", "squash"] = "crop"  # how a photo becomes a square
     drop_path_rate: float = Field(0.0, ge=0, lt=1)
+    reversible: bool = False  # memory that does not grow with depth, in another network (docs/depth.md)
     # fine-tuning
     weights: str | None = None  # a model file or run folder to start from
     freeze: str | None = None  # the last part that keeps its weights: stem, a stage such as stages.1, or backbone
