@@ -1,4 +1,4 @@
-"""What depth costs: live and process memory, time, building and compiling.
+"""What depth costs: live and process memory, time and building.
 
 python benchmarks/memory.py [--only PART]
 
@@ -12,7 +12,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from time import perf_counter, process_time
+from time import process_time
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,10 @@ from record import header
 
 import resnetkit as rk
 from resnetkit.architecture.live_memory import LiveMemory
-from resnetkit.training.allocator import set_allocator
+from resnetkit.architecture.memory_plan import live_bytes
+from resnetkit.architecture.resnet import ResNet
+from resnetkit.architecture.variants import spec
+from resnetkit.training.allocator import give_back_holes, keep_freed_memory
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "results" / "memory.json"
@@ -55,8 +58,9 @@ def process(name: str, mode: str, images: int) -> dict:
 
 
 def worker(name: str, mode: str, images: int) -> None:
-    set_allocator(mode)
+    keep_freed_memory()
     net = built(name, mode)
+    give_back_holes(net)
     before = status("VmRSS")
     for _ in range(2):
         step(net, images)
@@ -89,12 +93,19 @@ def checkpoint() -> dict:
 
 
 def exponent() -> dict:
-    """Live memory against depth, and the slope of the logarithms."""
-    depths = (56, 110, 218, 434, 866, 1202)
+    """Live memory against depth, as planned (the plan is tested against steps that are taken), and the slope of the
+    logarithms."""
+    depths = (56, 110, 302, 1202)
     found = {"images": 64, "depths": depths}
     for mode in ("plain", "checkpoint"):
-        bytes_ = [rk.plan_memory(f"resnet{depth}_cifar", batch_size=64)["live"][mode] for depth in depths]
-        found[mode] = {"live": bytes_, "exponent": slope(depths, bytes_)}
+        needs = []
+        for depth in depths:
+            network = spec(f"resnet{depth}_cifar")
+            with torch.device("meta"):
+                trained = {name for name, _ in ResNet(network).named_parameters()}
+            need = live_bytes(network, mode, trained=trained, shape=(64, 3, 32, 32), precision="float32")
+            needs.append(need)
+        found[mode] = {"live": needs, "exponent": slope(depths, needs)}
         print(mode, found[mode], flush=True)
     return found
 
@@ -130,22 +141,7 @@ def building() -> dict:
     return {"cpu_seconds": min(seconds), "parameters": sum(p.numel() for p in net.parameters())}
 
 
-def compiling() -> dict:
-    """Seconds of the first step of compiled blocks, by depth."""
-    found = {}
-    for depth in (20, 110):
-        net = built(f"resnet{depth}_cifar").compile_blocks()
-        began = perf_counter()
-        step(net, 16)
-        found[depth] = {"first": perf_counter() - began}
-        began = perf_counter()
-        step(net, 16)
-        found[depth] |= {"second": perf_counter() - began}
-        print(found, flush=True)
-    return found
-
-
-PARTS = {p.__name__: p for p in (building, reversible, exponent, checkpoint, compiling)}
+PARTS = {p.__name__: p for p in (building, reversible, exponent, checkpoint)}
 
 
 def main() -> None:

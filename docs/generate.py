@@ -70,6 +70,34 @@ def verdict() -> str:
     return "\n".join(lines) + "\n"
 
 
+def memory() -> str:
+    """What depth costs, from the parts that results/memory.json has."""
+    file = ROOT / "results/memory.json"
+    found = json.loads(file.read_text()) if file.exists() else {}
+    lines = ["| what | plain | checkpoint |", "|---|--:|--:|"] if found else []
+    if deep := found.get("checkpoint"):
+        images = f"`{deep['network']}`, batch {deep['images']}"
+        for kind, cells in (("live", deep["live"]), ("process", {m: p["peak"] for m, p in deep["process"].items()})):
+            plain, least = cells["plain"], cells["checkpoint"]
+            lines.append(f"| {images}: {kind} memory, MiB | {plain / 2**20:,.0f} | {least / 2**20:,.0f} |")
+        if "time_ratio" in deep:
+            lines.append(f"| the same: CPU time of a step | 1 | {deep['time_ratio']:.2f} |")
+    if growth := found.get("exponent"):
+        slopes = " | ".join(f"{growth[mode]['exponent']:.2f}" for mode in ("plain", "checkpoint"))
+        lines.append(f"| exponent of live memory against depth, {min(growth['depths'])} to 1,202 layers | {slopes} |")
+    if runs := found.get("reversible"):
+        few, many = (f"{runs['live'][depth] / 2**20:.1f}" for depth in ("110", "10004"))
+        lines += ["", f"Reversible, batch {runs['images']}: {few} MiB live at 110 layers, {many} MiB at 10,004."]
+    if made := found.get("building"):
+        lines += [
+            "",
+            f"10,004 layers, {made['parameters']:,} parameters, are built in {made['cpu_seconds']:.1f} s of CPU time.",
+        ]
+    if note := found.get("note"):
+        lines += ["", note]
+    return "\n".join(lines) + "\n" if lines else ""
+
+
 def log() -> str:
     """What the first command prints, shortened in the middle."""
     lines = (ROOT / "results/digits.log").read_text().splitlines()
@@ -81,7 +109,7 @@ def log() -> str:
 
 
 def regenerated(text: str) -> str:
-    makers = {"variants": variants, "results": results, "published": published, "log": log, "verdict": verdict}
+    makers = {"variants": variants, "results": results, "published": published, "log": log, "verdict": verdict, "memory": memory}
     return MARK.sub(lambda match: match[1] + makers[match[2]]() + match[3], text)
 
 

@@ -1,6 +1,8 @@
 """The network: stem, stages, head."""
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -38,6 +40,18 @@ class Head(nn.Module):
         return self.classifier(x.mean((2, 3)))
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collection, which would walk the modules of a deep network again and again while it grows."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class ResNet(nn.Module):
     """A residual network: float (N, in_channels, H, W) -> logits (N, num_classes).
 
@@ -52,8 +66,9 @@ class ResNet(nn.Module):
         make_block = PreActBlock if spec.preactivation else ResidualBlock
         self.stem = Stem(spec)
         blocks: list[list[nn.Module]] = [[] for _ in spec.depths]
-        for row in self.rows:
-            blocks[row.stage].append(make_block(spec, row))
+        with _uncollected():
+            for row in self.rows:
+                blocks[row.stage].append(make_block(spec, row))
         self.stages = nn.Sequential(*(nn.Sequential(*stage) for stage in blocks))
         channels = self.rows[-1].out_channels
         self.norm: nn.Module = nn.Identity()

@@ -167,11 +167,14 @@ def new_state(prepared: Prepared, device: torch.device) -> tuple[TrainingState, 
     recipe, preprocessing = prepared.recipe, prepared.preprocessing
     torch.manual_seed(recipe.seed)
     classes, channels = len(prepared.dataset.classes), len(preprocessing.mean)
+    choices: dict[str, Any] = {"drop_path_rate": recipe.drop_path_rate}
+    if recipe.reversible:  # else as the weights have it
+        choices["reversible"] = True
     start = load(recipe.weights) if recipe.weights else None
     if start is not None and start.network.spec.name == recipe.model:
-        net = rebuild(start.network.spec, classes, channels, drop_path_rate=recipe.drop_path_rate)
+        net = rebuild(start.network.spec, classes, channels, **choices)
     else:
-        net = build(recipe.model, classes, in_channels=channels, drop_path_rate=recipe.drop_path_rate)
+        net = build(recipe.model, classes, in_channels=channels, **choices)
     net.image_size = preprocessing.size
     notes = []
     if start is not None:

@@ -19,7 +19,7 @@ from resnetkit.evaluation.evaluate import figures_on
 from resnetkit.evaluation.files import write_evaluation, write_metrics
 from resnetkit.evaluation.slices import looks
 from resnetkit.reporting.report import write_report
-from resnetkit.training.allocator import keep_freed_memory
+from resnetkit.training.allocator import give_back_holes, keep_freed_memory
 from resnetkit.training.display import Display
 from resnetkit.training.epochs import Epochs, FramedBatches
 from resnetkit.training.folder import RunFolder, environment
@@ -73,6 +73,7 @@ class Trainer:
         state, recipe = self.state, self.prepared.recipe
         if self.device.type == "cpu":
             keep_freed_memory()
+            give_back_holes(state.net)
         if self.folder.last.exists():
             finished = state.step // self.steps
             self.journal.resume(finished)

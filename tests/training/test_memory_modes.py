@@ -31,6 +31,11 @@ def test_checkpoint_is_bit_equal_to_plain_and_recorded(tmp_path, capsys):
     assert plain.metrics["loss"] == checkpointed.metrics["loss"]
 
 
+def test_a_reversible_network_trains_and_its_file_says_so(tmp_path):
+    run = rk.train("digits", out=tmp_path / "run", reversible=True, **TINY | {"model": "resnet14_cifar"})
+    assert run.model.network.spec.reversible
+
+
 def test_auto_is_plain_within_the_budget_and_checkpoint_beyond(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(trainer.Trainer, "run", lambda self: self.notes[-1])
     note = rk.train("digits", out=tmp_path / "a", memory="auto", **TINY)
