@@ -17,7 +17,7 @@ from resnetkit.reporting.graphs import Graph, graph
 from resnetkit.training.epochs import Epochs
 from resnetkit.training.memory import step_bytes
 from resnetkit.training.prepare import Prepared, prepare
-from resnetkit.training.recipe import Recipe
+from resnetkit.training.recipe import make_recipe
 from resnetkit.training.run import new_state
 from resnetkit.training.state import Tally, TrainingState
 
@@ -69,16 +69,18 @@ class Depth(Experiment):
     def _prepared(self, cell: Cell) -> Prepared:
         dataset = few_images(self.data, train=self.steps * self.batch, test=self.batch)
         per_epoch = -(-len(dataset.parts["train"]) // self.batch)
-        recipe = Recipe(
-            model=NETS[cell["net"]].format(cell["depth"]),
-            epochs=-(-self.steps // per_epoch),
-            batch_size=self.batch,
-            seed=cell["seed"],
-            lr=0.1,
-            schedule="one_cycle",
-            weight_decay=1e-4,
-            flip=dataset.recipe != "digits",
-            precision="float32",
+        recipe = make_recipe(
+            {
+                "model": NETS[cell["net"]].format(cell["depth"]),
+                "epochs": -(-self.steps // per_epoch),
+                "batch_size": self.batch,
+                "seed": cell["seed"],
+                "lr": 0.1,
+                "schedule": "one_cycle",
+                "weight_decay": 1e-4,
+                "flip": dataset.recipe != "digits",
+                "precision": "float32",
+            }
         )
         return prepare(dataset, recipe, {}, 0.0)
 

@@ -87,7 +87,7 @@ def one_path(net: ResNet, through: Collection[int]) -> Iterator[ResNet]:
 
 
 def _block(net: ResNet, i: int) -> nn.Module:
-    return net.stages[net.rows[i].stage][net.rows[i].block]  # type: ignore[index]
+    return net.stages[net.rows[i].stage][net.rows[i].block]
 
 
 def _put(net: ResNet, whole: list[list[nn.Module]]) -> None:
