@@ -51,8 +51,10 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: setup
-	$(BIN)/python benchmarks/accuracy.py
+bench: $(PEERS)/.ready
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/stages.py resnet50
+	$(BIN)/python benchmarks/growth.py
 
 docs: $(VENV)/.test
 	$(BIN)/python docs/generate.py

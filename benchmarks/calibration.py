@@ -52,7 +52,8 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     run = parser.parse_args().run
     told = json.loads((run / "environment.json").read_text())
-    command = "resnet train cifar10 --model resnet20_cifar --epochs 10 --set holdout=0.1"
+    argv = json.loads((run / "command.json").read_text())["argv"]
+    command = " ".join(["resnet", *(Path(word).name if "/" in word else word for word in argv[1:])])
     seeds = [load(run).provenance["recipe"]["seed"]]
     result = header("calibration", command, seeds) | {"trained_at": told["commit"]} | measure(run)
     (ROOT / "results" / "calibration.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -7,12 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from resnetkit.architecture.memory_plan import plan_memory as plan_memory
     from resnetkit.architecture.spec import NetworkSpec as NetworkSpec
     from resnetkit.architecture.variants import variants as variants
     from resnetkit.errors import ResnetkitError as ResnetkitError
     from resnetkit.evaluation.compare import compare as compare
     from resnetkit.evaluation.evaluate import calibrate as calibrate
     from resnetkit.evaluation.evaluate import evaluate as evaluate
+    from resnetkit.evaluation.probe import probe as probe
     from resnetkit.export.export import export as export
     from resnetkit.export.to_keras import to_keras as to_keras
     from resnetkit.inference.predictor import Predictor as Predictor
@@ -29,6 +31,7 @@ __version__ = "0.1.0"
 _HOME = {
     "NetworkSpec": "architecture.spec",
     "variants": "architecture.variants",
+    "plan_memory": "architecture.memory_plan",
     "ResnetkitError": "errors",
     "build": "weights.load",
     "build_resnet": "weights.load",
@@ -39,6 +42,7 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "calibrate": "evaluation.evaluate",
     "compare": "evaluation.compare",
+    "probe": "evaluation.probe",
     "export": "export.export",
     "Predictor": "inference.predictor",
     "to_keras": "export.to_keras",

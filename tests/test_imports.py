@@ -19,14 +19,15 @@ BELOW = {
     "lab": {"architecture", "data", "tasks", "weights", "evaluation", "reporting", "training"},
     "inference": {"architecture", "data", "tasks", "weights"},
     "export": {"architecture", "data", "weights"},
+    "benchmark": {"architecture", "data", "tasks", "weights", "evaluation", "reporting", "training", "inference"},
     "cli": {
         *("architecture", "data", "tasks", "weights", "evaluation"),
-        *("reporting", "training", "lab", "inference", "export"),
+        *("reporting", "training", "lab", "inference", "export", "benchmark"),
     },
 }
 OTHERS = {"torchvision", "timm", "transformers", "keras"}
 THEIRS = {"export": {"keras"}}  # what a package may import of other libraries that build networks
-FOUNDATION = {"errors", "atomic", "device", "tables"}  # modules below every package
+FOUNDATION = {"errors", "atomic", "device", "tables", "sizes"}  # modules below every package
 
 
 def imports(file: Path) -> set[str]:
@@ -64,6 +65,14 @@ def test_the_guard_can_fail():
 
 def test_every_package_is_in_the_table():
     assert {p.parent.name for p in ROOT.glob("*/__init__.py")} == set(BELOW)
+
+
+def test_training_begins_without_what_only_its_end_needs():
+    check = (
+        "import sys, resnetkit.training.run; print(*{'matplotlib', 'scipy', 'jinja2', 'sklearn'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []
 
 
 def test_import_costs_nothing():

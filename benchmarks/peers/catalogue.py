@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
+from benchmarks.peers.operators import declare
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.architecture.variants import spec
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.weights.catalogue import PublishedWeights
 from resnetkit.weights.recognise import recognise
-from tests.parity.conftest import OPERATORS
 
 Choices = dict[str, Any]
 
@@ -196,9 +196,7 @@ def file_hash(url: str | None) -> str | None:
 
 
 def main() -> None:
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name, schema in OPERATORS.items():
-        library.define(name + schema)
+    declare()
     import timm
     import torchvision
 

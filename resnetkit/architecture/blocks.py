@@ -7,7 +7,7 @@ from resnetkit.architecture.spec import NetworkSpec
 from resnetkit.architecture.stages import Row, branch_convs
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """What both orders share: the branch's convolutions, the shortcut and stochastic depth."""
 
     def __init__(self, spec: NetworkSpec, row: Row) -> None:
@@ -16,11 +16,24 @@ class _Block(nn.Module):
         self._fill_branch(spec, row)
         if spec.attention != "none":
             self.branch.add_module("attention", layers.ATTENTION[spec.attention](row.out_channels))
+        if spec.branch_scale != "none":
+            self.branch.add_module("scale", layers.Scale(layers.BRANCH_SCALE[spec.branch_scale]))
         self.shortcut = layers.shortcut(spec, row)
         self.drop_path = layers.DropPath(row.drop_rate) if row.drop_rate else nn.Identity()
 
     def _fill_branch(self, spec: NetworkSpec, row: Row) -> None:
         raise NotImplementedError
+
+    def residual(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def after_run(self, x: Tensor) -> Tensor:
+        """The end of a reversible run, as the next part expects it."""
+        raise NotImplementedError
+
+    def drops(self) -> bool:
+        """Whether stochastic depth leaves the branch out this time: its norms then see nothing."""
+        return isinstance(self.drop_path, layers.DropPath) and self.drop_path.drops()
 
     def last_layer(self) -> nn.Module:
         """The last layer of the branch that has a scale of its own: zero there makes the block its shortcut."""
@@ -29,7 +42,7 @@ class _Block(nn.Module):
         return norms[-1] if len(norms) == len(convs) else convs[-1]
 
 
-class ResidualBlock(_Block):
+class ResidualBlock(Block):
     """activation(shortcut(x) + branch(x)), branch = conv norm act ... conv norm (He et al. 2015, figure 5)."""
 
     def __init__(self, spec: NetworkSpec, row: Row) -> None:
@@ -45,13 +58,21 @@ class ResidualBlock(_Block):
                 self.branch.add_module(f"act{i}", layers.activation(spec))
 
     def forward(self, x: Tensor) -> Tensor:
-        residual = self.drop_path(self.branch(x))
-        if self.shortcut is not None:
-            residual = self.shortcut(x) + residual
-        return self.activation(residual)
+        if self.shortcut is None:
+            return self.activation(self.branch(x))
+        if self.drops():
+            return self.activation(self.shortcut(x).clone())  # not in the place of x
+        return self.activation(self.shortcut(x) + self.drop_path(self.branch(x)))
+
+    def residual(self, x: Tensor) -> Tensor:
+        """What a reversible run adds of x: activated before the branch, for an activated sum could not be undone."""
+        return self.drop_path(self.branch(self.activation(x)))
+
+    def after_run(self, x: Tensor) -> Tensor:
+        return self.activation(x)
 
 
-class PreActBlock(_Block):
+class PreActBlock(Block):
     """shortcut(x) + branch(act(norm(x))), branch = conv norm act ... conv (He et al. 2016, figure 1b).
 
     A shortcut that changes the shape reads the activated x; one that learns nothing and keeps the width reads x itself.
@@ -70,8 +91,17 @@ class PreActBlock(_Block):
             self.branch.add_module(f"conv{i}", layers.conv(spec, shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        activated = self.preact(x)
         if self.shortcut is None:
-            return self.branch(activated)
+            return self.branch(self.preact(x))
+        if self.drops():
+            return self.shortcut(x if self.reads_x else self.preact(x))
+        activated = self.preact(x)
         shortcut = self.shortcut(x if self.reads_x else activated)
         return shortcut + self.drop_path(self.branch(activated))
+
+    def residual(self, x: Tensor) -> Tensor:
+        """What a reversible run adds of x."""
+        return self.drop_path(self.branch(self.preact(x)))
+
+    def after_run(self, x: Tensor) -> Tensor:
+        return x

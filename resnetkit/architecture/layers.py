@@ -32,8 +32,8 @@ def norm(spec: NetworkSpec, channels: int) -> nn.Module:
 
 
 def activation(spec: NetworkSpec) -> nn.Module:
-    # Without norms a pre-activation would overwrite the shortcut's own tensor.
-    inplace = spec.norm != "none"
+    # Without norms a pre-activation would overwrite the shortcut's own tensor, in a reversible run a stream.
+    inplace = spec.norm != "none" and not spec.reversible
     kinds: dict[str, Callable[[], nn.Module]] = {
         "relu": partial(nn.ReLU, inplace),
         "silu": partial(nn.SiLU, inplace),
@@ -49,7 +49,7 @@ def shortcut(spec: NetworkSpec, row: Row) -> nn.Module | None:
     if row.shortcut == "identity":
         return nn.Identity()
     if row.shortcut in ("zero_pad", "subsample"):
-        return ZeroPadShortcut(row.out_channels - row.in_channels, row.stride)
+        return ZeroPadShortcut(row.out_channels - row.in_channels, row.stride, spec.zero_pad)
     parts, stride = nn.Sequential(), row.stride
     if row.shortcut == "pooled":  # He et al. 2018 (bag of tricks), section 4.2, ResNet-D
         stride = 1
@@ -82,12 +82,16 @@ class DensePool2d(nn.Module):
 
 
 class ZeroPadShortcut(nn.Module):
-    """He et al. 2015, section 3.3, option A: subsample, and fill half of the new channels on each side with zeros."""
+    """He et al. 2015, section 3.3, option A: subsample, and fill the new channels with zeros.
 
-    def __init__(self, new_channels: int, stride: int) -> None:
+    They stand half on each side (`sides`: akamaster) or after the old ones (`end`:
+    fb.resnet.torch, shortcut type A).
+    """
+
+    def __init__(self, new_channels: int, stride: int, place: str) -> None:
         super().__init__()
         self.stride = stride
-        self.before = new_channels // 2
+        self.before = new_channels // 2 if place == "sides" else 0
         self.after = new_channels - self.before
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,17 +142,30 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, drops the branch of whole samples and rescales the rest (Huang et al. 2016)."""
+    """Stochastic depth: in training a branch is left out for a whole batch, which saves its time, or else scaled so
+    that its expectation stays (Huang et al. 2016, section 3)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
+    def drops(self) -> bool:
+        """Draw for a batch. The draw is the CPU's for every device: a GPU would be waited for."""
+        return self.training and torch.rand(()).item() < self.rate
+
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
-        keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= self.rate
-        return x * keep.to(x.dtype) / (1 - self.rate)
+        return x / (1 - self.rate) if self.training else x
+
+
+class Scale(nn.Module):
+    """A learnt factor."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
 
 
 class SqueezeExcite(nn.Module):
@@ -183,3 +200,4 @@ class EfficientChannelAttention(nn.Module):
 
 
 ATTENTION: dict[str, type[nn.Module]] = {"se": SqueezeExcite, "eca": EfficientChannelAttention}
+BRANCH_SCALE = {"skipinit": 0.0, "fixup": 1.0}  # where it begins

@@ -1,15 +1,22 @@
 """The network: stem, stages, head."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from resnetkit.architecture import layers
-from resnetkit.architecture.blocks import PreActBlock, ResidualBlock
+from resnetkit.architecture.blocks import Block, PreActBlock, ResidualBlock
+from resnetkit.architecture.recompute import in_turn, recomputed, segments
+from resnetkit.architecture.reversible import coupled, reversible_runs
 from resnetkit.architecture.spec import STEM_STRIDE, NetworkSpec
 from resnetkit.architecture.stages import plan
 from resnetkit.architecture.stems import Stem
+from resnetkit.errors import ResnetkitError
+
+MEMORY_MODES = ("plain", "checkpoint")
 
 
 class FeatureInfo(NamedTuple):
@@ -53,6 +60,7 @@ class ResNet(nn.Module):
         if spec.preactivation:
             self.norm = nn.Sequential(layers.norm(spec, channels), layers.activation(spec))
         self.head = Head(channels, spec.num_classes)
+        self.memory = "plain"
         self._initialise()
 
     def _initialise(self) -> None:
@@ -63,25 +71,76 @@ class ResNet(nn.Module):
                     nn.init.zeros_(module.bias)
         if self.spec.zero_init_residual:  # Goyal et al. 2017, section 5.1
             for block in self.modules():
-                if isinstance(block, (ResidualBlock, PreActBlock)):
+                if isinstance(block, Block):
                     nn.init.zeros_(block.last_layer().get_parameter("weight"))
+        if self.spec.branch_scale == "fixup":
+            self._fixup()
+
+    @torch.no_grad()
+    def _fixup(self) -> None:
+        """Zhang et al. 2019, section 3.2: a branch's convolutions smaller the more blocks there are, its last and the
+        classifier zero. The convolutions' biases stand for the scalar ones of the paper."""
+        for block in self.modules():
+            if not isinstance(block, Block):
+                continue
+            convs = [module for module in block.branch.children() if isinstance(module, nn.Conv2d)]
+            for conv in convs[:-1]:
+                conv.weight *= len(self.rows) ** (-1 / (2 * len(convs) - 2))
+            convs[-1].weight.zero_()
+        if isinstance(self.head.classifier, nn.Linear):
+            self.head.classifier.weight.zero_()
+            self.head.classifier.bias.zero_()
 
     def place(self, device: str | torch.device) -> "ResNet":
         """Move to a device, in the memory layout that convolutions are fastest in."""
         return self.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def set_memory(self, mode: str) -> "ResNet":
+        """`plain` keeps for the backward pass what the forward pass writes; `checkpoint` keeps little of it and
+        computes the rest again, for about a third more time. Results, gradients and statistics are the same to the bit.
+
+        A mode, no part of the spec. Raises ResnetkitError for another.
+        """
+        if mode not in MEMORY_MODES:
+            raise ResnetkitError(f"memory mode {mode!r} is not known; it must be {' or '.join(MEMORY_MODES)}")
+        self.memory = mode
+        return self
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.norm(self.stages(self.stem(x))))
+        x = recomputed([self.stem], x) if self.memory == "checkpoint" else self.stem(x)
+        for i in range(len(self.stages)):
+            x = self._stage(i, x)
+        return self.head(self.norm(x))
+
+    def _stage(self, i: int, x: Tensor) -> Tensor:
+        if self.memory == "plain" and not self.spec.reversible:
+            return self.stages[i](x)
+        blocks = list(self.stages[i].children())
+        for segment in self.segments[i]:
+            x = self._segment(i, segment)(blocks[segment.start : segment.stop], x)
+        return x
+
+    def _segment(self, i: int, segment: range) -> Callable[[Sequence[Any], Tensor], Tensor]:
+        """How its blocks are run."""
+        if self.spec.reversible and self.rows[sum(self.spec.depths[:i]) + segment.start].shortcut == "identity":
+            return coupled
+        # What the backward pass begins with need not be computed again.
+        return in_turn if self.memory == "plain" or segment is self.segments[-1][-1] else recomputed
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The maps that `feature_info` describes: the stem's before its pool, then each stage's last."""
         maps = [self.stem.convs(x)]
         x = self.stem.pool(maps[0])
-        for stage in self.stages:
-            x = stage(x)
+        for i in range(len(self.stages)):
+            x = self._stage(i, x)
             maps.append(x)
         maps[-1] = self.norm(x)
         return maps
+
+    @cached_property
+    def segments(self) -> list[list[range]]:
+        """The blocks of each stage that are computed again, or back, together."""
+        return reversible_runs(self.rows) if self.spec.reversible else segments(self.spec, self.rows)
 
     @property
     def feature_info(self) -> list[FeatureInfo]:

@@ -13,8 +13,10 @@ ALLOWED = {
     "norm": ("batch", "group", "frozen", "none"),
     "activation": ("relu", "silu", "gelu"),
     "attention": ("none", "se", "eca"),
+    "branch_scale": ("none", "skipinit", "fixup"),
     "padding": ("symmetric", "same", "same_in_stages"),
     "pool_padding": ("lowest", "zeros", "none"),
+    "zero_pad": ("sides", "end"),
 }
 TYPES: dict[Any, tuple[Any, str]] = {
     str: (str, "a word"),
@@ -35,7 +37,10 @@ class NetworkSpec:
     Momentum is PyTorch's: the weight of the new batch, so Keras's 0.99 is 0.01 here. `padding="same"` is
     TensorFlow's, asymmetric at stride 2; `same_in_stages` is that after a symmetric stem. The stem's max pool is padded
     as its convolutions with minus infinity (`lowest`), with one zero on each side (`zeros`), or not at all (`none`).
-    Raises ResnetkitError for a combination that is no network.
+    The channels that a zero_pad shortcut adds stand half on each side of the old ones, or all after them (`end`).
+    `branch_scale` ends each branch in a learnt factor, for networks without norms: from 0 (`skipinit`), or from 1 after
+    convolutions that begin small (`fixup`). `reversible` couples the blocks that keep their shape, so that training
+    holds none of their activations. Raises ResnetkitError for a combination that is no network.
     """
 
     name: str
@@ -60,11 +65,14 @@ class NetworkSpec:
     conv_bias: bool = False
     padding: str = "symmetric"
     pool_padding: str = "lowest"
+    zero_pad: str = "sides"
     stride_in_1x1: bool = False
     stride_in_last_block: bool = False
     output_stride: int | None = None
     drop_path_rate: float = 0.0
     zero_init_residual: bool = False
+    branch_scale: str = "none"
+    reversible: bool = False
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> "NetworkSpec":
@@ -104,6 +112,15 @@ class NetworkSpec:
         if self.shortcut == "none":
             self._require(self.drop_path_rate == 0, "drop_path_rate", "0 without shortcuts, or nothing is left")
             self._require(not self.zero_init_residual, "zero_init_residual", "False without shortcuts")
+            self._require(not self.reversible, "reversible", "False without shortcuts, which carry the streams")
+        if self.branch_scale != "none":
+            self._require(self.norm == "none", "branch_scale", "none with norms, which scale the branch themselves")
+            self._require(self.shortcut != "none", "branch_scale", "none without shortcuts, or nothing is left")
+            self._require(
+                not self.zero_init_residual, "branch_scale", "none with zero_init_residual, or nothing learns"
+            )
+        if max(self.depths) < 2:
+            self._require(not self.reversible, "reversible", "False where no stage has two blocks")
         if self.norm == "frozen":
             self._require(not self.zero_init_residual, "zero_init_residual", "False with frozen norms, which stay 0")
         if self.shortcut == "zero_pad":

@@ -94,6 +94,7 @@ def complexity(net: ResNet) -> dict[str, Any]:
         "activation_bytes": sum(part.activation_bytes for part in parts),
         "receptive_field": receptive_field(net.spec),
         "output_stride": net.feature_info[-1].stride,
+        "reversible": net.spec.reversible,
         "rows": [_as_row(part) for part in parts],
     }
 
@@ -145,6 +146,8 @@ def summarise(net: ResNet) -> str:
         f"{sum(p.activation_bytes for p in parts) / 2**20:.1f} MiB of activations (float32)",
         f"receptive field {receptive_field(net.spec)}, output stride {net.feature_info[-1].stride}",
     ]
+    if net.spec.reversible:
+        table.append("reversible: training computes the inputs of blocks that keep their shape back from their outputs")
     return "\n".join(table)
 
 

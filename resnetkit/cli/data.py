@@ -123,15 +123,15 @@ def split(
 def _preprocessing(read: "Ingested", img_size: int | None, framing: str) -> "Preprocessing":
     """What `resnet train` would do with the images, but for the normalisation."""
     from resnetkit.data.ingest import SMALL
-    from resnetkit.data.preprocess import Preprocessing, count_channels
-    from resnetkit.training.prepare import PHOTO_RESIZE, PHOTO_SIZE
+    from resnetkit.data.preprocess import PHOTO_SIZE, Preprocessing, count_channels
+    from resnetkit.training.recipe import CROP_PCT
 
     flat = (0.5,) * count_channels(read.channels)
     channels: dict[str, Any] = {"channels": read.channels, "mean": flat, "std": flat}
     if read.side and max(read.side) <= SMALL:
         return Preprocessing(size=(img_size, img_size) if img_size else read.side, framing="squash", **channels)
     size = img_size or PHOTO_SIZE
-    resize = round(size * PHOTO_RESIZE) if framing == "crop" else None
+    resize = round(size / CROP_PCT) if framing == "crop" else None
     return Preprocessing(size=(size, size), resize=resize, framing=framing, **channels)
 
 

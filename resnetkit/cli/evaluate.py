@@ -13,7 +13,9 @@ from resnetkit.errors import ResnetkitError
 def evaluate(
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN|MODEL...", help="A run folder, model file or checkpoint; two runs are compared."),
+        typer.Argument(
+            metavar="RUN|MODEL|CHECKPOINT...", help="A run folder, model file or checkpoint; two runs are compared."
+        ),
     ],
     data: Annotated[str | None, typer.Option(help="Labelled images [default: what the run was trained on].")] = None,
     split: Annotated[str | None, typer.Option(help="Which part of them [default: test, else val].")] = None,
@@ -59,7 +61,7 @@ def evaluate(
 
             print(describe(figures["taken_for"]), file=sys.stderr)
     elif len(sources) == 2 and out is None and calibrate is None and not corruptions:
-        figures = compare(sources[0], sources[1], data, **options)
+        figures = compare(sources[0], sources[1], data, preprocessing=preprocessing, **options)
         text = describe_comparison(figures, str(sources[0]), str(sources[1]))
     else:
         raise ResnetkitError(

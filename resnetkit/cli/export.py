@@ -9,7 +9,9 @@ from resnetkit.cli.output import JsonFlag, print_json
 
 
 def export(
-    source: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder or a model file.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN|MODEL|CHECKPOINT", help="A run folder, model file or another's checkpoint.")
+    ],
     to: Annotated[str, typer.Option(help="torchvision, timm, huggingface or keras.")],
     out: Annotated[
         Path | None, typer.Option(help="A new file or folder [default: in the run's exports/, or beside the file].")

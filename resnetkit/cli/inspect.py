@@ -1,12 +1,16 @@
 """resnet inspect"""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnetkit.cli.output import JsonFlag, print_json
+from resnetkit.cli.output import JsonFlag, ProbeOption, describe_probe, print_json
 from resnetkit.errors import ResnetkitError
+
+if TYPE_CHECKING:
+    from resnetkit.architecture.resnet import ResNet
+    from resnetkit.weights.files import Model
 
 
 def inspect(
@@ -19,25 +23,22 @@ def inspect(
     ],
     num_classes: Annotated[int | None, typer.Option(min=0, help="Classes of a named network.")] = None,
     img_size: Annotated[int | None, typer.Option(min=1, help="Pixels a side that the costs are for.")] = None,
+    probe: ProbeOption = None,
+    memory: Annotated[bool, typer.Option("--memory", help="What a training step needs of memory, by mode.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a step, for --memory.")] = 32,
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16, for --memory.")] = "float32",
     json: JsonFlag = False,
 ) -> None:
     """Show what a network is: its plan, parameters, MACs, activations and, of a model file, where it comes from."""
-    import torch
-
     from resnetkit.architecture.summary import complexity
-    from resnetkit.weights.load import build, load
 
-    model = None
-    try:
-        with torch.device("meta"):
-            network = build(target, num_classes)
-    except ResnetkitError:
-        if not Path(target).exists() and not target.endswith(".safetensors") and not target.startswith("hf:"):
-            raise
-        model = load(target)
-        network = model.network
+    network, model = _opened(target, num_classes, probe)
     if img_size:
         network.image_size = (img_size, img_size)
+    if memory:
+        planned = _plan_memory(network, batch_size, precision)
+        print_json(planned) if json else print(_memory_table(planned))
+        return
     facts: dict[str, Any] = (
         {}
         if model is None
@@ -55,9 +56,60 @@ def inspect(
     network.summary()
     if model is not None:
         print(f"\n{model.report}")
+        if probe is not None:
+            print(describe_probe(model.provenance["taken_for"]["probe"]))
         print(f"classes: {', '.join(model.classes)}")
         for name in ("preprocessing", "metrics", "provenance"):
             print(f"{name}:")
             for key, value in facts[name].items():
                 if key != "taken_for":  # the report has it
                     print(f"  {key}: {value}")
+
+
+def _opened(target: str, num_classes: int | None, probe: str | None) -> "tuple[ResNet, Model | None]":
+    """The network of a name, which has no model, or of a file."""
+    import torch
+
+    from resnetkit.weights.load import build, load
+
+    if probe is not None:
+        from resnetkit.evaluation.probe import probe as run_probe
+
+        model = run_probe(target, probe)
+        return model.network, model
+    try:
+        with torch.device("meta"):
+            return build(target, num_classes), None
+    except ResnetkitError:
+        if not Path(target).exists() and not target.endswith(".safetensors") and not target.startswith("hf:"):
+            raise
+    model = load(target)
+    return model.network, model
+
+
+def _plan_memory(network: Any, batch_size: int, precision: str) -> dict[str, Any]:
+    """`plan_memory`, and of each mode the memory of the process at least: this one's, and what a step adds."""
+    from resnetkit.architecture.memory_plan import plan_memory
+    from resnetkit.training.memory import resident_bytes
+
+    planned = plan_memory(network, batch_size=batch_size, precision=precision)
+    standing = resident_bytes() + planned["weights"] + planned["gradients"]
+    return planned | {"process_at_least": {mode: standing + live for mode, live in planned["live"].items()}}
+
+
+def _memory_table(planned: dict[str, Any]) -> str:
+    from resnetkit.sizes import written_bytes
+
+    height, width = planned["image_size"]
+    lines = [
+        f"{planned['name']}: a training step on {planned['batch_size']} images of {height}x{width} in "
+        f"{planned['precision']}",
+        f"beside weights, {written_bytes(planned['weights'])}, gradients, {written_bytes(planned['gradients'])}, and "
+        "what the optimizer keeps",
+        f"{'mode':<12}{'live':>12}{'process, at least':>20}",
+    ]
+    for mode, live in planned["live"].items():
+        note = "  another network: reversible=True" if mode == "reversible" else ""
+        process = written_bytes(planned["process_at_least"][mode])
+        lines.append(f"{mode:<12}{written_bytes(live):>12}{process:>20}{note}")
+    return "\n".join(lines)

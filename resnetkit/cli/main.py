@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from resnetkit.cli import convert, data, evaluate, export, inspect, lab, models, predict, report, train, tune
+from resnetkit.cli import benchmark, convert, data, evaluate, export, inspect, lab, models, predict, report, train, tune
 from resnetkit.errors import ResnetkitError
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
 )
 VERBS = (
     *(train.train, tune.tune, evaluate.evaluate, predict.predict, inspect.inspect),
-    *(convert.convert, export.export, report.report, models.models),
+    *(convert.convert, export.export, report.report, models.models, benchmark.benchmark),
 )
 for verb in VERBS:
     app.command()(verb)

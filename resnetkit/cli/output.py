@@ -19,6 +19,14 @@ PreprocessingOption = Annotated[
     ),
 ]
 
+ProbeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATA",
+        help="Images like those that a foreign checkpoint was trained on: settle what it does not tell.",
+    ),
+]
+
 
 def print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value), flush=True)
@@ -54,6 +62,18 @@ def describe_evaluation(figures: dict[str, Any]) -> str:
         lines.append(f"by {kind}: {shares}")
     if "corruptions" in figures:
         lines += _corruption_table(figures["corruptions"])
+    return "\n".join(lines)
+
+
+def describe_probe(found: dict[str, Any]) -> str:
+    """Candidates by their distance from the stored moments, the nearest first."""
+    lines = ["distance from the stored moments at the first norm, by preprocessing:"]
+    lines += [f"  {row['distance']:10.4g}  {row['preprocessing']}" for row in found["pixels"]]
+    lines.append("distance from the stored moments at every norm:")
+    for row in found["networks"]:
+        words = "; ".join(f"{what} {word}" for what, word in row.items() if isinstance(word, str) and what != "images")
+        top1 = f"  top-1 {row['top1']:6.1%}" if "top1" in row else ""
+        lines.append(f"  {row['distance']:10.4g}{top1}  {words}")
     return "\n".join(lines)
 
 

@@ -13,7 +13,9 @@ from resnetkit.errors import Interrupted, TooManyBadImages
 
 
 def predict(
-    source: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder, model file or checkpoint.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN|MODEL|CHECKPOINT", help="A run folder, model file or checkpoint.")
+    ],
     images: Annotated[list[str], typer.Argument(help="Image files, folders, patterns.")],
     format: Annotated[
         str | None, typer.Option(help="table, jsonl, csv or parquet [default: by the name of --out, else table].")

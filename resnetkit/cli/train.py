@@ -14,7 +14,8 @@ def train(
     ] = None,
     model: Annotated[str | None, typer.Option(help="A network that `resnet models` lists.")] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="RUN|MODEL", help="Start from trained weights; --model is theirs by default.")
+        str | None,
+        typer.Option(metavar="RUN|MODEL|CHECKPOINT", help="Start from trained weights; --model is theirs by default."),
     ] = None,
     freeze: Annotated[
         str | None, typer.Option(help="The last part that keeps its weights: stem, stages.1, ..., backbone.")
@@ -42,9 +43,18 @@ def train(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that decode photos [default: one a core, at most 4].")
     ] = None,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="Keep photos decoded in ~/.cache/resnetkit, for fast later epochs.")
+    ] = False,
     track: Annotated[
         list[str] | None,
         typer.Option(metavar="TRACKER", help="tensorboard, mlflow or wandb follows the run; may be repeated."),
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="plain, checkpoint (less of it, more time, the same numbers) or auto.")
+    ] = None,
+    memory_budget: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="What auto may use, as 4GiB [default: a share of what is free].")
     ] = None,
     json: JsonFlag = False,
 ) -> None:
@@ -54,6 +64,8 @@ def train(
 
     flags = {"model": model, "weights": weights, "freeze": freeze, "epochs": epochs, "batch_size": batch_size, "lr": lr}
     flags |= {"img_size": img_size, "framing": framing, "seed": seed}
+    if cache:
+        flags["cache"] = True
     settings = {key: value for key, value in flags.items() if value is not None} | parse_settings(set_ or [])
     run = train_run(
         data,
@@ -64,6 +76,8 @@ def train(
         workers=workers,
         max_bad=max_bad,
         track=track or (),
+        memory=memory,
+        memory_budget=memory_budget,
         **settings,
     )
     if json:

@@ -16,13 +16,14 @@ DRAWS = 6  # uniform numbers a sample: flip, what a crop needs, the seed of what
 class Augmentation(NamedTuple):
     """`crop_padding` pixels of zeros around small images before a random crop; photos are cropped to a random
     share of their area, `min_scale` at least. `flip`: left to right, every other epoch. `policy` is one of
-    data.policies, or none; `erasing` the share of images that lose a box."""
+    data.policies, or none, `policy_level` the strength of `rand`; `erasing` the share of images that lose a box."""
 
     crop_padding: int
     min_scale: float
     flip: bool
     policy: str = "none"
     erasing: float = 0.0
+    policy_level: int = 9
 
     @property
     def changes_pixels(self) -> bool:
@@ -71,23 +72,39 @@ def random_resized_crop(
 
     The box is of the picture as `framing` shows it: padded to a square by `letterbox`; stretched by `squash`.
     """
-    flip, area, ratio, y, x = drawn[:5].tolist()
     if framing == "letterbox":
         image = letterbox(image, (max(image.shape[1:]),) * 2)
-    height, width = image.shape[1:]
+    top, left, height, width = _random_box(image.shape[1], image.shape[2], drawn, augmentation, framing)
+    box = resize(image[:, top : top + height, left : left + width], list(size))
+    return box.flip(2) if augmentation.flip and drawn[0] < 0.5 else box
+
+
+def spare(
+    height: int, width: int, drawn: Tensor, *, size: tuple[int, int], augmentation: Augmentation, framing: str = "crop"
+) -> int:
+    """By what whole factor a picture (height, width) may be smaller, for the box of its draws still to cover `size`."""
+    if framing == "letterbox":
+        height = width = max(height, width)
+    _, _, box_height, box_width = _random_box(height, width, drawn, augmentation, framing)
+    return max(1, min(box_height // size[0], box_width // size[1]))
+
+
+def _random_box(
+    height: int, width: int, drawn: Tensor, augmentation: Augmentation, framing: str
+) -> tuple[int, int, int, int]:
+    """(top, left, height, width)."""
+    area, ratio, y, x = drawn[1:5].tolist()
     stretch = width / height if framing == "squash" else 1.0
     scale = augmentation.min_scale + area * (1 - augmentation.min_scale)
     aspect = stretch * (3 / 4) ** (1 - 2 * ratio)
     box_height = min(height, max(1, round((height * width * scale / aspect) ** 0.5)))
     box_width = min(width, max(1, round((height * width * scale * aspect) ** 0.5)))
-    top, left = int(y * (height - box_height + 1)), int(x * (width - box_width + 1))
-    box = resize(image[:, top : top + box_height, left : left + box_width], list(size))
-    return box.flip(2) if augmentation.flip and flip < 0.5 else box
+    return int(y * (height - box_height + 1)), int(x * (width - box_width + 1)), box_height, box_width
 
 
 def recolour_and_erase(image: Tensor, drawn: Tensor, augmentation: Augmentation) -> Tensor:
     """uint8 (C, H, W) with its draws (DRAWS,) -> the same after the policy and the erasing of `augmentation`."""
     random = Random(float(drawn[5]))
     if augmentation.policy != "none":
-        image = apply_policy(image, augmentation.policy, random)
+        image = apply_policy(image, augmentation.policy, random, augmentation.policy_level)
     return erase(image, random) if random.random() < augmentation.erasing else image

@@ -1,7 +1,7 @@
 """Parts to batches of uint8 images. The order is a function of (seed, epoch) and nothing is kept between batches."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -15,9 +15,11 @@ from resnetkit.data.augment import (
     epoch_generator,
     random_resized_crop,
     recolour_and_erase,
+    spare,
 )
 from resnetkit.data.datasets import Part
-from resnetkit.data.preprocess import Preprocessing, resize
+from resnetkit.data.photo_cache import PhotoCache
+from resnetkit.data.preprocess import Preprocessing, decode, resize
 
 Batch = tuple[Tensor, Tensor]
 
@@ -26,7 +28,9 @@ class TrainingBatches:
     """Augmented batches of a part, epoch by epoch.
 
     The batches of an epoch lose no sample and differ in size by one at most, so no short one is left over. With `odds`
-    (N,) an epoch draws as many samples by them, with replacement.
+    (N,) an epoch draws as many samples by them, with replacement. With `repeats` a batch has so many copies of each of
+    its images, augmented each in its own way, and an epoch sees as many images fewer (Hoffer et al. 2020). Photos come
+    from `cache` where there is one, else are decoded no larger than their crop needs.
     """
 
     def __init__(
@@ -39,31 +43,41 @@ class TrainingBatches:
         seed: int,
         workers: int,
         odds: Tensor | None = None,
+        repeats: int = 1,
+        cache: PhotoCache | None = None,
     ) -> None:
         self.part = part
+        self.cache = cache
         self.preprocessing = preprocessing
         self.augmentation = augmentation
         self.seed = seed
         self.workers = workers
         self.odds = odds
+        self.repeats = repeats
         self.steps = -(-len(part) // batch_size)
 
     def epoch(self, epoch: int, size: tuple[int, int], first: int = 0) -> Iterator[Batch]:
         """uint8 (n, C, *size) and labels (n,) from step `first` of the epoch on."""
         batches = self._order(epoch).tensor_split(self.steps)[first:]
-        drawn = draws(self.seed, epoch, len(self.part))
+        drawn = draws(self.seed, epoch, len(self.part) * self.repeats)
         if isinstance(self.part.images, Tensor):
             for chosen in batches:
-                yield self._small_images(chosen, drawn[chosen], size), self.part.labels[chosen]
+                samples = chosen % len(self.part)
+                yield self._small_images(samples, drawn[chosen], size), self.part.labels[samples]
         else:
-            augment = partial(_augment_photo, size, self.augmentation, self.preprocessing.framing)
-            yield from _load(_Photos(self.part, self.preprocessing, augment, drawn), batches, self.workers)
+            photos = _AugmentedPhotos(self.part, self.preprocessing, self.augmentation, size, drawn, self.cache)
+            yield from _load(photos, batches, self.workers)
 
     def _order(self, epoch: int) -> Tensor:
+        """The draws of an epoch, in order: that of sample i's copy c is c times the samples plus i."""
         generator = epoch_generator(self.seed, epoch, purpose=0)
+        count = len(self.part)
         if self.odds is not None:
-            return torch.multinomial(self.odds, len(self.part), replacement=True, generator=generator)
-        return torch.randperm(len(self.part), generator=generator)
+            order = torch.multinomial(self.odds, count, replacement=True, generator=generator)
+        else:
+            order = torch.randperm(count, generator=generator)
+        copies = torch.arange(self.repeats) * count
+        return (order[:, None] + copies).flatten()[:count]
 
     def _small_images(self, chosen: Tensor, drawn: Tensor, size: tuple[int, int]) -> Tensor:
         assert isinstance(self.part.images, Tensor)
@@ -72,13 +86,6 @@ class TrainingBatches:
             changed = [recolour_and_erase(image, own, self.augmentation) for image, own in zip(images, drawn)]
             images = torch.stack(changed)
         return images if tuple(images.shape[2:]) == size else resize(images, list(size))
-
-
-def _augment_photo(
-    size: tuple[int, int], augmentation: Augmentation, framing: str, image: Tensor, drawn: Tensor
-) -> Tensor:
-    box = random_resized_crop(image, drawn, size=size, augmentation=augmentation, framing=framing)
-    return recolour_and_erase(box, drawn, augmentation) if augmentation.changes_pixels else box
 
 
 def evaluation_batches(part: Part, preprocessing: Preprocessing, batch_size: int, workers: int) -> Iterator[Batch]:
@@ -92,25 +99,45 @@ def evaluation_batches(part: Part, preprocessing: Preprocessing, batch_size: int
 
 
 class _Photos(Dataset[Batch]):
-    """Encoded images, decoded one by one in the workers; augmented by their draws, or framed where there are none."""
+    """Encoded images, decoded one by one in the workers and framed."""
+
+    def __init__(self, part: Part, preprocessing: Preprocessing) -> None:
+        self.part, self.preprocessing = part, preprocessing
+
+    def __getitem__(self, index: int) -> Batch:
+        image = self.preprocessing.decode(self.part.images[index])
+        return self.preprocessing.frame(image), self.part.labels[index]
+
+
+class _AugmentedPhotos(Dataset[Batch]):
+    """Encoded images, decoded one by one in the workers and augmented by the draw asked for, of (draws, DRAWS)."""
 
     def __init__(
         self,
         part: Part,
         preprocessing: Preprocessing,
-        augment: Callable[[Tensor, Tensor], Tensor] | None = None,
-        drawn: Tensor | None = None,
+        augmentation: Augmentation,
+        size: tuple[int, int],
+        drawn: Tensor,
+        cache: PhotoCache | None,
     ) -> None:
-        self.part, self.preprocessing, self.augment, self.drawn = part, preprocessing, augment, drawn
+        self.part, self.channels, self.drawn, self.cache = part, preprocessing.channels, drawn, cache
+        self.augmentation = augmentation
+        self.crop = {"size": size, "augmentation": augmentation, "framing": preprocessing.framing}
 
     def __getitem__(self, index: int) -> Batch:
-        image = self.preprocessing.decode(self.part.images[index])
-        if self.augment is None or self.drawn is None:
-            return self.preprocessing.frame(image), self.part.labels[index]
-        return self.augment(image, self.drawn[index]), self.part.labels[index]
+        drawn, sample = self.drawn[index], index % len(self.part)
+        if self.cache is not None:
+            image = self.cache[sample]
+        else:
+            image = decode(self.part.images[sample], self.channels, partial(spare, drawn=drawn, **self.crop))
+        box = random_resized_crop(image, drawn, **self.crop)
+        if self.augmentation.changes_pixels:
+            box = recolour_and_erase(box, drawn, self.augmentation)
+        return box, self.part.labels[sample]
 
 
-def _load(photos: _Photos, batches: tuple[Tensor, ...], workers: int) -> Iterator[Batch]:
+def _load(photos: Dataset[Batch], batches: tuple[Tensor, ...], workers: int) -> Iterator[Batch]:
     yield from DataLoader(
         photos,
         batch_sampler=[chosen.tolist() for chosen in batches],

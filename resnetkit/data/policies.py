@@ -74,9 +74,9 @@ def trivial_augment(image: Image.Image, random: Random) -> Image.Image:
     return apply(image, random.choice(list(OPERATIONS)), random.randrange(LEVELS), random.choice((-1, 1)))
 
 
-def rand_augment(image: Image.Image, random: Random, operations: int = 2, level: int = 9) -> Image.Image:
-    """Some operations at one strength (Cubuk et al. 2020, RandAugment)."""
-    for _ in range(operations):
+def rand_augment(image: Image.Image, random: Random, level: int) -> Image.Image:
+    """Two operations at one strength (Cubuk et al. 2020, RandAugment)."""
+    for _ in range(2):
         image = apply(image, random.choice(list(OPERATIONS)), level, random.choice((-1, 1)))
     return image
 
@@ -97,13 +97,15 @@ def aug_mix(image: Image.Image, random: Random) -> Image.Image:
     return Image.fromarray((share * original + (1 - share) * mixed).round().astype(np.uint8))
 
 
-POLICIES = {"trivial": trivial_augment, "rand": rand_augment, "augmix": aug_mix}
-
-
-def apply_policy(image: Tensor, policy: str, random: Random) -> Tensor:
-    """uint8 (C, H, W) of one or three channels -> the same, changed by a policy of POLICIES."""
+def apply_policy(image: Tensor, policy: str, random: Random, level: int) -> Tensor:
+    """uint8 (C, H, W) of one or three channels -> the same, changed by a policy: trivial, rand or augmix. The `level`
+    of 0 to 30 is that of rand; the others draw theirs."""
     pixels = image.permute(1, 2, 0).contiguous().numpy()
-    changed = POLICIES[policy](Image.fromarray(pixels[..., 0] if len(image) == 1 else pixels), random)
+    picture = Image.fromarray(pixels[..., 0] if len(image) == 1 else pixels)
+    if policy == "rand":
+        changed = rand_augment(picture, random, level)
+    else:
+        changed = {"trivial": trivial_augment, "augmix": aug_mix}[policy](picture, random)
     return torch.from_numpy(np.array(changed).reshape(pixels.shape)).permute(2, 0, 1)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,13 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # what undoes each orientation
+PHOTO_SIZE = 224  # what networks of photographs see where nothing else is said (He et al. 2015, section 3.4)
 FRAMINGS = ("crop", "letterbox", "squash")
 LETTERBOX_GREY = 114  # about the mean of photographs, as detectors pad
 PIL_MODES = {"rgb": "RGB", "grey": "L"}
 COLOURS = {"rgb": 3, "grey": 1}
+
+Shrink = Callable[[int, int], int]  # (height, width) of a picture, upright -> by what factor it may come smaller
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,16 +132,19 @@ def letterbox(image: Tensor, size: tuple[int, int], interpolation: str = "biline
     return F.pad(image, (left, right, top, bottom), value=LETTERBOX_GREY)
 
 
-def decode(source: Any, channels: str | None = None) -> Tensor:
+def decode(source: Any, channels: str | None = None, shrink: Shrink | None = None) -> Tensor:
     """Pixels as a person sees them: turned by EXIF, transparency on white, 16 bits and floats in 0..1 scaled to 8 bits;
     of an animation the first frame, of a document the first page. Colour profiles are not applied.
 
-    `channels` None gives a picture as rgb and any other image in the bands it has. Raises BadImage for what has other
-    bands, is damaged, of another format, or would take more than seconds or a GiB to decode.
+    `channels` None gives a picture as rgb and any other image in the bands it has. With `shrink`, for training only, a
+    JPEG is decoded to a half, a quarter or an eighth, whichever is the least not below that. Raises BadImage for what
+    has other bands, is damaged, of another format, or would take more than seconds or a GiB to decode.
     """
     try:
         opened = _open(source, channels)
         if isinstance(opened, Image.Image):
+            if shrink is not None:
+                _draft(opened, shrink)
             opened.load()
             mode = PIL_MODES.get(channels or "rgb", "RGB")
             opened = np.array(_eight_bits(_upright(opened)).convert(mode))
@@ -151,6 +158,35 @@ def decode(source: Any, channels: str | None = None) -> Tensor:
     if channels is not None and (reason := mismatch(len(pixels), count_channels(channels))):
         raise BadImage(reason)
     return as_channels(pixels[None], channels)[0]
+
+
+def picture_size(source: Any) -> tuple[int, int]:
+    """(height, width) of a picture as a person sees it, from its header. Raises BadImage."""
+    try:
+        opened = _open(source, None)
+        if not isinstance(opened, Image.Image):
+            raise BadImage("not a picture")
+        width, height = opened.size
+        return (width, height) if _lies_down(opened) else (height, width)
+    except BadImage:
+        raise
+    except Exception as error:
+        raise BadImage(str(error).replace("\n", " ") or type(error).__name__) from error
+
+
+def _draft(image: Image.Image, shrink: Shrink) -> None:
+    width, height = image.size
+    factor = shrink(width, height) if _lies_down(image) else shrink(height, width)
+    if factor > 1:
+        image.draft(None, (width // factor, height // factor))
+
+
+def _lies_down(image: Image.Image) -> bool:
+    """Whether EXIF turns it by a quarter."""
+    try:
+        return image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+    except Exception:  # as in _upright
+        return False
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -177,6 +213,11 @@ def count_channels(channels: str) -> int:
     """3 of rgb, 1 of grey, 5 of "5"; 0 of any other word, "1" and "3" among them."""
     number = int(channels) if re.fullmatch(r"[1-9]\d{0,4}", channels) else 0
     return COLOURS.get(channels, 0 if number in COLOURS.values() else number)
+
+
+def channels_of(count: int) -> str:
+    """rgb of 3, grey of 1, "5" of 5: the word that `count_channels` counts."""
+    return next((word for word, number in COLOURS.items() if number == count), str(count))
 
 
 def mismatch(has: int, wanted: int) -> str:

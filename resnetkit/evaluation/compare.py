@@ -1,5 +1,6 @@
 """Two networks on the same images: which is better, by how much, and could it be chance."""
 
+from collections.abc import Sequence
 from math import sqrt
 from pathlib import Path
 from statistics import NormalDist
@@ -12,7 +13,7 @@ from resnetkit.errors import ResnetkitError
 from resnetkit.evaluation.evaluate import Computing, choose_images
 from resnetkit.evaluation.intervals import LEVEL, wilson_interval
 from resnetkit.weights.files import Model
-from resnetkit.weights.load import load
+from resnetkit.weights.load import is_foreign, load, locate
 
 
 def compare(
@@ -22,6 +23,7 @@ def compare(
     *,
     split: str | None = None,
     tta: bool = False,
+    preprocessing: str | None = None,
     precision: str = "float32",
     device: str = "auto",
     batch_size: int = 256,
@@ -33,17 +35,27 @@ def compare(
     Where images have several labels it is exact_match, the share of images whose labels are all right.
 
     Without `data` both are measured on the images of their runs, which must be the same. Other arguments as for
-    `evaluate`. Raises ResnetkitError where the images or their classes differ.
+    `evaluate`; `preprocessing` is for those of the two that are another library's. Raises ResnetkitError where the
+    images or their classes differ.
     """
     computing = Computing(find_device(device), find_precision(precision), batch_size, workers)
     sources = (first, second)
-    models = [source if isinstance(source, Model) else load(source) for source in sources]
+    models = _load(sources, preprocessing)
     images = [choose_images(source, model, data, split, max_bad) for source, model in zip(sources, models)]
     if len({(labelled.split, labelled.content(model.classes)) for labelled, model in zip(images, models)}) > 1:
         raise ResnetkitError("the two were tested on different images; name the images to compare them on with --data")
     answers = [computing.answers(model, labelled, tta=tta) for model, labelled in zip(models, images)]
     found = paired(answers[0].right, answers[1].right, answers[0].HEADLINE)
     return {"split": images[0].split, "tta": tta} | found
+
+
+def _load(sources: Sequence[str | Path | Model], preprocessing: str | None) -> list[Model]:
+    """What is said of pixels goes to others' checkpoints; to all, which refuse it, where there is none."""
+    foreign = [not isinstance(source, Model) and is_foreign(locate(source)) for source in sources]
+    return [
+        source if isinstance(source, Model) else load(source, preprocessing if theirs or not any(foreign) else None)
+        for source, theirs in zip(sources, foreign)
+    ]
 
 
 def paired(first: Tensor, second: Tensor, figure: str = "top1") -> dict[str, Any]:

@@ -8,18 +8,18 @@ from typing import Any
 import torch
 
 from resnetkit.data.loaders import Batch, evaluation_batches
+from resnetkit.data.preprocess import COLOURS
 from resnetkit.device import find_device, find_precision
 from resnetkit.errors import ResnetkitError
 from resnetkit.evaluation.answers import Answers as Answers
 from resnetkit.evaluation.answers import answer as answer
 from resnetkit.evaluation.answers import judge
 from resnetkit.evaluation.calibration import fit_calibration
-from resnetkit.evaluation.corruptions import corruption_curves
-from resnetkit.evaluation.files import write_evaluation
+from resnetkit.evaluation.files import write_evaluation, write_metrics
 from resnetkit.evaluation.own_images import Labelled, given_images, own_images
 from resnetkit.evaluation.slices import Look, slices
 from resnetkit.weights.files import Model, save_model
-from resnetkit.weights.load import is_foreign, load, model_path
+from resnetkit.weights.load import is_foreign, load, locate, model_path
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Computing:
         return answer(net, batches, model.preprocessing, self.precision, model.calibration, tta=tta)
 
     def curves(self, model: Model, images: Labelled, clean_top1: float, *, tta: bool = False) -> dict[str, Any]:
+        from resnetkit.evaluation.corruptions import corruption_curves  # loads scipy
+
         batches = evaluation_batches(images.part, model.preprocessing, self.batch_size, self.workers)
         net = model.network.place(self.device)
 
@@ -77,6 +79,8 @@ def evaluate(
     computing = Computing(find_device(device), find_precision(precision), batch_size, workers)
     folder = _new_folder(out)
     model = source if isinstance(source, Model) else load(source, preprocessing)
+    if corruptions:
+        _require_corruptible(model)
     images = choose_images(source, model, data, split, max_bad)
     if calibrate is not None:
         calibrating = _calibration_images(model, calibrate, max_bad)
@@ -87,13 +91,12 @@ def evaluate(
     answers = computing.answers(model, images, tta=tta)
     figures = figures_on(images.split, answers, model.classes, images.part.names, images.seen, tta=tta)
     if corruptions:
-        if "top1" not in figures:
-            raise ResnetkitError("corruptions are measured by top-1, which needs one label an image")
         figures["corruptions"] = computing.curves(model, images, figures["top1"], tta=tta)
     if "taken_for" in model.provenance:
         figures["taken_for"] = model.provenance["taken_for"]
     if folder is not None:
         write_evaluation(folder, folder / "plots", images.part.names, model.classes, answers, figures)
+        write_metrics(folder / "metrics.json", figures)
     return figures
 
 
@@ -142,12 +145,19 @@ def _calibration_images(model: Model, data: str | Path, max_bad: float) -> Label
 def _calibrate(
     source: str | Path | Model, model: Model, images: Labelled, data: str | Path, computing: Computing
 ) -> None:
-    if not isinstance(source, Model) and is_foreign(Path(source)):
+    if not isinstance(source, Model) and is_foreign(locate(source)):
         raise ResnetkitError(f"{source}: another library's file cannot keep a calibration; resnet convert it first")
     found = computing.answers(model, images)
     model.calibration = fit_calibration(found.logits, found.labels, f"{images.split} of {data}")
     if not isinstance(source, Model):
         save_model(model, model_path(source))
+
+
+def _require_corruptible(model: Model) -> None:
+    if model.task != "classification":
+        raise ResnetkitError("corruptions are measured by top-1, which needs one label an image")
+    if model.preprocessing.channels not in COLOURS:
+        raise ResnetkitError(f"corruptions are of pictures; this model takes {model.preprocessing.channels} bands")
 
 
 def _new_folder(out: str | Path | None) -> Path | None:

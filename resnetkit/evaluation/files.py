@@ -10,7 +10,6 @@ import torch
 from resnetkit.atomic import write_text
 from resnetkit.evaluation.answers import Answers
 from resnetkit.evaluation.metrics import reliability
-from resnetkit.evaluation.plots import draw_confusion, draw_corruptions, draw_ranking, draw_reliability
 from resnetkit.tables import csv_text
 
 
@@ -19,12 +18,14 @@ def write_evaluation(
 ) -> None:
     """Write what `judge` found (`figures`, with `split`, and `slices` and `corruptions` if any) and every answer.
 
-    Tables: metrics.json with all figures, predictions.csv with every image, mistakes.csv with the wrong ones, surest
+    Tables: predictions.csv with every image, mistakes.csv with the wrong ones, surest
     first (or of the largest loss, where images may have several labels), per_class.csv, reliability.csv, slices.csv,
     corruptions.csv, and of one label an image confusion_matrix.csv. Plots: confusion_matrix, reliability,
     precision_recall, roc and corruptions.
     """
-    write_text(tables / "metrics.json", json.dumps(figures, indent=2) + "\n")
+    # Here, for training to begin without matplotlib.
+    from resnetkit.evaluation.plots import draw_corruptions, draw_ranking, draw_reliability
+
     _write_answers(tables, names, classes, answers)
     if "confusion_matrix" in figures:
         _write_confusion(tables, plots, classes, figures)
@@ -48,7 +49,14 @@ def write_evaluation(
     draw_ranking(answers.probabilities, answers.labels, figures["per_class"], plots)
 
 
+def write_metrics(path: Path, figures: dict[str, Any]) -> None:
+    """All figures; last of all, for with them an evaluation is whole."""
+    write_text(path, json.dumps(figures, indent=2) + "\n")
+
+
 def _write_confusion(tables: Path, plots: Path, classes: list[str], figures: dict[str, Any]) -> None:
+    from resnetkit.evaluation.plots import draw_confusion
+
     confusion = figures["confusion_matrix"]
     write_text(
         tables / "confusion_matrix.csv",

@@ -52,7 +52,7 @@ def pixels_and_classes(model: Model) -> list[str]:
 def describe_pixels(pixels: Preprocessing) -> str:
     height, width = pixels.size
     framing = FRAMINGS[pixels.framing].format(resize=pixels.resize, size=f"{height}x{width}")
-    kind = {"rgb": "red, green, blue", "grey": "grey"}[pixels.channels]
+    kind = {"rgb": "red, green, blue", "grey": "grey"}.get(pixels.channels, f"{pixels.channels} bands")
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (pixels.mean, pixels.std))
     return f"{kind} in 0..1; {framing} ({pixels.interpolation}, antialiased); mean {mean}, std {std}"
 
@@ -133,4 +133,6 @@ def _provenance(provenance: dict[str, Any]) -> str:
     recipe = told.get("recipe", {})
     if recipe.get("weights"):
         told["recipe"] = recipe | {"weights": Path(recipe["weights"]).name}
+    if source := told.get("taken_for", {}).get("source"):
+        told["taken_for"] = told["taken_for"] | {"source": Path(source).name}
     return "\n".join(f"- {key}: `{json.dumps(value)}`" for key, value in told.items())

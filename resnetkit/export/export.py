@@ -9,7 +9,8 @@ from resnetkit.atomic import create_atomically
 from resnetkit.errors import ModelFileRefused, ResnetkitError, did_you_mean
 from resnetkit.export import keras_format, to_huggingface, to_timm, to_torchvision
 from resnetkit.weights.files import Model
-from resnetkit.weights.load import load
+from resnetkit.weights.hub import SCHEME
+from resnetkit.weights.load import is_foreign, load
 from resnetkit.weights.recognised import Recognised
 
 
@@ -45,8 +46,9 @@ COUNTER = "num_batches_tracked"  # which not every format has
 def export(source: str | Path | Model, *, to: str, out: str | Path | None = None) -> dict[str, Any]:
     """Write a run's, a model file's or a Model's network in the format of `to`, one of TARGETS.
 
-    `out` is a new file or folder [default: in a run's exports/, else beside the model file]. The record says where it
-    is, how to open it, what to know of it, and how many tensors came back equal, bit for bit, when it was read again.
+    `out` is a new file or folder [default: in a run's exports/, else beside the model file or checkpoint, or here for
+    what comes from the Hub]. The record says where it is, how to open it, what to know of it, and how many tensors came
+    back equal, bit for bit, when it was read again.
     Raises ResnetkitError when `out` exists or the format cannot hold the network.
     """
     if to not in TARGETS:
@@ -57,6 +59,8 @@ def export(source: str | Path | Model, *, to: str, out: str | Path | None = None
         raise ResnetkitError(f"{to}: only models of one label an image are exported, and this one gives several")
     target.require(model)
     path = Path(out) if out is not None else _default(source, to, target.SUFFIX)
+    if target.SUFFIX == keras_format.SUFFIX != path.suffix:
+        raise ResnetkitError(f"--out {path}: Keras opens only what ends in {target.SUFFIX}; name it so")
     equal = 0
 
     def write(partial: Path) -> None:
@@ -99,4 +103,8 @@ def _default(source: str | Path | Model, to: str, suffix: str) -> Path:
     if isinstance(source, Model):
         return Path(f"{source.network.spec.name}-{to}{suffix}")
     path = Path(source)
-    return path / "exports" / f"{to}{suffix}" if path.is_dir() else path.with_name(f"{path.stem}-{to}{suffix}")
+    if str(source).startswith(SCHEME):  # the cache is no place for it
+        return Path(f"{path.name.partition('@')[0]}-{to}{suffix}")
+    if path.is_dir() and not is_foreign(path):
+        return path / "exports" / f"{to}{suffix}"
+    return path.with_name(f"{path.resolve().name if path.is_dir() else path.stem}-{to}{suffix}")

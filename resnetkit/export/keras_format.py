@@ -32,4 +32,6 @@ def use(model: Model, path: str) -> list[str]:
 
 
 def notes(model: Model) -> list[str]:
-    return pixels_and_classes(model)
+    temperature = model.calibration.temperature
+    uncalibrated = f"probabilities are those of the logits as they are: the temperature {temperature:.4f} is not in it"
+    return [*pixels_and_classes(model), *([uncalibrated] if temperature != 1 else [])]

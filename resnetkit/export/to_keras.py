@@ -46,6 +46,8 @@ def to_keras(net: ResNet) -> Any:
 def require_expressible(net: ResNet) -> None:
     """Raise ResnetkitError for what Keras's layers cannot express, and where Keras is missing; nothing is built."""
     _import_keras()
+    if net.spec.reversible:
+        raise ResnetkitError(f"{net.spec.name}: reversible=True: its blocks would be written as plain ones")
     plan = outline(net)
     blocks = chain.from_iterable((b.before, b.branch, b.shortcut or [], b.after) for b in plan.blocks)
     for name, module in chain(plan.stem, *blocks, plan.head):

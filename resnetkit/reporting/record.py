@@ -84,11 +84,12 @@ class Record:
         return Counter(image.part for image in self.images)
 
 
-def read_record(folder: Path) -> Record:
-    """Read a run folder. Raises ResnetkitError where there is none, or its files are not what a run writes."""
+def read_record(folder: Path, metrics: dict[str, Any] | None = None) -> Record:
+    """Read a run folder, whose `metrics` may be given before it has them. Raises ResnetkitError where there is none, or
+    its files are not what a run writes."""
     if not (folder / "command.json").is_file():
         raise ResnetkitError(f"{folder} is not a run folder: it has no command.json")
-    metrics, model = folder / "evaluation" / "metrics.json", folder / "model.safetensors"
+    written, model = folder / "evaluation" / "metrics.json", folder / "model.safetensors"
     try:
         recipe_text = (folder / "recipe.toml").read_text(encoding="utf-8")
         return Record(
@@ -103,7 +104,7 @@ def read_record(folder: Path) -> Record:
             bad=_rows(folder / "bad_files.csv"),
             epochs=[_numbers(row) for row in _rows(folder / "results.csv")],
             events=_events(folder / "log.jsonl"),
-            metrics=_json(metrics) if metrics.exists() else None,
+            metrics=_json(written) if metrics is None and written.exists() else metrics,
             answers=_answers(folder / "evaluation" / "predictions.csv"),
             reliability=[_numbers(row) for row in _rows(folder / "evaluation" / "reliability.csv")],
             model=load_model(model) if model.exists() else None,

@@ -14,14 +14,14 @@ PAGE = "report.html"
 PARTS = {"train": "training", "holdout": "held-out", "val": "validation", "test": "test"}
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, metrics: dict[str, Any] | None = None) -> Path:
     """Make report.html in a run folder from what lies there: one file that needs nothing else.
 
-    Photos are read from the data that the run was trained on; where they are gone the page says so. A section whose
-    data the run has not written is left out. Raises ResnetkitError where there is no run, ResourceExhausted when the
-    disk refuses.
+    `metrics` are those of a run that has not written them yet. Photos are read from the data that the run was trained
+    on; where they are gone the page says so. A section whose data the run has not written is left out. Raises
+    ResnetkitError where there is no run, ResourceExhausted when the disk refuses.
     """
-    run = read_record(folder)
+    run = read_record(folder, metrics)
     album = Album(run.command["data"], run.preprocessing)
     facts = {
         "run": run,

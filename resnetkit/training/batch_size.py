@@ -8,7 +8,7 @@ import torch
 
 from resnetkit.errors import ResnetkitError, ResourceExhausted
 from resnetkit.training.folder import processor
-from resnetkit.training.memory import fits_on_gpu, free_memory, step_bytes
+from resnetkit.training.memory import CPU_SHARE, GPU_SHARE, fits_on_gpu, free_memory, step_bytes
 from resnetkit.training.prepare import Prepared
 from resnetkit.training.recipe import Recipe
 from resnetkit.training.remembered import recall, remember
@@ -21,8 +21,6 @@ WORTHWHILE = 8  # images, where an epoch is shorter still: batch norm suffers fr
 FARTHEST = 8
 SMALLEST = 2  # images that batch norm takes
 PROBED = (8, 16)  # images of the two steps whose memory is measured
-CPU_SHARE = 0.5  # of the free memory; what one operation needs for itself and other programs have the rest
-GPU_SHARE = 0.9  # of the GPU's; pieces that are free but too small take some
 
 
 @dataclass(frozen=True)
@@ -123,6 +121,7 @@ def _subject(prepared: Prepared, state: TrainingState) -> dict[str, Any]:
     recipe = prepared.recipe
     return {
         "network": asdict(state.net.spec),
+        "memory": state.net.memory,
         "image_size": prepared.preprocessing.size,
         "precision": recipe.precision,
         "optimizer": recipe.optimizer,

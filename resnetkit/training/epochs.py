@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from hashlib import blake2b
 from math import prod
 
 from torch import Tensor
@@ -9,10 +10,13 @@ from torch import Tensor
 from resnetkit.data.balance import balanced_odds, balanced_weights
 from resnetkit.data.loaders import Batch, TrainingBatches, evaluation_batches
 from resnetkit.data.parts import Part
+from resnetkit.data.photo_cache import PhotoCache
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.training.freezing import frozen_parts, set_training
 from resnetkit.training.loop import AfterStep, train_epoch
 from resnetkit.training.prepare import Prepared
+from resnetkit.training.recipe import CROP_PCT
+from resnetkit.training.remembered import cache_file
 from resnetkit.training.schedule import learning_rate, training_size
 from resnetkit.training.state import Tally, TrainingState
 
@@ -30,7 +34,19 @@ def training_batches(prepared: Prepared, workers: int) -> TrainingBatches:
         seed=recipe.seed,
         workers=workers,
         odds=balanced_odds(train.labels, len(prepared.dataset.classes)) if recipe.balance == "sampling" else None,
+        repeats=recipe.repeats,
+        cache=photo_cache(prepared) if recipe.cache else None,
     )
+
+
+def photo_cache(prepared: Prepared) -> PhotoCache:
+    """Where the training photos are kept decoded, by what they are: their content, size and channels."""
+    images, preprocessing = prepared.parts["train"].images, prepared.preprocessing
+    assert not isinstance(images, Tensor)
+    side = round(max(preprocessing.size) / CROP_PCT)
+    subject = f"{preprocessing.channels} {side}\n{prepared.split_table}"
+    key = blake2b(subject.encode(errors="surrogateescape"), digest_size=16).hexdigest()
+    return PhotoCache(cache_file().parent / "photos" / key, images, preprocessing.channels, side)
 
 
 def class_weights(prepared: Prepared) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 
 from resnetkit.atomic import write_text
+from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ResnetkitError, ResourceExhausted
 from resnetkit.tables import csv_text
 from resnetkit.training.prepare import Prepared
@@ -68,6 +69,11 @@ class Folder:
         if (self.path / "split.csv").read_text(encoding="utf-8", errors="surrogateescape") != prepared.split_table:
             raise ResnetkitError(
                 f"{self.path}: the data has changed since the run began (split.csv has what it was); start a new run"
+            )
+        if Preprocessing.from_dict(self.read("preprocessing.json")) != prepared.preprocessing:
+            raise ResnetkitError(
+                f"{self.path}: pixels would be prepared otherwise than when the run began (preprocessing.json); "
+                "start a new run"
             )
 
 

@@ -13,6 +13,7 @@ from resnetkit.data.mixing import Mixing, mix
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.device import autocast, find_precision
 from resnetkit.errors import Diverged
+from resnetkit.tasks import classification
 from resnetkit.tasks.task import Task, task_of
 from resnetkit.training.recipe import Recipe
 from resnetkit.training.state import TrainingState
@@ -57,6 +58,8 @@ def train_epoch(
                 f"the loss is {loss} at step {state.step}; "
                 f"lower lr (it is {rate(state.step):.3g}) or lengthen warmup_epochs"
             )
+        if recipe.drop_path_rate:
+            _fill_gradients(net)
         if recipe.clip_norm:
             nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm)
         optimizer.step()
@@ -69,6 +72,13 @@ def train_epoch(
         asked = perf_counter()
 
 
+def _fill_gradients(net: nn.Module) -> None:
+    """Gradients of zero for the blocks that stochastic depth left out: the optimizer moves all parameters alike."""
+    for parameter in net.parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+
+
 def _gradients(
     net: nn.Module, task: Task, x: Tensor, targets: Tensor, recipe: Recipe, class_weights: Tensor | None
 ) -> tuple[float, float]:
@@ -77,7 +87,8 @@ def _gradients(
     for images, wanted in zip(x.chunk(recipe.accumulate), targets.chunk(recipe.accumulate)):
         with autocast(x.device, find_precision(recipe.precision)):
             logits = net(images)
-        piece = task.loss(logits, wanted, recipe.label_smoothing, class_weights) * (len(images) / len(x))
+        measure = classification.binary_loss if recipe.loss == "binary" and task is classification else task.loss
+        piece = measure(logits, wanted, recipe.label_smoothing, class_weights) * (len(images) / len(x))
         piece.backward()
         loss += piece.item()
         right += task.right(logits, wanted)

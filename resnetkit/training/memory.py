@@ -1,13 +1,17 @@
 """How much memory there is, and how much of it a training step takes."""
 
 from itertools import chain
+from math import prod
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 
+from resnetkit.architecture.live_memory import LiveMemory
+from resnetkit.architecture.memory_plan import live_bytes
+from resnetkit.architecture.resnet import MEMORY_MODES, ResNet
 from resnetkit.errors import ResnetkitError
+from resnetkit.sizes import written_bytes
 from resnetkit.training.freezing import frozen_parts, set_training
 from resnetkit.training.loop import train_epoch
 from resnetkit.training.prepare import Prepared
@@ -15,6 +19,9 @@ from resnetkit.training.state import TrainingState
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
+STATUS = Path("/proc/self/status")
+CPU_SHARE = 0.5  # of the free memory; what one operation needs for itself and other programs have the rest
+GPU_SHARE = 0.9  # of the GPU's; pieces that are free but too small take some
 
 
 def free_memory() -> int:
@@ -56,24 +63,51 @@ def trial_step(state: TrainingState, prepared: Prepared, images: int) -> None:
 
 
 def step_bytes(state: TrainingState, prepared: Prepared, images: int) -> int:
-    """Bytes that live when a step on so many images is through its forward pass, which is when most do: what the
-    backward pass needs, the weights, their gradients, the optimizer's memory and the average."""
-    saved: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        saved[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()  # the tensor itself would keep its graph alive
-
-    with saved_tensors_hooks(note, lambda tensor: tensor):
+    """Bytes that live in a step on so many images when most do: what the step makes, the weights, the optimizer's
+    memory and the average."""
+    with LiveMemory() as memory:
         trial_step(state, prepared, images)
-    weights = list(state.net.state_dict().values())
-    for weight in weights:
-        saved.pop(weight.untyped_storage().data_ptr(), None)  # counted below
-    gradients = [p.grad for p in state.net.parameters() if p.grad is not None]
-    memory = [v for values in state.optimizer.state.values() for v in values.values() if isinstance(v, Tensor)]
-    standing = chain(weights, gradients, memory, state.average.values.values())
-    return sum(saved.values()) + sum(tensor.nbytes for tensor in standing)
+    state.optimizer.zero_grad(set_to_none=True)
+    kept = [v for values in state.optimizer.state.values() for v in values.values() if isinstance(v, Tensor)]
+    standing = chain(state.net.state_dict().values(), kept, state.average.values.values())
+    return memory.peak + sum(tensor.nbytes for tensor in standing)
+
+
+def resident_bytes() -> int:
+    """Main memory that this process occupies, 0 where the system does not say."""
+    try:
+        lines = dict(line.split(":") for line in STATUS.read_text().splitlines())
+    except OSError:
+        return 0
+    return int(lines["VmRSS"].split()[0]) * 1024
+
+
+def choose_memory(prepared: Prepared, net: ResNet, memory: str, budget: int | None) -> tuple[str, str]:
+    """The memory mode of a run, and a line on it. `auto` is plain where a step fits `budget`, by default a share of the
+    free memory, as planned; else checkpoint."""
+    if memory != "auto":
+        return memory, "" if memory == "plain" else f"memory {memory}"
+    recipe, device = prepared.recipe, next(net.parameters()).device
+    limit = f"the budget of {written_bytes(budget)}" if budget is not None else "what is free"
+    if budget is None:
+        budget = int(
+            GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else CPU_SHARE * free_memory()
+        )
+        limit = f"{written_bytes(budget)}, a share of {limit}"
+    images = -(-recipe.batch_size // recipe.accumulate)
+    shape = (images, net.spec.in_channels, *prepared.preprocessing.size)
+    trained = {name for name, _ in net.named_parameters()}
+    weights = sum(tensor.nbytes for tensor in net.state_dict().values())
+    copies = 1 + (recipe.momentum > 0 if recipe.optimizer == "sgd" else 2) + (recipe.ema_decay > 0)
+    standing = weights * (1 + copies) + 4 * prod(shape) * recipe.accumulate
+    needs = {}
+    for mode in MEMORY_MODES:
+        needs[mode] = standing + live_bytes(net.spec, mode, trained=trained, shape=shape, precision=recipe.precision)
+        if needs[mode] <= budget:
+            break
+    told = ", ".join(f"{mode} needs {written_bytes(need)}" for mode, need in needs.items())
+    over = "" if needs[mode] <= budget else ", which is over it too: lower batch_size or img_size"
+    return mode, f"memory {mode}: a step in {told}, of {limit}{over}"
 
 
 def fits_on_gpu(state: TrainingState, prepared: Prepared, images: int, share: float) -> bool:

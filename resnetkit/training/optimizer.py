@@ -1,25 +1,31 @@
 """Parameter groups and the optimizer."""
 
+from collections.abc import Iterator
+from typing import Any
+
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from resnetkit.architecture.resnet import ResNet
+from resnetkit.errors import ResnetkitError
 from resnetkit.training.freezing import parts
+from resnetkit.training.lamb import Lamb
+from resnetkit.training.muon import Muon
 from resnetkit.training.recipe import Recipe
+
+REST_OF_MUON = 4.0  # the rate of norms, biases and the classifier as a multiple of the filters'
 
 
 def make_optimizer(net: ResNet, recipe: Recipe) -> Optimizer:
-    """SGD with Nesterov momentum, or AdamW. Norms and biases are not decayed (Goyal et al. 2017, section 5.3).
+    """SGD with Nesterov momentum, AdamW, LAMB or Muon. Norms and biases do not decay (Goyal et al. 2017, section 5.3).
 
     A group's `scale` is its share of the learning rate: 1 at the head, times `rate_decay` a part below it
-    (discriminative rates, Howard & Ruder 2018, section 3.2).
+    (discriminative rates, Howard & Ruder 2018, section 3.2). Raises ResnetkitError for a network Muon is not for.
     """
-    pieces: list[nn.Module] = [net]
-    if recipe.rate_decay != 1:
-        pieces = [part for _, part in reversed(parts(net)) if any(True for _ in part.parameters())]
-    groups = []
-    for distance, piece in enumerate(pieces):
-        scale = recipe.rate_decay**distance
+    if recipe.optimizer == "muon":
+        return _muon(net, recipe)
+    groups: list[dict[str, Any]] = []
+    for piece, scale in _pieces(net, recipe):
         trained = list(piece.parameters())
         for chosen, decay in (
             ([p for p in trained if p.ndim > 1], recipe.weight_decay),
@@ -29,4 +35,35 @@ def make_optimizer(net: ResNet, recipe: Recipe) -> Optimizer:
                 groups.append({"params": chosen, "weight_decay": decay, "scale": scale})
     if recipe.optimizer == "adamw":
         return AdamW(groups, lr=recipe.lr, fused=True)
+    if recipe.optimizer == "lamb":
+        return Lamb(groups, lr=recipe.lr)
     return SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
+
+
+def _muon(net: ResNet, recipe: Recipe) -> Muon:
+    if net.spec.norm not in ("batch", "group"):
+        raise ResnetkitError(
+            f"setting optimizer='muon' keeps the norms of filters, which needs norm layers that learn; "
+            f"{recipe.model} has norm={net.spec.norm!r}: use sgd or adamw"
+        )
+    groups: list[dict[str, Any]] = []
+    for piece, scale in _pieces(net, recipe):
+        trained = list(piece.parameters())
+        for chosen, own in (
+            ([p for p in trained if p.ndim == 4], {"orthogonal": True, "scale": scale}),
+            ([p for p in trained if p.ndim == 2], {"weight_decay": recipe.weight_decay, "scale": REST_OF_MUON * scale}),
+            ([p for p in trained if p.ndim <= 1], {"scale": REST_OF_MUON * scale}),
+        ):
+            if chosen:
+                groups.append({"params": chosen} | own)
+    return Muon(groups, recipe.lr, recipe.momentum)
+
+
+def _pieces(net: ResNet, recipe: Recipe) -> Iterator[tuple[nn.Module, float]]:
+    """The parts of the network that learn at rates of their own, each with its share of the rate."""
+    if recipe.rate_decay == 1:
+        yield net, 1.0
+        return
+    learning = [part for _, part in reversed(parts(net)) if any(True for _ in part.parameters())]
+    for distance, part in enumerate(learning):
+        yield part, recipe.rate_decay**distance

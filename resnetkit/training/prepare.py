@@ -9,17 +9,17 @@ from torch import Tensor
 
 from resnetkit.architecture.variants import spec
 from resnetkit.data.augment import Augmentation
-from resnetkit.data.datasets import Dataset, Part, absolute, open_dataset, with_test
+from resnetkit.data.datasets import Dataset, Part, open_dataset, with_test
 from resnetkit.data.ingest import SMALL, Ingested, ingest
 from resnetkit.data.labels import indicators, written
-from resnetkit.data.preprocess import COLOURS, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from resnetkit.data.preprocess import COLOURS, IMAGENET_MEAN, IMAGENET_STD, PHOTO_SIZE, Preprocessing
 from resnetkit.data.split import stratified
 from resnetkit.errors import ResnetkitError
 from resnetkit.tables import csv_text
 from resnetkit.tasks.task import Task, task_of
 from resnetkit.training.recipe import Recipe, load_recipe, make_recipe
 from resnetkit.weights.files import Model
-from resnetkit.weights.load import load
+from resnetkit.weights.load import lasting, load
 
 # By whether the images are all of one small size, and whether training starts from trained weights.
 DEFAULT_RECIPES = {
@@ -28,8 +28,6 @@ DEFAULT_RECIPES = {
     (False, False): "photos",
     (False, True): "finetune",
 }
-PHOTO_SIZE = 224
-PHOTO_RESIZE = 256 / 224  # the centre 7/8 of a photo is what evaluation sees (He et al. 2015, section 3.4)
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,9 @@ class Prepared:
     @property
     def augmentation(self) -> Augmentation:
         recipe = self.recipe
-        return Augmentation(recipe.crop_padding, recipe.min_scale, recipe.flip, recipe.policy, recipe.erasing)
+        return Augmentation(
+            recipe.crop_padding, recipe.min_scale, recipe.flip, recipe.policy, recipe.erasing, recipe.policy_level
+        )
 
     @property
     def headline(self) -> str:
@@ -93,10 +93,11 @@ def read_source(
     else:
         start = _start(settings.get("weights"))
         if start is not None:
-            settings = {"model": start.network.spec.name} | settings | {"weights": absolute(settings["weights"])}
+            settings = {"model": start.network.spec.name} | settings | {"weights": lasting(settings["weights"])}
         chosen = load_recipe(recipe, settings) if recipe is not None else None
-        if chosen is not None and start is None:
+        if chosen is not None and start is None and chosen.weights is not None:
             start = _start(chosen.weights)
+            chosen = chosen.model_copy(update={"weights": lasting(chosen.weights)})
     if chosen is None:
         # A wrong setting is refused before the images are read.
         checked = make_recipe({"model": "resnet18", "epochs": 1, "lr": 1} | settings)
@@ -146,6 +147,8 @@ def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> 
         raise ResnetkitError("setting min_scale is for photos; images of one small size are cropped by crop_padding")
     if not small and recipe.crop_padding:
         raise ResnetkitError("setting crop_padding is for images of one small size; photos are cropped by min_scale")
+    if small and recipe.cache:
+        raise ResnetkitError("setting cache is for photos; images of one small size are kept in memory anyway")
     if small and recipe.framing != "crop":
         raise ResnetkitError("setting framing is for photos; images of one small size are seen as they are")
     if recipe.patience and not recipe.holdout:
@@ -180,7 +183,7 @@ def _preprocessing(
         moments = {"channels": known.channels, "mean": known.mean, "std": known.std}
     if not _small(read):
         size = own or (known.size if known else (PHOTO_SIZE, PHOTO_SIZE))
-        resize = round(max(size) * PHOTO_RESIZE) if recipe.framing == "crop" else None
+        resize = round(max(size) / recipe.crop_pct) if recipe.framing == "crop" else None
         moments = moments or _photo_moments(read.channels, sums)
         return Preprocessing(size=size, resize=resize, framing=recipe.framing, **moments)
     assert read.side and isinstance(train.images, Tensor)

@@ -4,13 +4,22 @@ import json
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from resnetkit.errors import ResnetkitError, did_you_mean
 
 FOLDER = files("resnetkit") / "recipes"
+CROP_PCT = 0.875  # of a photo's shorter side that evaluation sees (He et al. 2015, section 3.4)
+
+
+def _numbers(value: Any) -> Any:
+    """ "0.5, 0.75", as the command line has it, is a list of numbers."""
+    return value.split(",") if isinstance(value, str) else value
+
+
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Recipe(BaseModel):
@@ -24,10 +33,13 @@ class Recipe(BaseModel):
     start_size: float = Field(
         1.0, ge=0.25, le=1
     )  # share of the size that the first epoch trains at; it grows to the whole
+    train_size: int | None = Field(None, ge=8)  # the largest size trained at; None: img_size
+    crop_pct: float = Field(CROP_PCT, gt=0, le=1)  # share of a photo's shorter side that evaluation sees
     framing: Literal["crop", "letterbox", "squash"] = "crop"  # how a photo becomes a square
+    cache: bool = False  # photos are kept decoded on the disk, their shorter side at most 8/7 of img_size
     drop_path_rate: float = Field(0.0, ge=0, lt=1)
     # fine-tuning
-    weights: str | None = None  # a model file or run folder to start from
+    weights: str | None = None  # a run folder, model file, foreign checkpoint or hf:owner/name to start from
     freeze: str | None = None  # the last part that keeps its weights: stem, a stage such as stages.1, or backbone
     thaw_epochs: int = Field(0, ge=0)  # another frozen part learns after each so many; 0: they stay frozen
     rate_decay: float = Field(1.0, gt=0, le=1)  # a part's learning rate as a share of the next one's, head downward
@@ -37,22 +49,26 @@ class Recipe(BaseModel):
     accumulate: int = Field(1, ge=1)  # pieces a batch is computed in, to save memory
     seed: int = Field(0, ge=0, lt=2**32)
     # optimizer
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "lamb", "muon"] = "sgd"
     lr: float = Field(gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     schedule: Literal["cosine", "one_cycle", "step"] = "cosine"
+    milestones: Annotated[tuple[Share, ...], BeforeValidator(_numbers)] = (0.5, 0.75)  # of the run, where `step` steps
     warmup_epochs: float = Field(0.0, ge=0)
     clip_norm: float = Field(0.0, ge=0)  # largest norm of the gradient; 0: any
     # regularisation
+    loss: Literal["softmax", "binary"] = "softmax"  # binary: each class a question of its own
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     crop_padding: int = Field(0, ge=0)
     min_scale: float = Field(1.0, gt=0, le=1)
     flip: bool = True
     policy: Literal["none", "trivial", "rand", "augmix"] = "none"
+    policy_level: int = Field(9, ge=0, le=30)  # strength of `rand`
     erasing: float = Field(0.0, ge=0, le=1)  # share of the images that lose a box
     mixup: float = Field(0.0, ge=0)  # Beta parameter; 0: no mixup
     cutmix: float = Field(0.0, ge=0)
+    repeats: int = Field(1, ge=1)  # augmented copies of an image in a batch; an epoch has as many images fewer
     balance: Literal["none", "weights", "sampling"] = "none"  # for classes of unlike sizes
     ema_decay: float = Field(0.0, ge=0, lt=1)  # 0: no average
     # choosing
@@ -84,6 +100,8 @@ def load_recipe(source: str, settings: dict[str, Any] | None = None) -> Recipe:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ResnetkitError(f"{source}: not valid TOML: {error}") from error
+    if isinstance(own := values.get("weights"), str) and not own.startswith("hf:"):
+        values["weights"] = str((path.parent / own).resolve())  # from wherever it is read
     return make_recipe(values | (settings or {}))
 
 

@@ -8,16 +8,18 @@ from typing import Any
 
 import torch
 
+from resnetkit.architecture.resnet import MEMORY_MODES
 from resnetkit.data.datasets import absolute
 from resnetkit.device import find_device
-from resnetkit.errors import ResnetkitError, ResourceExhausted
-from resnetkit.evaluation.plots import draw_range_test
+from resnetkit.errors import ResnetkitError, ResourceExhausted, did_you_mean
+from resnetkit.sizes import parse_bytes
 from resnetkit.training import tracking
 from resnetkit.training.averaging import Average
 from resnetkit.training.batch_size import find_batch_size, scaled_rate
 from resnetkit.training.epochs import training_batches
 from resnetkit.training.folder import RunFolder, new_run_path
 from resnetkit.training.freezing import frozen_parts
+from resnetkit.training.memory import choose_memory
 from resnetkit.training.optimizer import make_optimizer
 from resnetkit.training.precision import resolve_precision
 from resnetkit.training.prepare import Prepared, prepare
@@ -40,6 +42,8 @@ def train(
     workers: int | None = None,
     max_bad: float | None = None,
     track: Sequence[str] = (),
+    memory: str | None = None,
+    memory_budget: str | None = None,
     **settings: Any,
 ) -> Run:
     """Train on `data`: a named set, a folder of class folders, a CSV, an archive, ...; see datasets.KINDS.
@@ -47,10 +51,12 @@ def train(
     `settings` replace those of the recipe (`model=`, `epochs=`, `lr=`, ...; see Recipe); `batch_size="auto"` finds the
     largest that fits, `lr="auto"` the rate by a range test. The run is written to `out`, by default
     runs/<data>-<model>-<number>; a share `max_bad` of the images (a tenth) may be unreadable and is left out. `track`
-    names what follows the run: tensorboard, mlflow, wandb. `resume` goes on with an interrupted run, on a CPU bit for
-    bit, and takes no other setting than `device` and `workers`. Raises ResnetkitError, of which Interrupted means saved
-    and resumable.
+    names what follows the run: tensorboard, mlflow, wandb. `memory` is plain, checkpoint (see ResNet.set_memory; the
+    numbers are the same) or auto, which is plain where a step fits `memory_budget`, such as 4GiB, or the free memory.
+    `resume` goes on with an interrupted run, on a CPU bit for bit, and takes no other setting than `device`, `workers`
+    and `memory`. Raises ResnetkitError, of which Interrupted means saved and resumable.
     """
+    memory, budget = _memory(memory, memory_budget)
     workers = min(4, cpu_count() or 1) if workers is None else workers
     if resume is not None:
         if data is not None or recipe is not None or out is not None or max_bad is not None or track or settings:
@@ -64,6 +70,7 @@ def train(
         prepared = prepare(command["data"], folder.recipe(), {}, command["max_bad"])
         folder.check_same_data(prepared)
         state, notes = new_state(prepared, place)
+        mode, note = choose_memory(prepared, state.net, memory or command.get("memory", "plain"), budget)
     else:
         if data is None:
             raise ResnetkitError("nothing to train on: name a dataset (`digits` needs no files), or --resume a run")
@@ -72,23 +79,43 @@ def train(
             RunFolder.require_free(Path(out))
         place = find_device(device)
         max_bad = MAX_BAD if max_bad is None else max_bad
-        prepared, tested, found = _settle(data, recipe, settings, max_bad, place, workers)
+        prepared, tested, found, mode, note = _settle(
+            data, recipe, settings, max_bad, place, workers, memory or "plain", budget
+        )
         state, notes = new_state(prepared, place)
         notes = [*found, *notes]
         places = tracking.begin(dict.fromkeys(track))
         path = Path(out) if out is not None else new_run_path(f"{prepared.dataset.name}-{prepared.recipe.model}")
         command = {"argv": sys.argv, "data": absolute(data), "max_bad": max_bad, "device": str(place)}
-        command |= {"task": prepared.task.NAME, "track": places}
+        command |= {"task": prepared.task.NAME, "track": places, "memory": mode}
         folder = RunFolder.create(path, prepared, command)
         if tested is not None:
+            from resnetkit.evaluation.plots import draw_range_test
+
             draw_range_test(*tested, folder.range_test)
+    state.net.set_memory(mode)
+    notes += [note] if note else []
     if folder.last.exists():
         state.restore(folder.last)
     trackers = tracking.Trackers(folder.path, command.get("track", {}))
     try:
         return Trainer(prepared, folder, state, place, workers, notes, trackers).run()
     except torch.OutOfMemoryError as error:
-        raise ResourceExhausted(f"{place} has too little memory; lower batch_size or img_size") from error
+        raise ResourceExhausted(
+            f"{place} has too little memory; lower batch_size or img_size, or train with memory=checkpoint"
+        ) from error
+
+
+def _memory(memory: str | None, budget: str | None) -> tuple[str | None, int | None]:
+    """What was asked for, the budget in bytes; a budget alone asks for auto. Raises ResnetkitError."""
+    known = (*MEMORY_MODES, "auto")
+    if memory not in (None, *known):
+        raise ResnetkitError(f"memory={memory!r}: {did_you_mean(str(memory), known)}")
+    if budget is None:
+        return memory, None
+    if memory in MEMORY_MODES:
+        raise ResnetkitError(f"memory_budget={budget!r} is for memory=auto, and memory={memory}; leave one of them out")
+    return "auto", parse_bytes(budget)
 
 
 def _settle(
@@ -98,27 +125,34 @@ def _settle(
     max_bad: float,
     device: torch.device,
     workers: int,
-) -> tuple[Prepared, RangeTest | None, list[str]]:
-    """What the run is decided by, its precision, batch size and rate found by trying where they are `auto`; and what a
-    user should know of how they were found."""
+    memory: str,
+    budget: int | None,
+) -> tuple[Prepared, RangeTest | None, list[str], str, str]:
+    """What the run is decided by, its precision, batch size and rate found by trying where they are `auto`; what a user
+    should know of how they were found; the memory mode, and a line on it."""
     automatic = {name for name in AUTOMATIC if settings.get(name) == "auto"}
     given = {name: value for name, value in settings.items() if name not in automatic}
     prepared = prepare(data, recipe, given | ({"lr": 1.0} if "lr" in automatic else {}), max_bad)
     prepared = prepared.with_settings(precision=resolve_precision(prepared.recipe.precision, device))
     notes, tested = [], None
     if "batch_size" in automatic:
-        prepared, note = _with_largest_batch(prepared, device, scale_rate="lr" not in settings)
+        prepared, note = _with_largest_batch(prepared, device, memory, scale_rate="lr" not in settings)
         notes.append(note)
+    state, _ = new_state(prepared, device)
+    mode, line = choose_memory(prepared, state.net, memory, budget)
     if "lr" in automatic:
-        state, _ = new_state(prepared, device)
+        state.net.set_memory(mode)
         tested = range_test(state, training_batches(prepared, workers), prepared)
         prepared = prepared.with_settings(lr=float(f"{tested.chosen:.2g}"))
-    return prepared, tested, notes
+    return prepared, tested, notes, mode, line
 
 
-def _with_largest_batch(prepared: Prepared, device: torch.device, *, scale_rate: bool) -> tuple[Prepared, str]:
+def _with_largest_batch(
+    prepared: Prepared, device: torch.device, memory: str, *, scale_rate: bool
+) -> tuple[Prepared, str]:
     """The batch size found for the machine, the rate in proportion to it where it is the recipe's; and a line on it."""
     state, _ = new_state(prepared, device)
+    state.net.set_memory("checkpoint" if memory == "checkpoint" else "plain")
     found, recipe = find_batch_size(prepared, state), prepared.recipe
     note = f"batch  {found}"
     if scale_rate and found.images != recipe.batch_size:

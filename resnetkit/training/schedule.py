@@ -5,17 +5,15 @@ from math import cos, pi
 from resnetkit.training.recipe import Recipe
 
 ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-4 / 25  # shares of the peak rate (Smith & Topin 2018, as PyTorch has it)
-STEPS = (1 / 2, 3 / 4)  # shares of the steps
 ONE_CYCLE_RISE = 0.3  # share of the steps
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """The rate of one step, counted from 0.
 
-    `cosine`: a linear warm-up, then half a cosine to 0 (Loshchilov & Hutter 2017). `step`: a linear warm-up, then a
-    tenth from half of the steps on and a hundredth from three quarters on (32k and 48k of 64k, He et al. 2015,
-    section 4.2). `one_cycle`: half a cosine up and half a cosine down; it warms up by itself, and `warmup_epochs`,
-    where given, is the length of the rise.
+    `cosine`: a linear warm-up, then half a cosine to 0 (Loshchilov & Hutter 2017). `one_cycle`: half a cosine up and
+    half a cosine down; it warms up by itself, and `warmup_epochs`, where given, is the length of the rise. `step`: a
+    tenth of it from each milestone on, after a linear warm-up (He et al. 2015, section 3.4).
     """
     total = recipe.epochs * steps_per_epoch
     warmup = min(recipe.warmup_epochs * steps_per_epoch, total - 1)
@@ -27,7 +25,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     if step < warmup:
         return recipe.lr * (step + 1) / warmup
     if recipe.schedule == "step":
-        return recipe.lr * 0.1 ** sum(step >= share * total for share in STEPS)
+        return recipe.lr * 0.1 ** sum(step >= milestone * total for milestone in recipe.milestones)
     return recipe.lr * _between(1, 0, (step - warmup) / (total - warmup))
 
 
@@ -39,8 +37,12 @@ def training_size(recipe: Recipe, size: tuple[int, int], epoch: int) -> tuple[in
     """(height, width) that an epoch, counted from 0, trains at.
 
     From `start_size` of the full size linearly to all of it at 4/5 of the epochs, in eighths of the full size
-    (progressive resizing, as in the ImageNet recipes of Howard 2018 and FFCV 2022).
+    (progressive resizing, as in the ImageNet recipes of Howard 2018 and FFCV 2022). The full size is `train_size`
+    where that is given: objects look larger in random crops than in the centre that evaluation sees, so training at
+    fewer pixels than evaluating gains twice (Touvron et al. 2019, FixRes).
     """
+    if recipe.train_size:
+        size = (recipe.train_size * size[0] // max(size), recipe.train_size * size[1] // max(size))
     share = min(1.0, recipe.start_size + (1 - recipe.start_size) * epoch / (0.8 * recipe.epochs))
     height, width = (max(1, int(share * 8 + 1e-9) * side // 8) for side in size)
     return height, width

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from resnetkit.data.preprocess import COLOURS
 from resnetkit.training.recipe import Recipe
 
 RATE_FACTOR, DECAY_FACTOR = 5, 10  # below and above the recipe's own
@@ -30,17 +31,19 @@ class Choice:
 Space = dict[str, Span | Choice]
 
 
-def search_space(recipe: Recipe, fixed: set[str]) -> Space:
+def search_space(recipe: Recipe, fixed: set[str], channels: str) -> Space:
     """The settings to vary by name, around the recipe's own values, without those `fixed` by the user.
 
-    A recipe without weight decay stays without. What is varied can be changed when the data is prepared already.
+    A recipe without weight decay stays without; policies are for images of `channels` rgb and grey. What is varied can
+    be changed when the data is prepared already.
     """
     space: Space = {"lr": _around(recipe.lr, RATE_FACTOR)}
     if recipe.weight_decay:
         space["weight_decay"] = _around(recipe.weight_decay, DECAY_FACTOR)
     space["label_smoothing"] = Span(0.0, max(LARGEST_SMOOTHING, recipe.label_smoothing))
     space["mixup"] = Span(0.0, max(LARGEST_MIXUP, recipe.mixup))
-    space["policy"] = Choice(tuple(dict.fromkeys((*POLICIES, recipe.policy))))
+    if channels in COLOURS:
+        space["policy"] = Choice(tuple(dict.fromkeys((*POLICIES, recipe.policy))))
     return {name: values for name, values in space.items() if name not in fixed}
 
 

@@ -1,6 +1,5 @@
 """One run from its state to its end: epochs, figures, saves, the last test."""
 
-import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -11,15 +10,13 @@ from typing import Any
 import torch
 
 from resnetkit.architecture.resnet import ResNet
-from resnetkit.atomic import write_text
 from resnetkit.data.preprocess import COLOURS
 from resnetkit.device import find_precision
 from resnetkit.errors import Diverged, Interrupted
 from resnetkit.evaluation.answers import Answers, answer
 from resnetkit.evaluation.calibration import fit_calibration
 from resnetkit.evaluation.evaluate import figures_on
-from resnetkit.evaluation.files import write_evaluation
-from resnetkit.evaluation.plots import draw_curves
+from resnetkit.evaluation.files import write_evaluation, write_metrics
 from resnetkit.evaluation.slices import looks
 from resnetkit.reporting.report import write_report
 from resnetkit.training.allocator import keep_freed_memory
@@ -116,6 +113,8 @@ class Trainer:
         for part, count in prepared.leaks.items():
             if count:
                 lines.append(f"leak   {count} {part} images are training images too, so its figures flatter")
+        if cache := self.epochs.batches.cache:
+            lines.append(f"cache  {cache.folder}: {cache.bytes / 1e9:.2f} GB of decoded photos")
         lines += self.notes
         if self.state.step:
             lines.append(f"resume at step {self.state.step} of {self.total}")
@@ -196,6 +195,8 @@ class Trainer:
         )
 
     def _finish(self) -> Run:
+        from resnetkit.evaluation.plots import draw_curves  # loads matplotlib, which the first step need not wait for
+
         prepared, folder = self.prepared, self.folder
         if prepared.recipe.holdout:
             best = load_model(folder.best)
@@ -216,7 +217,7 @@ class Trainer:
         model = self._model(net, short, steps)
         model.calibration = calibration
         save_model(model, folder.model)
-        write_text(folder.metrics, json.dumps(metrics, indent=2) + "\n")
         self.journal.write("finished", **short)
-        write_report(folder.path)
+        write_report(folder.path, metrics)
+        write_metrics(folder.metrics, metrics)  # last: with it the run is finished, and no resume goes on with it
         return Run(folder.path, metrics)

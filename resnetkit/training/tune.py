@@ -112,7 +112,7 @@ class _Job:
 
     @property
     def space(self) -> Space:
-        return search_space(self.recipe, set(self.told["fixed"]))
+        return search_space(self.recipe, set(self.told["fixed"]), self.prepared.preprocessing.channels)
 
 
 def _begin(
@@ -129,7 +129,7 @@ def _begin(
         TuneFolder.require_free(Path(out))
     place = find_device(device)
     source = read_source(data, recipe, settings, MAX_BAD)
-    if not search_space(source.recipe, set(settings)):
+    if not search_space(source.recipe, set(settings), source.read.channels):
         raise ResnetkitError("every setting that a search varies is given; leave one of them to it")
     prepared = _divided(source)
     new_state(prepared, place)  # refuses what cannot be built before there is a folder

@@ -53,12 +53,13 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], record: dict[str, Any])
 
 
 def has_record(path: Path) -> bool:
-    """Whether a safetensors file is one of ours; one whose header does not read counts, for reading it says why."""
+    """Whether a file is a model file of ours, by its content; one that is named as such and whose header does not read
+    counts, for reading it says why."""
     with open_untrusted(path) as file:
         try:
             return KEY in read_header(file)[2]
         except (ValueError, RecursionError, OSError):
-            return True
+            return path.suffix == ".safetensors"
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

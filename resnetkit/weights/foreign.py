@@ -16,16 +16,18 @@ from resnetkit.weights.classes import class_names
 from resnetkit.weights.download import file_sha256
 from resnetkit.weights.files import Model, check_tensors
 from resnetkit.weights.from_keras import read_keras
+from resnetkit.weights.neighbour import library_of, strange_config
 from resnetkit.weights.preprocessing import parse_preprocessing, usual
 from resnetkit.weights.recognise import recognise
 from resnetkit.weights.recognised import Recognised
+from resnetkit.weights.untrusted import one_line
 
 GUESSES = (
     "taken to be those of CIFAR in the standard order",
     "taken to be those of ImageNet in the standard order",
     "of no known names, so numbered",
 )
-CONFIGS = {"transformers": from_huggingface, "timm": from_timm}
+CONFIGS: dict[str, Any] = {"transformers": from_huggingface, "timm": from_timm}
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def load_foreign(path: Path, preprocessing: str | None = None, *, force: bool = 
     try:
         found, beside = _read(path, force, pixels=preprocessing is None)
         network = _network(found)
-        pixels, blue_first, reason = _pixels(found, beside, path, preprocessing)
+        pixels, blue_first, reason, told = _pixels(found, beside, path, preprocessing)
     except ModelFileRefused:
         raise
     except ResnetkitError as error:
@@ -67,6 +69,8 @@ def load_foreign(path: Path, preprocessing: str | None = None, *, force: bool = 
         "notes": found.notes,
         "preprocessing": pixels.to_dict(),
         "preprocessing_from": reason,
+        "preprocessing_told": told,
+        "blue_first": blue_first,
         "classes_from": labels_from,
     }
     return Model(network, classes, pixels, {}, {"taken_for": taken_for}, describe(taken_for))
@@ -77,9 +81,10 @@ def _read(path: Path, force: bool, *, pixels: bool) -> tuple[Recognised, _Beside
         found = read_keras(path)
         return replace(found, notes=[*found.notes, *require_sound(path, found.tensors, force=force)]), _Beside({})
     checkpoint = open_checkpoint(path, force=force)
-    beside = _beside(checkpoint, pixels)
+    strange = strange_config(checkpoint)
+    beside = _beside(checkpoint, pixels) if checkpoint.config and not strange else _Beside({})
     found = recognise(checkpoint.tensors, beside.known)
-    return replace(found, notes=[*checkpoint.notes, *found.notes]), beside
+    return replace(found, notes=[*checkpoint.notes, *strange, *found.notes]), beside
 
 
 def adopt_classes(model: Model, classes: list[str]) -> None:
@@ -101,7 +106,18 @@ def describe(taken_for: dict[str, Any]) -> str:
     lines += [f"assumed {name}: {value}" for name, value in taken_for["assumed"].items()]
     mean, std = (_short(taken_for["preprocessing"][name]) for name in ("mean", "std"))
     lines.append(f"preprocessing: {taken_for['preprocessing_from']}; mean {mean}, std {std}")
-    return "\n".join([*lines, *taken_for["notes"]])
+    return "\n".join([*lines, *_probed(taken_for), *taken_for["notes"]])
+
+
+def _probed(taken_for: dict[str, Any]) -> list[str]:
+    """What images settled, see evaluation.probe."""
+    if "probe" not in taken_for:
+        return []
+    verdicts = taken_for["probe"]["verdicts"].items()
+    return [
+        f"probed with {taken_for['probe']['images']}",
+        *(f"  {what}: {verdict['taken']}; {verdict['reason']}" for what, verdict in verdicts),
+    ]
 
 
 def _short(values: tuple[float, ...]) -> str:
@@ -120,33 +136,36 @@ def _network(found: Recognised) -> ResNet:
 
 
 def _beside(checkpoint: Checkpoint, pixels: bool) -> _Beside:
-    config = checkpoint.config
-    if not config:
-        return _Beside({})
-    library = "transformers" if "model_type" in config else "timm"
+    """What the config beside a checkpoint says. Raises ResnetkitError for one that is none."""
+    config, library = checkpoint.config, library_of(checkpoint.config)
     folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
     reader = CONFIGS[library]
-    seen = reader.preprocessing(config, folder) if pixels else None
-    return _Beside(reader.known(config), seen, reader.classes(config), library)
+    try:
+        seen = reader.preprocessing(config, folder) if pixels else None
+        return _Beside(reader.known(config), seen, reader.classes(config), library)
+    except ResnetkitError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ResnetkitError(f"config.json of {library}: damaged ({one_line(error)}); mend or remove it") from error
 
 
-def _pixels(found: Recognised, beside: _Beside, path: Path, asked: str | None) -> tuple[Preprocessing, bool, str]:
+def _pixels(found: Recognised, beside: _Beside, path: Path, asked: str | None) -> tuple[Preprocessing, bool, str, bool]:
     """What the user says, else the file, the config beside it, the catalogue, or the usual of its kind; whether blue
-    comes first; and on what grounds."""
+    comes first; on what grounds; and whether that is more than a guess."""
     if asked is not None:
-        return *parse_preprocessing(asked, found.spec), "as --preprocessing says"
+        return *parse_preprocessing(asked, found.spec), "as --preprocessing says", True
     if found.preprocessing is not None:
-        return found.preprocessing, False, "as the file says"
+        return found.preprocessing, False, "as the file says", True
     if beside.preprocessing is not None:
-        return beside.preprocessing, False, f"as {beside.source}'s config beside it says"
+        return beside.preprocessing, False, f"as {beside.source}'s config beside it says", True
     entry = by_hash(file_sha256(path)) if path.is_file() else None
     if entry is not None:
-        return Preprocessing.from_dict(entry.preprocessing), False, f"as the catalogue has it for {entry.id}"
+        return Preprocessing.from_dict(entry.preprocessing), False, f"as the catalogue has it for {entry.id}", True
     if found.ecosystem == "keras":
         word, _, reason = found.assumed["preprocessing"].partition(": ")
-        return *parse_preprocessing(word, found.spec), f"{word}: {reason}"
+        return *parse_preprocessing(word, found.spec), f"{word}: {reason}", False
     pixels, reason = usual(found.spec, found.ecosystem)
-    return pixels, False, reason
+    return pixels, False, reason, False
 
 
 def _take_red_first(network: ResNet) -> None:

@@ -3,13 +3,14 @@
 models/resnet/modeling_resnet.py, version 5: its norms are PyTorch's own, of epsilon 1e-5.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
-from resnetkit.data.preprocess import Preprocessing
+from resnetkit.data.preprocess import Preprocessing, channels_of
 from resnetkit.errors import ResnetkitError
+from resnetkit.weights.preprocessing import CURE
 from resnetkit.weights.rename import Table
+from resnetkit.weights.untrusted import read_json, within
 
 LAYER = "encoder.stages.{stage}.layers.{block}."
 TABLE = Table(
@@ -72,11 +73,10 @@ def preprocessing(config: dict[str, Any], folder: Path) -> Preprocessing | None:
     if not (folder / PIXELS).is_file():
         return None
     try:
-        record = json.loads((folder / PIXELS).read_text(encoding="utf-8"))
-        return _preprocessing(record)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return _preprocessing(read_json(within(folder, PIXELS)))
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
         problem = f"it lacks {error}" if isinstance(error, KeyError) else error
-        raise ResnetkitError(f"{PIXELS}: {problem}; say how with --preprocessing") from error
+        raise ResnetkitError(f"{PIXELS}: {problem}; {CURE}") from error
 
 
 def _preprocessing(record: dict[str, Any]) -> Preprocessing:
@@ -90,7 +90,7 @@ def _preprocessing(record: dict[str, Any]) -> Preprocessing:
     moments: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
     if record.get("do_normalize", True):
         moments = {"mean": tuple(record["image_mean"]), "std": tuple(record["image_std"])}
-    channels = "grey" if len(moments["mean"]) == 1 else "rgb"
+    channels = channels_of(len(moments["mean"]))
     return Preprocessing(**_framing(record), channels=channels, interpolation=interpolation, **moments)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.architecture.spec import NetworkSpec
-from resnetkit.data.preprocess import Preprocessing
+from resnetkit.data.preprocess import PHOTO_SIZE, Preprocessing
 from resnetkit.errors import ModelFileRefused, ResnetkitError
 from resnetkit.weights.keras_config import Layer, layers_of
 from resnetkit.weights.keras_file import KerasFile
@@ -21,7 +21,7 @@ from resnetkit.weights.keras_tensors import KerasTensors
 from resnetkit.weights.recognised import Recognised
 
 PIXEL_OPERATIONS = ("rescaling", "normalization")
-USUAL_SIZE = (224, 224)
+USUAL_SIZE = (PHOTO_SIZE, PHOTO_SIZE)
 # What h5py, and settings of the wrong type, raise where a file is not what a Keras of any version writes.
 DAMAGE = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 

@@ -10,9 +10,10 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
-from resnetkit.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from resnetkit.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, channels_of
 from resnetkit.errors import ResnetkitError
 from resnetkit.weights.from_torchvision import BLOCKS, POST, PROJECTION, STEM
+from resnetkit.weights.preprocessing import CURE
 from resnetkit.weights.rename import Table
 
 DEEP_STEM = {
@@ -114,8 +115,8 @@ def preprocessing(config: dict[str, Any], folder: Path) -> Preprocessing | None:
         return None
     try:
         return _preprocessing(record)
-    except (ValueError, TypeError) as error:
-        raise ResnetkitError(f"config.json of timm: {error}; say how with --preprocessing") from error
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise ResnetkitError(f"config.json of timm: {error}; {CURE}") from error
 
 
 def _pretrained(config: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +136,7 @@ def _preprocessing(record: dict[str, Any]) -> Preprocessing:
         raise ResnetkitError(f"crop_mode {mode!r} of {height}x{width} at {share} is no framing here")
     return Preprocessing(
         size=(height, width),
-        channels="grey" if count == 1 else "rgb",
+        channels=channels_of(count),
         mean=tuple(record.get("mean", IMAGENET_MEAN)),
         std=tuple(record.get("std", IMAGENET_STD)),
         interpolation=record.get("interpolation", "bicubic"),

@@ -56,6 +56,11 @@ def fetch(source: str) -> Path:
     return weights.parent
 
 
+def pinned(source: str) -> str:
+    """The same weights by the commit that they are of now, so that they stay what they are. Raises as `fetch`."""
+    return f"{source.partition('@')[0]}@{fetch(source).name}"
+
+
 class _Snapshot:
     """Files of one commit of a repository. `unreached` says why the Hub no longer answers, once it does not."""
 

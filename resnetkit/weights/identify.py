@@ -29,11 +29,13 @@ SILENT = {  # fields that leave no trace in names and shapes, each with a value 
     "activation": "relu",
     "padding": "symmetric",
     "pool_padding": "lowest",
+    "zero_pad": "sides",
     "stride_in_1x1": False,
     "stride_in_last_block": False,
     "output_stride": None,
     "drop_path_rate": 0.0,
     "zero_init_residual": False,
+    "reversible": False,
 }
 OPEN = {
     "norm": "batch",

@@ -125,8 +125,13 @@ def _shortcut(seen: list[_Seen], preactivation: bool) -> dict[str, Any]:
     projections = [one.block.shortcut for one in seen if one.projects]
     kinds = {op.kind for path in projections for op in path}
     if not projections:
+        sides = [op.values["sides"] for one in seen for op in one.block.shortcut if op.kind == "pad"]
         changed = any(one.block.shortcut for one in seen)
-        return {"shortcut": "zero_pad" if changed else "projection", "shortcut_norm": not preactivation}
+        return {
+            "shortcut": "zero_pad" if changed else "projection",
+            "shortcut_norm": not preactivation,
+            "zero_pad": "end" if sides and all(left == 0 for _, _, left, _ in sides) else "sides",
+        }
     return {"shortcut": "pooled" if "average_pool" in kinds else "projection", "shortcut_norm": "norm" in kinds}
 
 

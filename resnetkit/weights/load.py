@@ -1,7 +1,7 @@
 """From a name or a file to a network."""
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,11 @@ from resnetkit.architecture.variants import spec
 from resnetkit.errors import ModelFileRefused, ResnetkitError
 from resnetkit.weights.files import Model, check_tensors, has_record, load_model
 from resnetkit.weights.foreign import load_foreign
-from resnetkit.weights.hub import SCHEME, fetch, resolve
+from resnetkit.weights.hub import SCHEME, fetch, pinned, resolve
 from resnetkit.weights.recognise import read_names
+
+MAY_DIFFER = ("name", "num_classes", "drop_path_rate", "zero_init_residual", "norm_momentum")  # evaluation is the same
+ASSUMED_AS = {"pool padding": "pool_padding", "zero-pad placement": "zero_pad"}  # in weights.recognise -> a field
 
 
 def build(
@@ -28,18 +31,33 @@ def build(
     `num_classes` None is 1000, or 10 for `_cifar` names; 0 leaves the classifier out and gives (N, channels).
     `choices` are fields of NetworkSpec, such as `norm="group"` or `output_stride=8`. `weights` is a run folder, model
     file, checkpoint or `hf:owner/name` of the same network, or a word of the catalogue, such as `a1_in1k`, which is
-    fetched. Raises ResnetkitError for what cannot be built.
+    fetched. Raises ResnetkitError for what cannot be built, and for weights that were trained with another stride,
+    padding, epsilon, ...
     """
     network = ResNet(spec(name, num_classes, in_channels, **choices))
     network.register_load_state_dict_pre_hook(take_foreign_names)
     if weights is not None:
-        tensors = load(resolve(name, str(weights)) if _is_tag(weights) else weights).network.state_dict()
+        source = load(resolve(name, str(weights)) if _is_tag(weights) else weights)
+        tensors = source.network.state_dict()
         try:
             check_tensors(network, tensors)
+            _require_same_function(network.spec, source, choices)
         except ResnetkitError as error:
             raise ModelFileRefused(f"{weights}: {error}") from error
         network.load_state_dict(tensors)
     return network
+
+
+def _require_same_function(spec: NetworkSpec, source: Model, choices: dict[str, Any]) -> None:
+    """Raise ResnetkitError where tensors of the same shapes make another network. What a foreign file does not tell is
+    the caller's to say, as is a dilation that is asked for."""
+    other = source.network.spec
+    assumed = source.provenance.get("taken_for", {}).get("assumed", {})
+    free = {*MAY_DIFFER, *(ASSUMED_AS.get(name, name) for name in assumed), *({"output_stride"} & set(choices))}
+    for field in fields(NetworkSpec):
+        own, theirs = getattr(spec, field.name), getattr(other, field.name)
+        if field.name not in free and own != theirs and {own, theirs} != {"batch", "frozen"}:
+            raise ResnetkitError(f"of a network with {field.name}={theirs!r}, and here it is {own!r}; say the same")
 
 
 def rebuild(network: NetworkSpec, num_classes: int, in_channels: int, **choices: Any) -> ResNet:
@@ -90,7 +108,7 @@ def transfer(network: ResNet, source: Model) -> list[str]:
     """
     tensors = source.network.state_dict()
     own = network.state_dict()
-    new = [n for n in own if n.startswith("head.") and n in tensors and own[n].shape != tensors[n].shape]
+    new = [n for n in own if n.startswith("head.") and (n not in tensors or own[n].shape != tensors[n].shape)]
     try:
         check_tensors(network, tensors | {name: own[name] for name in new})
     except ResnetkitError as error:
@@ -98,7 +116,9 @@ def transfer(network: ResNet, source: Model) -> list[str]:
     network.load_state_dict(tensors | {name: own[name] for name in new})
     if not new:
         return []
-    return [f"a new head for {network.spec.num_classes} classes in place of {source.network.spec.num_classes}"]
+    had = source.network.spec.num_classes
+    where = f"in place of {had}" if had else "where the weights have none"
+    return [f"a new head for {network.spec.num_classes} classes {where}"]
 
 
 def load(source: str | Path, preprocessing: str | None = None, *, force: bool = False) -> Model:
@@ -110,9 +130,7 @@ def load(source: str | Path, preprocessing: str | None = None, *, force: bool = 
     raw, or mean=...,std=...,size=...) replaces what a foreign file or its kind says; `force` takes weights that are not
     finite. Raises ModelFileRefused.
     """
-    path = fetch(str(source)) if str(source).startswith(SCHEME) else Path(source)
-    if not path.exists():
-        raise ModelFileRefused(f"{path}: no such model file or run folder, nor a checkpoint")
+    path = locate(source)
     if not is_foreign(path):
         if preprocessing is not None:
             raise ModelFileRefused(
@@ -122,12 +140,25 @@ def load(source: str | Path, preprocessing: str | None = None, *, force: bool = 
     return load_foreign(path, preprocessing, force=force)
 
 
+def locate(source: str | Path) -> Path:
+    """The file or folder of a source, fetched where it is `hf:owner/name`. Raises ModelFileRefused for none."""
+    path = fetch(str(source)) if str(source).startswith(SCHEME) else Path(source)
+    if not path.exists():
+        raise ModelFileRefused(f"{path}: no such model file or run folder, nor a checkpoint")
+    return path
+
+
+def lasting(source: str | Path) -> str:
+    """What names the same weights from any folder and at any time. Raises as `locate`."""
+    return pinned(str(source)) if str(source).startswith(SCHEME) else str(locate(source).resolve())
+
+
 def is_foreign(path: Path) -> bool:
-    """Whether a file or folder is none of ours: a run folder, whole or not, and a model file are."""
+    """Whether a file or folder is none of ours: a run folder, whole or not, and a model file under any name are."""
     if path.is_dir():
         own = path / "model.safetensors"
         return not (path / "command.json").exists() and not (own.is_file() and has_record(own))
-    return not (path.suffix == ".safetensors" and has_record(path))
+    return not has_record(path)
 
 
 def model_path(source: str | Path) -> Path:

@@ -27,7 +27,9 @@ CHILD = Path(__file__).with_name("pickled_child.py")
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
 RECORDS = 40_000
-ENCRYPTED = 0x41  # bits of a record's flags: encrypted, strongly encrypted
+RECORD_BYTES = 46  # the least that a record's line in the directory takes
+LARGE_END = struct.Struct("<4sQHHIIQQQQ 4sIQI")  # APPNOTE 6.3, sections 4.3.14 and 4.3.15
+ALLOWED = 0x808  # bits of a record's flags: sizes stand behind it, its name is UTF-8
 SECONDS = 60  # to start, and again for every gigabyte
 MEMORY = 1 << 30
 
@@ -53,11 +55,14 @@ def read_pickled(path: Path, file: BufferedReader) -> tuple[dict[str, Tensor], l
 
 def scan_archive(file: BufferedReader) -> Any:
     """What `data.pkl` of an archive would build, its storages found in the file. Raises Refusal."""
-    if listed_records(file) > RECORDS:
+    listed = listed_records(file)
+    if listed > RECORDS:
         raise Refusal(f"an archive of over {RECORDS} records; save it as safetensors")
     try:
         with zipfile.ZipFile(file) as archive:
             records = checked_records(archive, size_of(file))
+            if len(records) != listed:
+                raise Refusal(f"an archive of {len(records)} records that claims {listed}; download it again")
             return scan_records(archive, records)
     except Refusal:
         raise
@@ -66,17 +71,32 @@ def scan_archive(file: BufferedReader) -> Any:
 
 
 def listed_records(file: BufferedReader) -> int:
-    """At most how many records the archive lists, from its end, before memory is given to them. Raises Refusal."""
-    file.seek(max(size_of(file) - (1 << 16) - 22, 0))
+    """How many records the archive claims, from its end, before memory is given to them. Raises Refusal."""
+    start = max(size_of(file) - (1 << 16) - 22, 0)
+    file.seek(start)
     tail = file.read()
     at = tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) < at + 22 or any(tail[at + 4 : at + 8]):  # these four number the disks of a set
         raise Refusal("a zip archive without its end; download it again")
-    directory = int.from_bytes(tail[at + 12 : at + 16], "little")
-    large = tail.rfind(b"PK\6\6", 0, at)
-    if large >= 0:
-        directory = int.from_bytes(tail[large + 40 : large + 48], "little")
-    return directory // 46  # the least bytes of a record's line
+    count, directory = struct.unpack_from("<HI", tail, at + 10)
+    if tail[:at][-20:-16] == b"PK\6\7":  # what leads to the end of a large archive
+        large = max(at - LARGE_END.size, 0)
+        count, directory = large_end(tail[large:at], start + large)
+    if directory // RECORD_BYTES > RECORDS:
+        return directory // RECORD_BYTES
+    if count * RECORD_BYTES > directory:
+        raise Refusal("a zip archive that lists more records than it has room for; download it again")
+    return count
+
+
+def large_end(end: bytes, at: int) -> tuple[int, int]:
+    """How many records, and how many bytes of them, the end of a large archive tells, at byte `at` of the file. PyTorch
+    refuses what it does not find in its place, and here that costs no process. Raises Refusal."""
+    if len(end) == LARGE_END.size:
+        sign, size, _, _, disk, first, here, count, directory, _, _, other, place, disks = LARGE_END.unpack(end)
+        if (sign, size, disk, first, here, other, place, disks) == (b"PK\6\6", 44, 0, 0, count, 0, at, 1):
+            return count, directory
+    raise Refusal("a zip archive whose end is damaged; download it again")
 
 
 def checked_records(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
@@ -86,7 +106,8 @@ def checked_records(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.Zi
     if len(records) < len(found):
         raise Refusal("an archive with two records of one name; download it again")
     for record in found:
-        if record.flag_bits & ENCRYPTED or record.compress_type != zipfile.ZIP_STORED:
+        plain = record.compress_type == zipfile.ZIP_STORED and record.compress_size == record.file_size
+        if not plain or record.flag_bits & ~ALLOWED or record.volume or record.comment:
             raise Refusal(f"an archive that packs {shown(record.filename)}, as torch.save never does; save it again")
     if sum(record.file_size for record in found) > size:
         raise Refusal("an archive that declares more bytes than the file has; download it again")

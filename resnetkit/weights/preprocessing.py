@@ -1,7 +1,9 @@
 """The preprocessing that a foreign network was trained with: what the user, the file or its kind says of it."""
 
+from math import inf, isfinite
+
 from resnetkit.architecture.spec import NetworkSpec
-from resnetkit.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from resnetkit.data.preprocess import COLOURS, IMAGENET_MEAN, IMAGENET_STD, PHOTO_SIZE, Preprocessing, channels_of
 from resnetkit.errors import ResnetkitError, did_you_mean
 from resnetkit.weights.from_torchvision import CIFAR
 
@@ -17,8 +19,10 @@ NAMED: dict[str, Moments] = {
     "raw": ((0.0,) * 3, (1 / 255,) * 3),  # 0 to 255
 }
 BLUE_FIRST = ("caffe",)
-PHOTO_SIZE, PHOTO_CROP = 224, 0.875  # torchvision's: shorter side 256, the centre 224
+PHOTO_CROP = 0.875  # torchvision's: shorter side 256, the centre 224
 SMALL_SIZE = 32
+LARGEST_SIZE = 8192
+CURE = "say how with --preprocessing, which resnet convert, evaluate and predict take"
 
 
 def parse_preprocessing(text: str, network: NetworkSpec) -> tuple[Preprocessing, bool]:
@@ -32,11 +36,17 @@ def parse_preprocessing(text: str, network: NetworkSpec) -> tuple[Preprocessing,
         if text not in NAMED:
             raise ResnetkitError(f"preprocessing {text!r}: {did_you_mean(text, NAMED)} or mean=...,std=...,size=...")
         mean, std = NAMED[text]
+        if network.in_channels not in COLOURS.values():
+            raise ResnetkitError(f"preprocessing {text!r} is of pictures; say mean=...,std=... of each of the bands")
         if network.in_channels == 1:
             mean, std = (sum(mean) / 3,), (sum(std) / 3,)
         return framed(network, (mean, std)), text in BLUE_FIRST
     values = _settings(text)
     size, crop = _single(values, "size"), _single(values, "crop")
+    if size is not None and not (size.is_integer() and size <= LARGEST_SIZE):
+        raise ResnetkitError(f"preprocessing size={size:g}: it must be a whole number of at most {LARGEST_SIZE}")
+    if crop is not None and crop > 1:
+        raise ResnetkitError(f"preprocessing crop={crop:g}: it must be at most 1")
     channels = values.get("channels", ["rgb"])
     if channels not in (["rgb"], ["bgr"]):
         raise ResnetkitError(f"preprocessing {text!r}: channels must be rgb or bgr")
@@ -48,9 +58,7 @@ def parse_preprocessing(text: str, network: NetworkSpec) -> tuple[Preprocessing,
 def framed(network: NetworkSpec, moments: Moments, size: int | None = None, crop: float | None = None) -> Preprocessing:
     """Small images whole for a CIFAR stem, the centre of photos for the others."""
     mean, std = moments
-    channels = {3: "rgb", 1: "grey"}.get(network.in_channels)
-    if channels is None:
-        raise ResnetkitError(f"{network.name} takes {network.in_channels} channels; say mean=...,std=... of each")
+    channels = channels_of(network.in_channels)
     if network.stem == "3x3" and crop is None:
         side = size or SMALL_SIZE
         return Preprocessing(size=(side, side), framing="squash", channels=channels, mean=mean, std=std)
@@ -94,14 +102,16 @@ def _single(values: dict[str, list[str]], key: str) -> float | None:
         number = float(word)
     except ValueError as error:
         raise ResnetkitError(f"preprocessing {key}={','.join(values[key])}: one number is needed") from error
-    if number <= 0:
-        raise ResnetkitError(f"preprocessing {key}={number}: it must be above 0")
+    if not 0 < number < inf:
+        raise ResnetkitError(f"preprocessing {key}={number}: it must be above 0 and finite")
     return number
 
 
 def _numbers(words: list[str], key: str, count: int) -> tuple[float, ...]:
     try:
         numbers = tuple(map(float, words))
+        if not all(map(isfinite, numbers)):
+            raise ValueError
     except ValueError as error:
         raise ResnetkitError(f"preprocessing {key}={','.join(words)}: numbers are needed") from error
     if len(numbers) == 1:

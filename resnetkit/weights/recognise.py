@@ -25,6 +25,7 @@ OURS = Table("resnetkit", {name: name for name in (
 TABLES = (OURS, *from_torchvision.TABLES, *from_timm.TABLES, from_huggingface.TABLE)
 TAKEN_FIRST = ("ema", "teacher", "encoder_q")  # of several networks in one file: the averaged, the trained one
 SHOWN = 5
+COUNTERS = ("num_batches_tracked", "total_ops", "total_params")  # the last two of profilers such as thop
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,11 @@ def recognise(tensors: dict[str, Tensor], known: dict[str, Any] | None = None) -
     shapes = {name: tuple(value.shape) for name, value in found.items()}
     spec, names = identify(shapes, told)
     left = [name for name in tensors if name not in reading.names]
+    _require_no_part_of_a_block(reading, left)
     notes = [f"left out: {_some(left)}"] if left else []
     if reading.prefix:
         notes.insert(0, f"names begin with {reading.prefix!r}, which is dropped")
-    return Recognised(spec, found, _library(reading, tensors), names, assumptions(spec, names, told), notes)
+    return Recognised(spec, found, " or ".join(libraries(tensors)), names, assumptions(spec, names, told), notes)
 
 
 def read_names(names: Collection[str]) -> Reading | None:
@@ -93,7 +95,7 @@ def _below(table: Table, prefix: str, names: Collection[str]) -> dict[str, str]:
 
 
 def _require_expressible(reading: Reading, names: Collection[str]) -> None:
-    for theirs, feature in reading.table.beyond.items():
+    for theirs, feature in {what: why for table in TABLES for what, why in table.beyond.items()}.items():
         template = Template(theirs)
         for name in names:
             module = name.removeprefix(reading.prefix).rpartition(".")[0]
@@ -101,14 +103,28 @@ def _require_expressible(reading: Reading, names: Collection[str]) -> None:
                 raise ResnetkitError(f"{name}: {feature}, which no network here has")
 
 
+def _require_no_part_of_a_block(reading: Reading, left: list[str]) -> None:
+    """Whatever stands in a block beside its convolutions and norms changes the function, unless it only counts."""
+    conv = next(theirs for theirs, ours in reading.table.modules.items() if ours.endswith("branch.conv{i}"))
+    block = Template(conv[: conv.index("{block}") + len("{block}")])
+    for name in left:
+        words = name.removeprefix(reading.prefix).split(".")
+        inside = any(block.read(".".join(words[:end])) is not None for end in range(1, len(words)))
+        if inside and words[-1] not in COUNTERS:
+            raise ResnetkitError(f"{name}: a part of a block that no network here has, and it changes what comes out")
+
+
 def _rank(prefix: str) -> int:
     return next((len(TAKEN_FIRST) - i for i, word in enumerate(TAKEN_FIRST) if word in prefix), 0)
 
 
-def _library(reading: Reading, names: Collection[str]) -> str:
-    """All whose tables would read these names alike: torchvision and timm share most."""
+def libraries(names: Collection[str]) -> list[str]:
+    """All whose tables would read these names alike: torchvision and timm share most. None where no table does."""
+    reading = read_names(names)
+    if reading is None:
+        return []
     same = [t for t in TABLES if reading.prefix in _prefixes(t, names)]
-    return " or ".join(dict.fromkeys(t.library for t in same if _below(t, reading.prefix, names) == reading.names))
+    return list(dict.fromkeys(t.library for t in same if _below(t, reading.prefix, names) == reading.names))
 
 
 def assumptions(spec: NetworkSpec, names: tuple[str, ...], told: Collection[str]) -> dict[str, str]:

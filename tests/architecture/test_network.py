@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import resnetkit as rk
+from resnetkit.architecture import layers
 from resnetkit.architecture.stages import plan
 from resnetkit.architecture.variants import spec
 from tests.conftest import randomise
@@ -65,16 +66,66 @@ def test_zero_init_makes_every_block_its_shortcut(name, norm):
             torch.testing.assert_close(block(x), x)
 
 
-def test_stochastic_depth_drops_branches_in_training_only():
+def test_stochastic_depth_leaves_whole_blocks_out_in_training_only():
     net = rk.build("resnet20_cifar", drop_path_rate=0.5)
     rates = [row.drop_rate for row in net.rows]
     assert rates == pytest.approx([0.5 * (i + 1) / 9 for i in range(9)])  # Huang et al. 2016, equation 4
     drop = net.stages[2][2].drop_path
-    ones = torch.ones(20_000, 1, 1, 1)
-    dropped = drop.train()(ones)
-    assert set(dropped.unique().tolist()) == {0.0, 2.0}
-    assert dropped.mean().item() == pytest.approx(1, abs=0.05)
-    assert torch.equal(drop.eval()(ones), ones)
+    ones = torch.ones(1)
+    drawn = [0.0 if drop.train().drops() else drop(ones).item() for _ in range(4000)]
+    assert set(drawn) == {0.0, 2.0}
+    assert sum(drawn) / len(drawn) == pytest.approx(1, abs=0.1)
+    assert not any(drop.eval().drops() for _ in range(100)) and torch.equal(drop(ones), ones)
+
+
+@pytest.mark.parametrize("name", ["resnet20_cifar", "preact_resnet20_cifar"])
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+def test_a_block_left_out_is_its_shortcut_and_its_norms_see_nothing(monkeypatch, name, activation):
+    net = randomise(rk.build(name, drop_path_rate=0.5, activation=activation)).train()
+    block, before = net.stages[1][1], {k: v.clone() for k, v in net.stages[1][1].state_dict().items()}
+    calls = []
+    block.branch.register_forward_hook(lambda *_: calls.append(1))
+    monkeypatch.setattr(layers.DropPath, "drops", lambda self: True)
+    x = torch.randn(2, 32, 8, 8)
+    kept = x.clone()
+    wanted = x if net.spec.preactivation else block.activation(x.clone())
+    assert torch.equal(block(x), wanted) and torch.equal(x, kept)
+    assert not calls and all(torch.equal(v, before[k]) for k, v in block.state_dict().items())
+    monkeypatch.setattr(layers.DropPath, "drops", lambda self: False)
+    block(x)
+    assert calls
+
+
+@pytest.mark.parametrize("name", ["resnet20_cifar", "preact_resnet20_cifar"])
+@pytest.mark.parametrize("scale", ["skipinit", "fixup"])
+def test_without_norms_every_block_begins_as_its_shortcut_and_learns(name, scale):
+    net = rk.build(name, norm="none", branch_scale=scale)
+    x = torch.randn(4, 3, 8, 8)
+    torch.testing.assert_close(net.stages[0][-1](net.stem(x)), net.stem(x))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(4):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(x), torch.arange(4)).backward()
+        optimizer.step()
+    assert all(p.grad.count_nonzero() for p in net.stages[1][1].branch.parameters())
+
+
+def test_fixup_is_the_papers_arithmetic():
+    """Zhang et al. 2019, section 3.2: He's standard deviation times L^(-1 / (2m - 2))."""
+    for name, blocks, layers_ in (("resnet110_cifar", 54, 2), ("preact_resnet164_cifar", 54, 3)):
+        net = rk.build(name, norm="none", branch_scale="fixup", widths=(64, 64, 64))
+        conv = net.stages[2][5].branch.conv1
+        he = (2 / (conv.out_channels * conv.kernel_size[0] ** 2)) ** 0.5
+        assert conv.weight.std().item() == pytest.approx(he * blocks ** (-1 / (2 * layers_ - 2)), rel=0.05)
+        assert not net.head.classifier.weight.any()
+
+
+@pytest.mark.parametrize("scale", ["none", "fixup", "skipinit"])
+def test_maps_of_hundreds_of_layers_without_norms(scale):
+    net = rk.build("resnet302_cifar", norm="none", branch_scale=scale, widths=(8, 8, 8), stem_width=8)
+    with torch.no_grad():
+        largest = net.features(torch.randn(2, 3, 8, 8))[-1].max()
+    assert (largest > 1e6) == (scale == "none")  # doubled by every block
 
 
 def test_plain_twin_has_no_shortcut_and_nothing_else_changed():
@@ -116,6 +167,9 @@ def test_stride_in_the_last_block_subsamples_there():
         ("resnet18", {"drop_path_rate": 1.0}, "below 1"),
         ("resnet18", {"num_classes": -1}, "num_classes=-1"),
         ("plain34", {"drop_path_rate": 0.1}, "without shortcuts"),
+        ("resnet18", {"branch_scale": "fixup"}, "branch_scale='fixup' is impossible; it must be none with norms"),
+        ("plain34", {"norm": "none", "branch_scale": "skipinit"}, "none without shortcuts"),
+        ("resnet18", {"norm": "none", "branch_scale": "fixup", "zero_init_residual": True}, "or nothing learns"),
         ("resnet18", {"norm_eps": "a"}, "norm_eps='a' is impossible; it must be a number"),
         ("resnet50", {"stride_in_1x1": "False"}, "it must be True or False"),
         ("resnet18", {"widths": 64}, "widths=64 is impossible"),

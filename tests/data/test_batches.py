@@ -19,10 +19,12 @@ def part(count=50):
     return Part(images, torch.arange(count), [str(i) for i in range(count)])
 
 
-def batches(seed=0, batch_size=16, count=50):
+def batches(seed=0, batch_size=16, count=50, **options):
     preprocessing = Preprocessing(size=SIZE, framing="squash")
     augmentation = Augmentation(2, 1.0, True)
-    return TrainingBatches(part(count), preprocessing, augmentation, batch_size=batch_size, seed=seed, workers=0)
+    return TrainingBatches(
+        part(count), preprocessing, augmentation, batch_size=batch_size, seed=seed, workers=0, **options
+    )
 
 
 def epoch(loader, number, first=0):
@@ -35,6 +37,16 @@ def test_an_epoch_has_every_sample_once_in_even_batches():
     assert len(got) == loader.steps == 4
     assert sorted(torch.cat([labels for _, labels in got]).tolist()) == list(range(50))
     assert {len(labels) for _, labels in got} == {12, 13}  # never a lone last image
+
+
+def test_repeats_are_copies_in_one_batch_augmented_each_in_its_own_way():
+    got = epoch(batches(repeats=3, batch_size=15), 0)
+    assert sum(len(labels) for _, labels in got) == 50
+    seen = torch.cat([labels for _, labels in got])
+    assert seen.unique().numel() == 17
+    images, labels = got[0]
+    assert labels[:3].unique().numel() == 1 and labels[2] != labels[3]
+    assert not torch.equal(images[0], images[1]) or not torch.equal(images[0], images[2])
 
 
 def test_an_epoch_begun_in_the_middle_goes_on_the_same():

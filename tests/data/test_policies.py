@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from resnetkit.data.policies import OPERATIONS, POLICIES, UNSIGNED, apply, apply_policy, erase
+from resnetkit.data.policies import OPERATIONS, UNSIGNED, apply, apply_policy, erase
 
 
 @pytest.fixture
@@ -36,15 +36,15 @@ def test_strength_moves_an_image_away_from_itself(name, picture):
             assert opposite.any()
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", ["trivial", "rand", "augmix"])
 def test_a_policy_is_a_function_of_its_generator(policy, picture):
     image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-    results = [apply_policy(image, policy, Random(seed)) for seed in range(30)]
+    results = [apply_policy(image, policy, Random(seed), 9) for seed in range(30)]
     assert all(r.shape == image.shape and r.dtype == torch.uint8 for r in results)
-    assert all(torch.equal(r, apply_policy(image, policy, Random(seed))) for seed, r in enumerate(results))
+    assert all(torch.equal(r, apply_policy(image, policy, Random(seed), 9)) for seed, r in enumerate(results))
     assert sum(not torch.equal(r, image) for r in results) > 20
     grey = image[:1]
-    assert apply_policy(grey, policy, Random(0)).shape == grey.shape
+    assert apply_policy(grey, policy, Random(0), 9).shape == grey.shape
 
 
 def test_erasing_takes_a_box_of_the_papers_size(picture):

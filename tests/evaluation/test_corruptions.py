@@ -10,10 +10,13 @@ from PIL import Image
 
 import resnetkit as rk
 from resnetkit.data.corruptions import KINDS, corrupt
+from resnetkit.data.preprocess import Preprocessing, channels_of
+from resnetkit.errors import ResnetkitError
 from resnetkit.evaluation.answers import Answers
 from resnetkit.evaluation.corruptions import corruption_curves
 from resnetkit.evaluation.intervals import wilson_interval
 from resnetkit.evaluation.plots import CORRUPTIONS
+from resnetkit.weights.calibration import Calibration, MultilabelCalibration
 from tests.weights.test_model_file import small_model
 
 
@@ -85,3 +88,14 @@ def test_what_is_written(photos, tmp_path):
         assert float(row["top1"]) == expected["top1"]
         assert [float(row["top1_low"]), float(row["top1_high"])] == expected["top1_interval"]
     assert Image.open(tmp_path / "out/plots/corruptions.png").size > (900, 300)
+
+
+@pytest.mark.parametrize("what", ["bands", "labels"])
+def test_what_has_no_corruptions_is_refused_before_anything_is_read(what):
+    net = rk.build("resnet8_cifar", 2, in_channels=5 if what == "bands" else 3)
+    flat = (0.5,) * net.spec.in_channels
+    pixels = Preprocessing(size=(8, 8), framing="squash", channels=channels_of(len(flat)), mean=flat, std=flat)
+    calibration = MultilabelCalibration() if what == "labels" else Calibration()
+    model = rk.Model(net, ["a", "b"], pixels, calibration=calibration)
+    with pytest.raises(ResnetkitError, match="5 bands" if what == "bands" else "one label"):
+        rk.evaluate(model, "no such data", corruptions=True)

@@ -14,7 +14,7 @@ import resnetkit as rk
 from resnetkit.cli.main import app
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ModelFileRefused, ResnetkitError, ResourceExhausted
-from resnetkit.export import hub, to_huggingface, to_timm, to_torchvision
+from resnetkit.export import hub, keras_format, to_huggingface, to_timm, to_torchvision
 from resnetkit.weights import from_huggingface, from_timm
 from resnetkit.weights.files import Model, save_model
 from tests.conftest import randomise_near_epsilon
@@ -118,6 +118,7 @@ def test_labels_and_pixels_come_back(to, reader, pixels, tmp_path):
         ("huggingface", "preact_resnet50", {}, "preactivation=True"),
         ("huggingface", "resnet50", {"strides": (1, 2, 1, 2)}, "strides=(1, 2, 1, 2)"),
         ("huggingface", "resnet50", {"output_stride": 16}, "output_stride=16"),
+        *((to, "resnet18", {"depths": (2, 1, 1, 1), "reversible": True}, "reversible=True") for to in TARGETS),
     ],
 )
 def test_what_a_format_cannot_hold_is_refused_by_name(to, name, choices, feature, tmp_path):
@@ -197,3 +198,38 @@ def test_export_is_called_whatever_was_imported_first(first):
     )
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert "--to y" in out
+
+
+def test_a_model_of_bands_has_a_card(tmp_path):
+    bands = replace(PIXELS, channels="5", mean=(0.5,) * 5, std=(0.2,) * 5)
+    rk.export(model_of("resnet18", in_channels=5, pixels=bands), to="timm", out=tmp_path / "out")
+    assert "5 bands in 0..1" in (tmp_path / "out/README.md").read_text()
+
+
+def test_the_card_names_no_folder_of_the_author(tmp_path):
+    model = model_of("resnet18")
+    model.provenance["taken_for"] = {"source": "/home/someone/secret/theirs.pth"}
+    rk.export(model, to="timm", out=tmp_path / "out")
+    card = (tmp_path / "out/README.md").read_text()
+    assert "theirs.pth" in card and "/home/someone" not in card
+
+
+def test_where_it_goes_by_default(tmp_path, monkeypatch):
+    """Into a run, beside a file or another library's folder, never into the cache of the Hub."""
+    monkeypatch.chdir(tmp_path)
+    rk.export(model_of("resnet18"), to="timm", out=tmp_path / "theirs")
+    assert rk.export(tmp_path / "theirs", to="torchvision")["path"] == str(tmp_path / "theirs-torchvision.pth")
+    monkeypatch.setattr("resnetkit.weights.load.fetch", lambda _: tmp_path / "theirs")
+    assert rk.export("hf:me/net@main", to="torchvision")["path"] == "net-torchvision.pth"
+
+
+def test_a_keras_file_is_named_as_keras_opens_it(tmp_path):
+    with pytest.raises(ResnetkitError, match=".keras; name it so"):
+        rk.export(model_of("resnet18"), to="keras", out=tmp_path / "net.h5")
+
+
+def test_a_keras_file_says_that_it_is_uncalibrated():
+    model = model_of("resnet18")
+    assert "temperature" not in " ".join(keras_format.notes(model))
+    model.calibration = replace(model.calibration, temperature=1.5)
+    assert "temperature 1.5000 is not in it" in " ".join(keras_format.notes(model))

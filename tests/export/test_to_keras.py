@@ -103,6 +103,8 @@ def test_only_built_in_layers(keras, tmp_path):
 def test_refusals(keras, tmp_path, monkeypatch):
     with pytest.raises(rk.ResnetkitError, match=r"stages.2.0.shortcut.*no layer for DensePool2d"):
         rk.to_keras(rk.build("resnet50d", 3, **NARROW | {"output_stride": 8}))
+    with pytest.raises(rk.ResnetkitError, match="reversible=True: its blocks would be written as plain ones"):
+        rk.to_keras(rk.build("resnet20_cifar", reversible=True))
     with pytest.raises(rk.ResnetkitError, match=r"ends in \.keras"):
         save_keras(rk.build("resnet20_cifar"), tmp_path / "model.h5")
     monkeypatch.setitem(sys.modules, "keras", None)

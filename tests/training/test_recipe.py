@@ -26,8 +26,9 @@ def test_settings_replace_and_are_converted():
         ({"label_smothing": 0.1}, "no setting is called 'label_smothing'; did you mean label_smoothing?"),
         ({"lr": "fast"}, "setting lr='fast': input should be a valid number"),
         ({"epochs": 0}, "setting epochs=0: input should be greater than or equal to 1"),
-        ({"optimizer": "adam"}, "setting optimizer='adam': input should be 'sgd' or 'adamw'"),
+        ({"optimizer": "adam"}, "setting optimizer='adam': input should be 'sgd', 'adamw', 'lamb' or 'muon'"),
         ({"ema_decay": 1.0}, "less than 1"),
+        ({"milestones": "0.5,1.5"}, "setting milestones.1='1.5': input should be less than 1"),
     ],
 )
 def test_wrong_settings_are_named(settings, says):
@@ -44,3 +45,11 @@ def test_wrong_recipes_are_named(tmp_path):
         load_recipe(str(tmp_path / "r.toml"))
     with pytest.raises(ResnetkitError, match="write it as key=value"):
         parse_settings(["lr"])
+
+
+def test_weights_in_a_recipe_are_found_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "own.toml").write_text('model = "resnet18"\nepochs = 1\nlr = 1\nweights = "runs/first"\n')
+    (tmp_path / "hub.toml").write_text('model = "resnet18"\nepochs = 1\nlr = 1\nweights = "hf:me/net"\n')
+    monkeypatch.chdir("/")
+    assert load_recipe(str(tmp_path / "own.toml")).weights == str(tmp_path / "runs/first")
+    assert load_recipe(str(tmp_path / "hub.toml")).weights == "hf:me/net"

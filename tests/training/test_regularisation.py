@@ -64,6 +64,17 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole():
     )
 
 
+def test_binary_loss_asks_each_class_by_itself():
+    """PyTorch's own, on indicators written by hand; a share of a mixture counts whole, but for a small one."""
+    logits = torch.randn(2, 3)
+    shares = torch.tensor([[0.7, 0.3, 0.0], [0.1, 0.0, 0.9]])
+    wanted = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    theirs = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    torch.testing.assert_close(classification.binary_loss(logits, shares), theirs.sum(1).mean())
+    smoothed = F.binary_cross_entropy_with_logits(logits[1:], torch.tensor([[0.1, 0.1, 0.8]]) * 1.0, reduction="sum")
+    torch.testing.assert_close(classification.binary_loss(logits[1:], torch.tensor([2]), 0.3), smoothed + 0.0)
+
+
 def test_clipping_bounds_a_step(tmp_path):
     """Without momentum or decay, a step is no longer than lr times the norm."""
     settings = TINY | {"epochs": 1, "batch_size": 2000, "momentum": 0.0, "weight_decay": 0.0, "warmup_epochs": 0}

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import resnetkit as rk
-from resnetkit.errors import Diverged
+from resnetkit.errors import Diverged, ResnetkitError, ResourceExhausted
 from resnetkit.tasks import classification
 from resnetkit.training import loop, run, trainer
 
@@ -91,7 +92,11 @@ EVERYTHING = {
 }
 
 
-@pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw", "lr": 0.002, "holdout": 0.1}, EVERYTHING])
+MUON = {"optimizer": "muon", "lr": 0.05}
+LAMB = {"optimizer": "lamb", "lr": 0.005, "loss": "binary", "repeats": 3, "schedule": "step"}
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw", "lr": 0.002, "holdout": 0.1}, MUON, LAMB, EVERYTHING])
 @pytest.mark.parametrize("steps", [[1], [10, 23, 24, 40]])
 def test_interruptions_change_nothing(tmp_path, monkeypatch, steps, settings):
     """Stopped in mid-epoch, at an epoch's end, after one step of the next, and resumed each time."""
@@ -205,6 +210,28 @@ def test_a_resume_is_refused_when_the_data_changed(tmp_path, monkeypatch):
     split.write_text(split.read_text().replace(",train,", ",test,", 1))
     with pytest.raises(rk.ResnetkitError, match="the data has changed since the run began"):
         rk.train(resume=tmp_path / "run")
+
+
+def test_a_disk_that_fills_before_the_report_leaves_a_run_to_resume(tmp_path, monkeypatch):
+    def full(*_):
+        raise ResourceExhausted("no space left")
+
+    monkeypatch.setattr(trainer, "write_report", full)
+    with pytest.raises(ResourceExhausted):
+        train(tmp_path / "run", epochs=1)
+    assert not (tmp_path / "run/evaluation/metrics.json").exists()
+    monkeypatch.undo()
+    run_again = rk.train(resume=tmp_path / "run")
+    assert (tmp_path / "run/report.html").exists() and run_again.metrics["n"] == 359
+
+
+def test_a_resume_is_refused_when_pixels_would_differ(finished, tmp_path):
+    run_folder = shutil.copytree(finished.folder, tmp_path / "run")
+    (run_folder / "evaluation/metrics.json").unlink()
+    pixels = json.loads((run_folder / "preprocessing.json").read_text())
+    (run_folder / "preprocessing.json").write_text(json.dumps(pixels | {"mean": [0.25]}))
+    with pytest.raises(ResnetkitError, match="preprocessing.json"):
+        rk.train(resume=run_folder)
 
 
 def test_a_finished_run_resumes_to_its_figures(finished):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR
 
 from resnetkit.training.recipe import make_recipe
 from resnetkit.training.schedule import learning_rate, training_size
@@ -39,6 +39,12 @@ def test_cosine_is_pytorchs():
     assert ours == pytest.approx(theirs, rel=1e-9)
 
 
+def test_steps_are_pytorchs():
+    theirs = rates(MultiStepLR, milestones=[TOTAL // 2 + 1, 58])
+    ours = [learning_rate(recipe(schedule="step", milestones="0.5, 0.75"), step, STEPS) for step in range(TOTAL)]
+    assert ours == pytest.approx(theirs, rel=1e-9)
+
+
 def test_warm_up_rises_linearly_to_the_peak():
     warmed = [learning_rate(recipe(schedule="cosine", warmup_epochs=2), step, STEPS) for step in range(TOTAL)]
     assert warmed[:22] == pytest.approx([0.4 * (i + 1) / 22 for i in range(22)])
@@ -56,4 +62,6 @@ def test_a_run_of_one_or_two_steps_has_rates(schedule, warmup):
 def test_sizes_grow_to_the_whole():
     grow = recipe(epochs=10, start_size=0.625)
     assert [training_size(grow, (32, 32), e)[0] for e in range(10)] == [20, 20, 20, 24, 24, 24, 28, 28, 32, 32]
+    assert training_size(recipe(train_size=160), (224, 224), 3) == (160, 160)
+    assert training_size(recipe(train_size=160, start_size=0.5), (224, 112), 0) == (80, 40)
     assert {training_size(recipe(), (32, 48), e) for e in range(7)} == {(32, 48)}

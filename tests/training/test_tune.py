@@ -164,12 +164,13 @@ def test_the_space_holds_the_recipe():
     recipe = make_recipe(
         {"model": "resnet18", "epochs": 1, "lr": 0.0123456, "label_smoothing": 0.3, "policy": "augmix"}
     )
-    space = search_space(recipe, {"mixup"})
+    space = search_space(recipe, {"mixup"}, "rgb")
     own = {name: getattr(recipe, name) for name in space}
     assert "mixup" not in space and rounded(own, space, recipe) == own
     for name, values in space.items():
         assert own[name] in values.words if isinstance(values, Choice) else values.low <= own[name] <= values.high
-    without = search_space(recipe.model_copy(update={"weight_decay": 0.0}), set())
+    without = search_space(recipe.model_copy(update={"weight_decay": 0.0}), set(), "grey")
+    assert "policy" in without and "policy" not in search_space(recipe, set(), "5")  # whose policies are of pictures
     assert "weight_decay" not in without
     assert rounded({"lr": 0.0234567, "mixup": 0.12345}, without, recipe) == {"lr": 0.0235, "mixup": 0.12}
 

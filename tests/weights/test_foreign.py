@@ -11,7 +11,8 @@ from resnetkit.data.preprocess import IMAGENET_MEAN, Preprocessing
 from resnetkit.errors import ModelFileRefused, ResnetkitError
 from resnetkit.weights.classes import CIFAR10, CIFAR100, imagenet
 from resnetkit.weights.files import save_model
-from resnetkit.weights.from_torchvision import CIFAR
+from resnetkit.weights.from_torchvision import CIFAR, TORCHVISION
+from resnetkit.weights.load import is_foreign, transfer
 from resnetkit.weights.preprocessing import parse_preprocessing
 from resnetkit.weights.recognise import recognise
 from tests.conftest import randomise
@@ -78,6 +79,9 @@ def test_blue_first_is_turned_round_once(net, checkpoint):
         ("middle=0.5", "'middle' is none of mean"),
         ("size=0", "must be above 0"),
         ("size=2,3", "one number is needed"),
+        *((f"size={size}", "size=") for size in ("inf", "nan", "0.5", "1e9")),
+        ("crop=1.5", "at most 1"),
+        ("mean=nan", "numbers are needed"),
         ("channels=brg,mean=0", "must be rgb or bgr"),
     ],
 )
@@ -143,6 +147,88 @@ def test_training_starts_from_a_checkpoint(checkpoint, tmp_path):
     run = rk.train("digits", weights=checkpoint, epochs=1, img_size=16, out=tmp_path / "run")
     assert run.model.network.spec.widths == (8, 16, 32) and len(run.model.classes) == 10
     assert json.loads((run.folder / "preprocessing.json").read_text())["channels"] == "rgb"
+
+
+@pytest.mark.parametrize(
+    ("left", "table"),
+    [
+        ("layer1.0.ca.fc1.weight", TORCHVISION),  # CBAM
+        ("layer1.0.alpha", CIFAR),
+        ("layer2.0.aa.filt", CIFAR),  # anti-aliased strides, in names of which timm's table has the feature
+        ("maxpool.1.filt", TORCHVISION),
+    ],
+)
+def test_a_part_that_changes_the_function_is_no_left_over(net, left, table):
+    tensors = in_their_names(net, table)
+    with pytest.raises(ResnetkitError, match=left):
+        recognise(tensors | {left: torch.ones(1)})
+    counted = recognise(tensors | {"layer1.0.total_ops": torch.ones(1), "projector.0.weight": torch.ones(4, 4)})
+    assert "projector" in " ".join(counted.notes)
+
+
+def test_a_backbone_without_a_head_gets_one(net, tmp_path):
+    path = tmp_path / "backbone.safetensors"
+    save_file({k: v for k, v in in_their_names(net).items() if "linear" not in k}, path)
+    start = rk.load(path)
+    other = rk.build("resnet20_cifar", 7, **NETWORK)
+    assert transfer(other, start) == ["a new head for 7 classes where the weights have none"]
+    assert torch.equal(other.stem.convs.conv1.weight, net.stem.convs.conv1.weight)
+
+
+def test_bands(tmp_path):
+    net = randomise(rk.build("resnet20_cifar", in_channels=5, **NETWORK)).eval()
+    path = tmp_path / "bands.safetensors"
+    save_file(in_their_names(net), path)
+    assert rk.load(path).preprocessing.channels == "5"
+    assert rk.load(path, "mean=0.1,0.2,0.3,0.4,0.5,std=0.2").preprocessing.mean[4] == 0.5
+    with pytest.raises(ResnetkitError, match="is of pictures"):
+        rk.load(path, "imagenet")
+
+
+def test_our_own_file_under_another_name(net, tmp_path):
+    save_model(rk.Model(net, CIFAR10, Preprocessing(size=(32, 32), framing="squash")), tmp_path / "own.safetensors")
+    other = (tmp_path / "own.safetensors").rename(tmp_path / "own.bin")
+    assert not is_foreign(other) and "model file of resnet20_cifar" in rk.load(other).report
+
+
+@pytest.mark.parametrize(
+    ("told", "asked"),
+    [
+        ({"padding": "same"}, {}),
+        ({"norm_eps": 1e-3}, {}),
+        ({"activation": "silu"}, {}),
+        ({}, {"strides": (1, 1, 2)}),
+        ({"shortcut": "none"}, {}),
+        ({"zero_pad": "end"}, {}),
+    ],
+)
+def test_weights_of_another_function_are_refused(tmp_path, told, asked):
+    """All tensors have the same shapes."""
+    path = tmp_path / "own.safetensors"
+    own = rk.build("resnet20_cifar", **NETWORK | told)
+    save_model(rk.Model(own, CIFAR10, Preprocessing(size=(32, 32), framing="squash")), path)
+    (field,) = told or asked
+    with pytest.raises(ModelFileRefused, match=f"{field}="):
+        rk.build("resnet20_cifar", weights=path, **NETWORK | asked)
+    assert rk.build("resnet20_cifar", weights=path, drop_path_rate=0.0, **NETWORK | told)
+
+
+def test_what_a_file_does_not_tell_is_the_callers_to_say(checkpoint):
+    """And a backbone is dilated by who builds it."""
+    choices = {"padding": "same", "norm_eps": 1e-3, "norm": "frozen", "output_stride": 2}
+    assert rk.build("resnet20_cifar", weights=checkpoint, **NETWORK | choices).spec.padding == "same"
+
+
+def test_two_are_compared_with_the_pixels_that_are_said(checkpoint, tmp_path, monkeypatch):
+    """The flag goes to the foreign one of two; our own has its pixels in its file."""
+    model, own, said = rk.load(checkpoint, "unit"), tmp_path / "own.safetensors", []
+    model.classes = [str(digit) for digit in range(10)]
+    save_model(model, own)
+    monkeypatch.setattr("resnetkit.evaluation.compare.load", lambda s, p: said.append(p) or rk.load(s, p))
+    same = rk.compare(own, checkpoint, "digits", preprocessing="unit")
+    assert said == [None, "unit"] and same["only_first_right"] == same["only_second_right"] == 0
+    with pytest.raises(ModelFileRefused, match="its preprocessing is in the file"):
+        rk.compare(own, own, "digits", preprocessing="unit")
 
 
 def test_names_of_classes():

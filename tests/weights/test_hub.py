@@ -1,6 +1,7 @@
 """Downloads against a local server of the Hub's protocol, in processes of their own, whose environment counts."""
 
 import hashlib
+import json
 import os
 import random
 import subprocess
@@ -8,11 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+import resnetkit as rk
+from resnetkit.data.preprocess import Preprocessing
+from tests.conftest import randomise
 from tests.weights.hub_server import COMMIT, serve
 
 pytest.importorskip("huggingface_hub")
 TENSORS = random.Random(0).randbytes(300_000)
+TINY = {"widths": (4, 8, 8, 8), "depths": (1, 1, 1, 1)}
 DIGEST = hashlib.sha256(TENSORS).hexdigest()
 
 
@@ -259,3 +265,43 @@ def tamper(file):
     content = bytearray(file.read_bytes())
     content[1000] ^= 1
     file.write_bytes(content)
+
+
+@pytest.fixture
+def tiny(hub, tmp_path):
+    """A network of timm's names at two addresses, one that the catalogue knows; and what it gives for ones."""
+    net = randomise(rk.build("resnet50", 4, **TINY)).eval()
+    pixels = Preprocessing(size=(32, 32), resize=36, mean=(0.1, 0.2, 0.3))
+    rk.export(rk.Model(net, ["a", "b", "c", "d"], pixels), to="timm", out=tmp_path / "published")
+    for file in (tmp_path / "published").iterdir():
+        hub.files |= {f"{place}/{file.name}": file.read_bytes() for place in ("me/tiny", "timm/resnet50.a1_in1k")}
+    with torch.no_grad():
+        return net(torch.ones(1, 3, 32, 32)).flatten().tolist()
+
+
+def answers(hub, tmp_path, code):
+    code = f"import torch, resnetkit as rk\n{code}\nprint(net.eval()(torch.ones(1, 3, 32, 32)).flatten().tolist())"
+    own = {"HF_ENDPOINT": hub.url, "HF_HOME": f"{tmp_path}/hf"}
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
+    done = subprocess.run([sys.executable, "-c", code], env=plain | own, capture_output=True, text=True, timeout=120)
+    assert not done.returncode, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "model = rk.load('hf:me/tiny'); net = model.network; assert model.preprocessing.mean == (0.1, 0.2, 0.3)",
+        f"net = rk.build('resnet50', 4, weights='hf:me/tiny', **{TINY})",
+        f"net = rk.build('resnet50', 4, weights='a1_in1k', **{TINY})",
+    ],
+)
+def test_what_is_published_is_loaded_and_built(hub, tiny, tmp_path, code):
+    (line,) = answers(hub, tmp_path, code)
+    assert json.loads(line) == pytest.approx(tiny, rel=1e-4, abs=1e-5)
+
+
+def test_a_run_starts_from_a_commit(hub, tiny, tmp_path):
+    """Later the branch may be elsewhere; a resume must find what it began with."""
+    code = "from resnetkit.weights.load import lasting; print(lasting('hf:me/tiny@main')); net = torch.nn.Identity()"
+    assert answers(hub, tmp_path, code)[0] == f"hf:me/tiny@{COMMIT}"

@@ -1,0 +1,80 @@
+"""How time and memory of a training step grow with depth, width, resolution, batch: results/benchmark-growth.json.
+
+python benchmarks/growth.py     about 3 minutes on 2 cores
+
+Time is the median of a few steps in float32, memory the bytes that live after the forward pass. An exponent is the
+slope of the logarithms, with Student's interval.
+"""
+
+import json
+import math
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import torch
+from record import header
+from scipy.stats import linregress, t
+
+from resnetkit.benchmark.job import make_job
+from resnetkit.benchmark.subject import prepared_step, random_images
+from resnetkit.training.allocator import keep_freed_memory
+from resnetkit.training.freezing import set_training
+from resnetkit.training.loop import train_epoch
+from resnetkit.training.memory import step_bytes
+from resnetkit.training.run import new_state
+
+ROOT = Path(__file__).parents[1]
+STEPS = 5
+BASE = {"model": "resnet20_cifar", "img_size": 32, "batch_size": 64}
+LADDERS: dict[str, list[tuple[float, dict]]] = {  # what grows: its value, and what differs from BASE
+    "depth": [(d, {"model": f"resnet{d}_cifar"}) for d in (20, 32, 56, 110, 200)],
+    "width": [(w, {"model": f"wide_resnet16_{w}_cifar", "batch_size": 8}) for w in (1, 2, 4, 8)],
+    "resolution": [(s, {"img_size": s}) for s in (16, 32, 64, 128)],
+    "batch": [(b, {"batch_size": b}) for b in (16, 32, 64, 128, 256)],
+}
+
+
+def measure(**choices: object) -> dict[str, float]:
+    """Seconds of a training step in float32 and bytes that it keeps."""
+    job = make_job("step", choices.pop("model"), precision="float32", **choices).to_dict()
+    device = torch.device("cpu")
+    prepared = prepared_step(job, device)
+    state, _ = new_state(prepared, device)
+    set_training(state.net, 0)
+    batch, seconds = random_images(job), []
+    for _ in range(STEPS + 1):
+        began = perf_counter()
+        train_epoch(
+            state,
+            iter([batch]),
+            prepared.recipe,
+            rate=lambda step: 1e-3,
+            preprocessing=prepared.preprocessing,
+            after_step=lambda state, waited: None,
+        )
+        seconds.append(perf_counter() - began)
+    return {"seconds": median(seconds[1:]), "bytes": step_bytes(state, prepared, job["batch_size"])}
+
+
+def exponent(values: list[float], costs: list[float]) -> dict[str, float]:
+    """Of cost = c * value ** exponent: the slope between logarithms."""
+    line = linregress([math.log(v) for v in values], [math.log(c) for c in costs])
+    reach = t.ppf(0.975, len(values) - 2) * line.stderr
+    return {"exponent": line.slope, "low": line.slope - reach, "high": line.slope + reach}
+
+
+def main() -> None:
+    keep_freed_memory()
+    result = header("benchmark-growth", "python benchmarks/growth.py", seeds=[0]) | {"base": BASE, "ladders": {}}
+    for name, rungs in LADDERS.items():
+        points = [{"value": value} | measure(**BASE | choices) for value, choices in rungs]
+        values = [point["value"] for point in points]
+        fits = {cost: exponent(values, [point[cost] for point in points]) for cost in ("seconds", "bytes")}
+        result["ladders"][name] = {"points": points, "fits": fits}
+        print(f"{name}: time {fits['seconds']['exponent']:.2f}, memory {fits['bytes']['exponent']:.2f}", flush=True)
+    (ROOT / "results" / "benchmark-growth.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

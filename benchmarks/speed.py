@@ -1,0 +1,77 @@
+"""Speed and memory beside the peers: results/benchmark-NAME.json for each case.
+
+python benchmarks/speed.py            the short size, 10 minutes on a quiet machine of 2 cores
+python benchmarks/speed.py --full     every peer, at its best too; an hour or more
+python benchmarks/speed.py step-resnet50 ...
+
+A run that is void is told and not written.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from time import perf_counter
+
+from record import header
+
+from resnetkit.benchmark.run import benchmark
+from resnetkit.errors import ResnetkitError
+
+ROOT = Path(__file__).parents[1]
+EVERY = "torchvision,torchvision-compiled,timm,timm-compiled,transformers"
+CASES: dict[str, tuple[str, ...]] = {  # name -> kind, model, peers of the short size, peers of the full one
+    "step-resnet18": ("step", "resnet18", "torchvision-default,timm-default", EVERY),
+    "step-resnet50": ("step", "resnet50", "torchvision-default", EVERY + ",keras-applications"),
+    "step-resnet20_cifar": ("step", "resnet20_cifar", "cifar-repository-default", "cifar-repository"),
+    "inference-resnet50": ("inference", "resnet50", "torchvision-default", EVERY + ",keras-applications"),
+    "inference-resnet20_cifar": ("inference", "resnet20_cifar", "cifar-repository-default", "cifar-repository"),
+    "loader": ("loader", "resnet18", "pillow,torchvision-folder", "pillow,torchvision-folder"),
+    "memory-resnet18": ("memory", "resnet18", "torchvision-default", "torchvision,timm"),
+    "startup-resnet18": ("startup", "resnet18", "torchvision-default", "torchvision-default,timm-default,transformers"),
+    "step-notebook": ("step", "resnet34", "", "keras-notebook"),
+}
+CHOICES = {"step-resnet18": {"batch_size": 32}, "step-notebook": {"batch_size": 8}}
+FRESH_ROUNDS = 5  # of what starts a process for every value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="cases [default: all]")
+    parser.add_argument("--full", action="store_true", help="every peer")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(CASES):
+        parser.error(f"{', '.join(unknown)}: the cases are {', '.join(CASES)}")
+    void = []
+    for name in arguments.names or CASES:
+        kind, model, short, full = CASES[name]
+        against = full if arguments.full else short
+        if against and not measured(name, kind, model, against):
+            void.append(name)
+    if void:
+        sys.exit(f"void, and not written: {', '.join(void)}; the machine was not quiet")
+
+
+def measured(name: str, kind: str, model: str, against: str) -> bool:
+    command = f"resnet benchmark {kind} {model} --against {against}"
+    before = header(f"benchmark-{name}", command, seeds=[0])
+    began = perf_counter()
+    rounds = {"rounds": FRESH_ROUNDS} if kind in ("memory", "startup") else {}
+    try:
+        found = benchmark(kind, model, against=against.split(","), **rounds, **CHOICES.get(name, {}))
+    except ResnetkitError as error:
+        print(f"{name}: {error}", flush=True)
+        return False
+    seconds = perf_counter() - began
+    for peer, values in found["peers"].items():
+        print(f"{name}: {values['ratio']['median']:.2f} times {peer}, {seconds:.0f} s", flush=True)
+    for reason in found["reasons"]:
+        print(f"{name}: {reason}", flush=True)
+    if not found["void"]:
+        text = json.dumps(before | found | {"benchmark_seconds": round(seconds)}, indent=2) + "\n"
+        (ROOT / "results" / f"benchmark-{name}.json").write_text(text)
+    return not found["void"]
+
+
+if __name__ == "__main__":
+    main()

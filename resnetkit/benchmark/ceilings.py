@@ -1,0 +1,60 @@
+"""What the machine can do at most, and a fixed piece of work that shows whether it still does."""
+
+from collections.abc import Callable
+from time import perf_counter
+
+import torch
+
+from resnetkit.device import PRECISIONS
+
+SIDE = 2048  # of the square matrices
+COPIED = 2**28  # bytes; several times any cache of a processor
+TRIALS = 10
+PROBE_SIDE, PROBED_BYTES, PROBE_TRIALS = 768, 2**25, 7
+
+
+def ceilings(device: torch.device) -> dict[str, float]:
+    """GFLOP/s of a matrix product in each precision, and GB/s of a copy, read and written; the best of TRIALS."""
+    side = 4 * SIDE if device.type == "cuda" else SIDE
+    found = {}
+    for name, dtype in PRECISIONS.items():
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        found[f"{name}_gflops"] = 2 * side**3 / _least(lambda a=a, b=b: a @ b, device, TRIALS) / 1e9  # type: ignore[misc]
+    source = torch.randn(COPIED // 4, device=device)
+    target = torch.empty_like(source)
+    found["copy_gb_per_second"] = 2 * COPIED / _least(lambda: target.copy_(source), device, TRIALS) / 1e9
+    return found
+
+
+class Probe:
+    """Seconds of a product in float32 and of a copy, each the least of a few."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._matrix = torch.randn(PROBE_SIDE, PROBE_SIDE, device=device)
+        self._source = torch.randn(PROBED_BYTES // 4, device=device)
+        self._target = torch.empty_like(self._source)
+
+    def __call__(self) -> list[float]:
+        works: tuple[Callable[[], object], ...] = (
+            lambda: self._matrix @ self._matrix,
+            lambda: self._target.copy_(self._source),
+        )
+        return [_least(work, self._device, PROBE_TRIALS) for work in works]
+
+
+def _least(work: Callable[[], object], device: torch.device, trials: int) -> float:
+    seconds = float("inf")
+    work()
+    for _ in range(trials):
+        _wait(device)
+        began = perf_counter()
+        work()
+        _wait(device)
+        seconds = min(seconds, perf_counter() - began)
+    return seconds
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

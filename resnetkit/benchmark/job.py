@@ -1,0 +1,73 @@
+"""What is measured: one record, told to every contender alike."""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from resnetkit.architecture.variants import spec
+from resnetkit.errors import ResnetkitError
+
+Kind = Literal["step", "inference", "loader", "memory", "startup"]
+KINDS: tuple[Kind, ...] = ("step", "inference", "loader", "memory", "startup")
+SMALL_SIDE, PHOTO_SIDE = 32, 224  # pixels, where nothing is said: those of CIFAR and ImageNet
+SMALL_BATCH, PHOTO_BATCH = 128, 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """`cores` are those that every worker is pinned to, with a thread on each. `data` is a folder of JPEGs by class,
+    `cache` where our loader keeps them decoded."""
+
+    kind: Kind
+    model: str
+    img_size: int
+    batch_size: int
+    classes: int
+    precision: str
+    device: str
+    cores: tuple[int, ...]
+    data: str | None = None
+    cache: str | None = None
+    seed: int = 0
+
+    @property
+    def threads(self) -> int:
+        return len(self.cores)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"cores": list(self.cores), "threads": self.threads}
+
+
+def make_job(
+    kind: str,
+    model: str,
+    *,
+    img_size: int | None = None,
+    batch_size: int | None = None,
+    precision: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    data: Path | None = None,
+) -> Job:
+    """A job with what is not said filled in. Raises ResnetkitError for what cannot be measured."""
+    if kind not in KINDS:
+        raise ResnetkitError(f"benchmark {kind!r} is not known; it must be {', '.join(KINDS)}")
+    found = next(name for name in KINDS if name == kind)
+    network = spec(model)
+    small = model.endswith("_cifar")
+    one_image = kind in ("inference", "startup")
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    if threads is not None and not 1 <= threads <= len(usable):
+        raise ResnetkitError(f"threads={threads}: this process may use {len(usable)} cores")
+    return Job(
+        kind=found,
+        model=model,
+        img_size=img_size or (SMALL_SIDE if small else PHOTO_SIDE),
+        batch_size=batch_size or (1 if one_image else SMALL_BATCH if small else PHOTO_BATCH),
+        classes=network.num_classes,
+        precision=precision or ("auto" if kind in ("step", "memory") else "float32"),
+        device=device,
+        cores=tuple(usable[:threads]),
+        data=str(data.resolve()) if data is not None else None,
+    )

@@ -1,0 +1,141 @@
+"""Our side of a benchmark, a worker: python -m resnetkit.benchmark.ours step|inference|loader|machine.
+
+What it runs is what `resnet train` and `resnet predict` run, not a copy made for the purpose.
+"""
+
+import sys
+from typing import Any
+
+from resnetkit.benchmark.worker import Stopwatch, Work, peak_bytes, serve, timed
+
+Job = dict[str, Any]  # as `benchmark.job.Job` writes it
+
+
+class Contender:
+    """Something that is prepared once and then measured as often as is asked."""
+
+    def __init__(self) -> None:
+        self._work: Work = lambda: 0
+
+    def sample(self, seconds: float) -> dict[str, float]:
+        import torch
+
+        return timed(self._work, seconds, torch.cuda.synchronize if torch.cuda.is_available() else lambda: None)
+
+    def prepare(self, job: Job) -> dict[str, Any]:
+        """Build everything and do the first piece of work; what that took, and what was settled."""
+        watch = Stopwatch()
+        import torch
+
+        watch.lap("import")
+        if job["device"] == "cpu":
+            torch.set_num_threads(job["threads"])
+        facts = self.build(job)
+        watch.lap("build")
+        self._work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        watch.lap("first")
+        return facts | {"start_seconds": watch.parts, "torch": torch.__version__, "peak_bytes": peak_bytes()}
+
+    def build(self, job: Job) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class Step(Contender):
+    """Training steps of `train_epoch` on images at hand, with the recipe that such images get."""
+
+    def build(self, job: Job) -> dict[str, Any]:
+        from resnetkit.benchmark.subject import prepared_step, random_images
+        from resnetkit.device import find_device
+        from resnetkit.training.allocator import keep_freed_memory
+        from resnetkit.training.freezing import set_training
+        from resnetkit.training.loop import train_epoch
+        from resnetkit.training.run import new_state
+
+        device = find_device(job["device"])
+        if device.type == "cpu":
+            keep_freed_memory()
+        prepared = prepared_step(job, device)
+        state, _ = new_state(prepared, device)
+        set_training(state.net, 0)
+        batch = random_images(job)
+
+        def step() -> int:
+            train_epoch(
+                state,
+                iter([batch]),
+                prepared.recipe,
+                rate=lambda step: 1e-3,  # labels drawn at random teach nothing, and must not diverge
+                preprocessing=prepared.preprocessing,
+                after_step=lambda state, waited: None,
+            )
+            return job["batch_size"]
+
+        self._work = step
+        return {"runs": f"resnet train, {prepared.recipe.precision}", "precision": prepared.recipe.precision}
+
+
+class Inference(Contender):
+    """The predictor from framed images to probabilities."""
+
+    def build(self, job: Job) -> dict[str, Any]:
+        from resnetkit.benchmark.subject import random_model
+        from resnetkit.inference.predictor import Predictor
+
+        model, frames = random_model(job)
+        predictor = Predictor(model, device=job["device"], precision=job["precision"])
+
+        def predict() -> int:
+            predictor._probabilities(frames)
+            return len(frames)
+
+        self._work = predict
+        return {"runs": f"Predictor, {job['precision']}", "precision": job["precision"]}
+
+
+class Loader(Contender):
+    """Whole epochs of augmented batches from a folder of JPEGs. Workers end with an epoch, so none works on."""
+
+    def build(self, job: Job) -> dict[str, Any]:
+        from resnetkit.benchmark.subject import photo_batches
+
+        batches, what = photo_batches(job)
+        size = (job["img_size"], job["img_size"])
+        epochs = iter(range(2**62))
+
+        def epoch() -> int:
+            return sum(len(labels) for _, labels in batches.epoch(next(epochs), size))
+
+        self._work = epoch
+        return {"runs": what}
+
+
+class Machine:
+    """The ceilings and the probe."""
+
+    def ceilings(self, device: str, threads: int) -> dict[str, float]:
+        import torch
+
+        from resnetkit.benchmark import ceilings
+
+        torch.set_num_threads(threads)
+        self._probe = ceilings.Probe(torch.device(device))
+        return ceilings.ceilings(torch.device(device))
+
+    def probe(self) -> list[float]:
+        return self._probe()
+
+
+def main() -> None:
+    kind = sys.argv[1]
+    if kind == "machine":
+        machine = Machine()
+        serve({"ceilings": machine.ceilings, "probe": machine.probe})
+    else:
+        contender = {"step": Step, "inference": Inference, "loader": Loader}[kind]()
+        serve({"prepare": contender.prepare, "sample": contender.sample})
+
+
+if __name__ == "__main__":
+    main()

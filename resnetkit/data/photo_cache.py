@@ -1,0 +1,108 @@
+"""Photos of a training part kept decoded: smaller, upright, as uint8 in one file that is mapped into memory."""
+
+import os
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from shutil import disk_usage
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnetkit.atomic import write_atomically
+from resnetkit.data.encoded import Encoded
+from resnetkit.data.preprocess import COLOURS, decode, picture_size, resize
+from resnetkit.errors import ResnetkitError, ResourceExhausted
+
+
+class PhotoCache:
+    """`folder` holds the photos `images` with a shorter side of at most `side` pixels, filled as they are asked for.
+
+    Each has a place of its own and a checksum that is written after it, so one that an interruption cut short is
+    decoded again. A photo has the same pixels whether it was there or not. Nothing stays open here, so that the workers
+    of a loader each open it for themselves. Raises ResnetkitError where the photos are none, ResourceExhausted where
+    the disk has too little space.
+    """
+
+    def __init__(self, folder: Path, images: Sequence[Encoded], channels: str, side: int) -> None:
+        if channels not in COLOURS:
+            raise ResnetkitError("setting cache is for photos, grey or rgb; leave it out")
+        self.folder, self.channels = folder, channels
+        self._images = images
+        self._shapes = self._read_shapes(side)  # (N, 2): height and width of each as it is kept
+        self._ends = self._shapes.prod(1).cumsum() * COLOURS[channels]
+        self._pixels, self._checksums = folder / "pixels", folder / "checksums"
+        self._make(self._pixels, self.bytes)
+        self._make(self._checksums, 4 * len(images))
+
+    @property
+    def bytes(self) -> int:
+        """Of all photos together."""
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> Tensor:
+        """uint8 (C, H, W). Raises BadImage."""
+        height, width = self._shapes[index].tolist()
+        end = int(self._ends[index])
+        start = end - height * width * COLOURS[self.channels]
+        kept = np.array(self._maps[0][start:end])
+        if zlib.crc32(kept) != self._maps[1][index]:
+            kept = self._decode(index, height, width)
+            with suppress(OSError):  # a full disk: decoded again next time
+                _write(self._pixels, start, kept.tobytes())
+                _write(self._checksums, 4 * index, zlib.crc32(kept).to_bytes(4, "little"))
+        return torch.from_numpy(kept.reshape(height, width, -1)).permute(2, 0, 1)
+
+    def _decode(self, index: int, height: int, width: int) -> np.ndarray:
+        image = decode(self._images[index], self.channels, lambda *full: min(full[0] // height, full[1] // width))
+        if tuple(image.shape[1:]) != (height, width):
+            image = resize(image, [height, width])
+        return image.permute(1, 2, 0).contiguous().numpy().reshape(-1)
+
+    @cached_property
+    def _maps(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.memmap(self._pixels, np.uint8, "r"), np.memmap(self._checksums, "<u4", "r")
+
+    def _read_shapes(self, side: int) -> np.ndarray:
+        file = self.folder / "shapes.npy"
+        with suppress(OSError, ValueError):
+            known = np.load(file)
+            if known.shape == (len(self._images), 2):
+                return known
+        found = []
+        for image in self._images:
+            full = picture_size(image)
+            scale = min(1.0, side / min(full))
+            found.append([max(1, round(length * scale)) for length in full])
+        shapes = np.array(found, dtype=np.int64)
+
+        def write(partial: Path) -> None:
+            with open(partial, "wb") as opened:
+                np.save(opened, shapes)
+
+        write_atomically(file, write)
+        return shapes
+
+    def _make(self, file: Path, size: int) -> None:
+        """Claim a file of zeros, which take no space until something is written."""
+        if file.exists() and file.stat().st_size == size:
+            return
+        free = disk_usage(self.folder).free
+        if size > free:
+            raise ResourceExhausted(
+                f"{self.folder}: the cache takes {size / 1e9:.1f} GB, of {free / 1e9:.1f} GB free; free some space, "
+                "set XDG_CACHE_HOME, or train without --cache"
+            )
+        with open(file, "wb") as opened:
+            opened.truncate(size)
+
+
+def _write(file: Path, offset: int, data: bytes) -> None:
+    descriptor = os.open(file, os.O_WRONLY)
+    try:
+        os.pwrite(descriptor, data, offset)
+    finally:
+        os.close(descriptor)

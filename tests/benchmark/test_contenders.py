@@ -1,0 +1,97 @@
+"""Our contenders run what the package runs, and unequal work is noticed."""
+
+import numpy as np
+import pytest
+import torch
+
+import resnetkit as rk
+from resnetkit.architecture.summary import complexity
+from resnetkit.benchmark.equal import compare_work
+from resnetkit.benchmark.job import make_job
+from resnetkit.benchmark.ours import Inference, Loader, Step
+from resnetkit.benchmark.ratios import reasons_void
+from resnetkit.benchmark.run import share_of_ceiling
+from resnetkit.benchmark.subject import random_images, random_model, write_photos
+from resnetkit.errors import ResnetkitError
+from resnetkit.training import loop
+from resnetkit.weights.files import save_model
+from tests.conftest import randomise
+
+
+def job(kind, **choices):
+    return make_job(kind, "resnet8_cifar", **({"img_size": 8, "batch_size": 4} | choices))
+
+
+def test_a_step_is_that_of_the_loop(monkeypatch):
+    steps = []
+    monkeypatch.setattr(loop, "train_epoch", lambda state, batches, *_, **__: steps.append(next(batches)[0].shape))
+    step = Step()
+    facts = step.prepare(job("step", precision="float32").to_dict())
+    assert facts["runs"] == "resnet train, float32" and set(facts["start_seconds"]) == {"import", "build", "first"}
+    assert step.sample(0)["images"] == 0 and steps[0] == (4, 3, 8, 8)
+
+
+def test_steps_and_predictions_are_taken():
+    for contender, kind in ((Step(), "step"), (Inference(), "inference")):
+        contender.prepare(job(kind, precision="float32").to_dict())
+        found = contender.sample(0.001)
+        assert found["images"] % 4 == 0 and found["images"] > 0 and found["seconds"] >= 0.001
+
+
+def test_the_loader_reads_whole_epochs(tmp_path):
+    write_photos(tmp_path / "photos", count=6, size=(40, 50))
+    loader = Loader()
+    loader.prepare(job("loader", data=tmp_path / "photos", threads=1).to_dict() | {"cache": str(tmp_path / "cache")})
+    assert loader.sample(0.001)["images"] % 6 == 0
+
+
+def test_pixels_are_random_and_the_same_for_all():
+    one, other = (random_images(job("step").to_dict())[0] for _ in range(2))
+    assert torch.equal(one, other) and 100 < one.float().mean() < 155 and one.float().std() > 50
+
+
+def exported(folder, spoil=None):
+    """What a peer writes, with a weight changed after its logits were computed where `spoil` names one."""
+    model, _ = random_model(job("step").to_dict())
+    randomise(model.network)
+    x = torch.randn(4, 3, 8, 8)
+    with torch.inference_mode():
+        np.save(folder / "logits.npy", model.network.eval()(x).numpy())
+    np.save(folder / "images.npy", x.numpy())
+    if spoil:
+        with torch.no_grad():
+            model.network.state_dict()[spoil][0].mul_(1.05)
+    save_model(model, folder / "weights.safetensors")
+    names = {"weights": "safetensors", "images": "npy", "logits": "npy"}
+    return {name: str(folder / f"{name}.{end}") for name, end in names.items()}
+
+
+def test_equal_work(tmp_path):
+    found = compare_work(exported(tmp_path), rk.build("resnet8_cifar"))
+    assert found["equal"] and found["macs_ratio"] == 1 and not reasons_void({"low": 1, "high": 1}, 9, {})
+    assert compare_work(exported(tmp_path), rk.build("resnet20_cifar"))["macs_ratio"] < 0.5
+
+
+def test_another_weight_is_other_work(tmp_path):
+    found = compare_work(exported(tmp_path, spoil="stages.1.0.branch.conv1.weight"), rk.build("resnet8_cifar"))
+    assert not found["equal"] and found["error"] > 1e-4
+    (reason,) = reasons_void({"low": 1, "high": 1}, 9, {"peer": found})
+    assert reason.startswith("peer computes something else")
+
+
+def test_share_of_the_ceiling_by_hand():
+    net = rk.build("resnet8_cifar")
+    net.image_size = (8, 8)
+    macs = complexity(net)["macs"]
+    ours = {"precision": "float32", "images_per_second": {"median": 1000.0}}
+    ceilings = {"float32_gflops": 2 * macs * 3 * 1000 / 1e9 / 0.25}  # 3 passes a step, two operations a MAC
+    assert share_of_ceiling(job("step"), ours, ceilings) == pytest.approx(0.25)
+    assert share_of_ceiling(job("inference"), ours, ceilings) == pytest.approx(0.25 / 3)
+
+
+def test_jobs_that_make_no_sense():
+    with pytest.raises(ResnetkitError, match="step, inference"):
+        make_job("steps", "resnet18")
+    with pytest.raises(ResnetkitError, match="cores"):
+        make_job("step", "resnet18", threads=10_000)
+    assert make_job("step", "resnet18").batch_size == 16 and make_job("inference", "resnet20_cifar").img_size == 32

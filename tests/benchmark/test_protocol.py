@@ -1,0 +1,140 @@
+"""Workers that take turns: what their made-up times must give, and what must void a run."""
+
+import sys
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap
+from typer.testing import CliRunner
+
+from resnetkit.benchmark import peers
+from resnetkit.benchmark.job import Job, make_job
+from resnetkit.benchmark.process import Worker
+from resnetkit.benchmark.ratios import ratio, reasons_void, spread
+from resnetkit.benchmark.rounds import orders, take_rounds
+from resnetkit.benchmark.run import measure
+from resnetkit.benchmark.worker import timed
+from resnetkit.cli.main import app
+from resnetkit.errors import ResnetkitError
+
+CORES = make_job("loader", "resnet18").cores
+JOB = Job(
+    kind="loader", model="stubs", img_size=8, batch_size=1, classes=2, precision="float32", device="cpu", cores=CORES
+)
+
+
+def stub(*arguments: float) -> list[str]:
+    return [sys.executable, str(Path(__file__).with_name("stub.py")), *map(str, arguments)]
+
+
+def measured(tmp_path, control=10.0, probes=()):
+    commands = {"ours": stub(10), "control": stub(control), "peer": stub(5), "machine": stub(0, *probes)}
+    return measure(JOB, commands, tmp_path, rounds=9, seconds=0.3)
+
+
+def test_twice_as_fast(tmp_path):
+    found = measured(tmp_path)
+    assert found["peers"]["peer"]["ratio"] == {"median": 2.0, "low": 2.0, "high": 2.0}
+    assert found["ours"]["images_per_second"]["median"] == 10
+    assert (found["rounds"], found["dropped"], found["void"], found["reasons"]) == (9, 0, False, [])
+
+
+def test_a_control_that_is_off_voids_the_run(tmp_path):
+    found = measured(tmp_path, control=9.0)
+    assert found["void"] and "0.98" in found["reasons"][0] and found["control"]["median"] == pytest.approx(10 / 9)
+
+
+def test_rounds_between_unlike_probes_are_dropped_and_made_up_for(tmp_path):
+    found = measured(tmp_path, probes=(1, 1.04, 1, 1.06, 1))  # 4 % is drift that counts as none
+    assert (found["rounds"], found["dropped"], found["void"]) == (9, 2, False)
+
+
+def test_a_machine_that_is_never_steady():
+    unsteady = iter(range(1, 100))
+    found = take_rounds(["a", "b"], lambda name: 1.0, lambda: [float(next(unsteady) % 2 + 1)], 9)
+    assert (len(found), found.dropped) == (0, 18)
+    assert reasons_void({"low": 1, "high": 1}, 4, {}) and not reasons_void({"low": 1, "high": 1}, 5, {})
+
+
+def test_order_of_turns():
+    pairs = list(islice(orders(["a", "b"]), 8))
+    assert all(second == first[::-1] for first, second in zip(pairs[::2], pairs[1::2]))  # ABBA or BAAB
+    many = list(islice(orders(list("abcd")), 40))
+    assert all(sorted(order) == list("abcd") for order in many) and len({order[0] for order in many}) == 4
+
+
+def test_a_sample_is_timed_after_one_piece_that_is_not():
+    now, done = [0.0], []
+
+    def work():
+        now[0] += 0.1
+        done.append(now[0])
+        return 4
+
+    found = timed(work, 0.35, clock=lambda: now[0])
+    assert found == {"images": 16, "seconds": pytest.approx(0.4)} and len(done) == 5
+
+
+def test_pieces_too_short_to_look_at_the_clock_after_each():
+    now, looks = [0.0], []
+
+    def clock():
+        looks.append(now[0])
+        return now[0]
+
+    def work():
+        now[0] += 0.001
+        return 1
+
+    found = timed(work, 1.0, clock=clock)
+    assert found["seconds"] == pytest.approx(found["images"] / 1000) and len(looks) < 25
+
+
+def test_interval_is_scipys():
+    values = np.random.default_rng(3).normal(1, 0.1, 11)
+    theirs = bootstrap((values,), np.median, method="percentile", n_resamples=20_000, rng=0).confidence_interval
+    assert spread(values) == pytest.approx({"median": np.median(values), "low": theirs.low, "high": theirs.high}, 0.01)
+
+
+def test_a_ratio_is_of_each_round_by_itself():
+    """The machine halves its speed after the first round; ours is twice as fast, or takes half the seconds, in each."""
+    assert ratio([8, 4, 4], [4, 2, 2], more_is_better=True)["low"] == 2
+    assert ratio([4, 8, 8], [8, 16, 16], more_is_better=False)["high"] == 2
+
+
+def test_what_a_worker_says_went_wrong_is_told():
+    with Worker("stub", stub(1), CORES) as worker:
+        with pytest.raises(ResnetkitError, match="stub: ValueError: no such thing"):
+            worker.ask("export", folder="x")
+        assert worker.ask("sample", seconds=1)["images"] == 10
+    with pytest.raises(ResnetkitError, match="gone: the worker ended: lost"):
+        Worker("gone", [sys.executable, "-c", "raise SystemExit('lost')"], CORES)
+
+
+def test_peers_that_cannot_be_had(monkeypatch, tmp_path):
+    assert list(peers.chosen(["torchvision", "timm-compiled"], "step")) == [
+        "torchvision",
+        "torchvision-best",
+        "timm-compiled",
+    ]
+    for words, kind, message in (
+        (["torchvison"], "step", "did you mean torchvision"),
+        (["pillow"], "step", "has no step"),
+        (["keras-notebook-best"], "step", "measured as default"),
+    ):
+        with pytest.raises(ResnetkitError, match=message):
+            peers.chosen(words, kind)
+    monkeypatch.setenv(peers.VARIABLE, str(tmp_path / "python"))
+    with pytest.raises(ResnetkitError, match=r"\.venv-peers, which is not there"):
+        peers.command("timm", peers.PEERS["timm"])
+    monkeypatch.setattr(peers, "SCRIPTS", tmp_path)
+    with pytest.raises(ResnetkitError, match="from a checkout"):
+        peers.command("timm", peers.PEERS["timm"])
+
+
+def test_exit_code_of_a_void_run(monkeypatch, tmp_path):
+    monkeypatch.setattr("resnetkit.benchmark.run.benchmark", lambda *_, **__: measured(tmp_path, control=9.0))
+    done = CliRunner().invoke(app, ["benchmark", "loader", "resnet18"])
+    assert done.exit_code == 7 and "VOID: ours against ours" in done.stdout and "2.00 (95 %" in done.stdout

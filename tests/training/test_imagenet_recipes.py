@@ -1,0 +1,43 @@
+"""The recipes for ImageNet, cut down to two steps of a small network on photos: they train, stop and go on the same."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import resnetkit as rk
+from resnetkit.training import trainer
+from resnetkit.training.recipe import recipe_names
+from tests.training.test_run import stop_at
+
+SMALL = {"model": "resnet8_cifar", "img_size": 40, "epochs": 2, "warmup_epochs": 0, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Twelve noisy pictures of two classes, larger than a small image may be."""
+    folder = tmp_path_factory.mktemp("photos")
+    pixels = np.random.default_rng(0)
+    for part in ("train", "val"):
+        for name in ("dark", "light"):
+            (folder / part / name).mkdir(parents=True)
+            for i in range(4 if part == "train" else 2):
+                picture = pixels.integers(0, 128, (150, 170, 3)) + (128 if name == "light" else 0)
+                Image.fromarray(picture.astype(np.uint8)).save(folder / part / name / f"{i}.jpg")
+    return folder
+
+
+@pytest.mark.parametrize("recipe", [name for name in recipe_names() if name.startswith("imagenet")])
+def test_two_steps_and_a_resume(recipe, photos, tmp_path, monkeypatch):
+    settings = SMALL | ({"train_size": 32} if recipe in ("imagenet_v2", "imagenet_a3", "imagenet_fast") else {})
+    whole = rk.train(photos, recipe=recipe, out=tmp_path / "whole", workers=0, **settings)
+    monkeypatch.setattr(trainer.Trainer, "_after_step", stop_at(1, trainer.Trainer._after_step))
+    monkeypatch.setattr(trainer, "SAVE_EVERY", 0.0)
+    with pytest.raises(rk.ResnetkitError, match="--resume"):
+        rk.train(photos, recipe=recipe, out=tmp_path / "parts", workers=0, **settings)
+    resumed = rk.train(resume=tmp_path / "parts")
+    one, other = (load_file(run.folder / "model.safetensors") for run in (whole, resumed))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    epochs = [line.split(",")[:2] for line in (whole.folder / "results.csv").read_text().splitlines()[1:]]
+    assert [epoch for epoch, _ in epochs] == ["1", "2"]

@@ -1,0 +1,71 @@
+"""Muon against the singular value decomposition and PyTorch's SGD."""
+
+import pytest
+import torch
+from torch.optim import SGD
+
+from resnetkit import build
+from resnetkit.errors import ResnetkitError
+from resnetkit.training.muon import Muon, orthogonal
+from resnetkit.training.optimizer import make_optimizer
+from resnetkit.training.recipe import make_recipe
+
+RECIPE = {"model": "resnet8_cifar", "epochs": 1, "lr": 0.05, "optimizer": "muon"}
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 144), (2, 144, 16), (1, 64, 64)])
+def test_orthogonal_is_near_the_polar_factor(shape):
+    """By the singular value decomposition: all directions of the matrix, none much longer than another."""
+    torch.manual_seed(0)
+    matrices = torch.randn(shape)
+    found = orthogonal(matrices)
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+    polar = u @ v
+    cosine = (found * polar).flatten(1).sum(1) / (found.flatten(1).norm(dim=1) * polar.flatten(1).norm(dim=1))
+    assert (cosine > 0.95).all()
+    plain = (matrices * polar).flatten(1).sum(1) / (matrices.flatten(1).norm(dim=1) * polar.flatten(1).norm(dim=1))
+    assert (plain < cosine).all()
+
+
+def test_orthogonal_serves_each_matrix_by_itself():
+    torch.manual_seed(0)
+    matrices = torch.randn(4, 8, 20)
+    alone = torch.cat([orthogonal(matrix[None]) for matrix in matrices])
+    torch.testing.assert_close(orthogonal(matrices), alone)
+
+
+def test_filters_turn_and_keep_their_norm():
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(16, 8, 3, 3))
+    weight.grad = torch.randn_like(weight)
+    before = weight.detach().clone()
+    Muon([{"params": [weight], "orthogonal": True}], lr=0.05, momentum=0.9).step()
+    assert weight.norm().item() == pytest.approx(before.norm().item(), rel=1e-6)
+    assert ((weight - before).norm() / before.norm()).item() == pytest.approx(0.05, rel=0.05)
+    assert (weight - before).mul(weight.grad).sum() < 0
+
+
+def test_the_rest_takes_pytorchs_step_of_sgd():
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 12).reshape(3, 4)) for _ in range(2))
+    muon = Muon([{"params": [ours], "weight_decay": 5e-2}], lr=0.1, momentum=0.9)
+    sgd = SGD([theirs], lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-2)
+    for _ in range(3):
+        ours.grad = torch.randn(3, 4)
+        theirs.grad = ours.grad.clone()
+        muon.step()
+        sgd.step()
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_convolutions_are_turned_and_nothing_else():
+    net = build("resnet8_cifar")
+    groups = make_optimizer(net, make_recipe(RECIPE)).param_groups
+    turned = {id(p) for group in groups if group["orthogonal"] for p in group["params"]}
+    assert turned == {id(m.weight) for m in net.modules() if isinstance(m, torch.nn.Conv2d)}
+    assert sum(len(group["params"]) for group in groups) == len(list(net.parameters()))
+
+
+def test_a_network_without_norms_is_refused():
+    with pytest.raises(ResnetkitError, match="norm='none': use sgd or adamw"):
+        make_optimizer(build("resnet8_cifar", norm="none"), make_recipe(RECIPE))
