@@ -87,6 +87,7 @@ class Degradation(Experiment):
                 "lr": 0.1,
                 "weight_decay": 1e-4,
                 "schedule": "step",
+                "milestones": (0.5, 0.75),  # 32k and 48k of 64k steps
                 "warmup_epochs": 1.0 if cell["depth"] >= WARMED_UP else 0.0,
                 "img_size": self.size or None,
                 "flip": dataset.recipe != "digits",  # a digit has a handedness
