@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnetkit.device import find_device
+from resnetkit.errors import ResnetkitError
 from resnetkit.lab.experiment import Cell, Experiment, Finding, Reading, Table
 from resnetkit.lab.images import few_images
 from resnetkit.lab.statistics import geometric_mean, mean
@@ -88,6 +89,13 @@ class Landscape(Experiment):
     points: int = 41
     side: int = 15
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("points", 5), ("side", 3)):
+            value = getattr(self, name)
+            if value < least or value % 2 == 0:
+                raise ResnetkitError(f"{name}={value}: give an odd number from {least} on, so that 0 is among them")
 
     def cells(self) -> list[Cell]:
         cells = product(range(self.seeds), sorted(self.depths), NETS)

@@ -109,6 +109,8 @@ def test_mistakes_are_one_line():
         Gradients(seeds=0)
     with pytest.raises(ResnetkitError, match="give the residual MODEL"):
         Ablate(against="plain.safetensors")
+    with pytest.raises(ResnetkitError, match="an odd number from 5 on"):
+        Landscape(points=8)
 
 
 def test_what_is_not_residual_is_refused(results, tmp_path):
