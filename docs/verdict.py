@@ -66,10 +66,10 @@ def _counted(result: dict[str, Any], file: str, keys: tuple[str, ...]) -> tuple[
     asked = [(findings[key.lstrip("!")], key.startswith("!")) for key in keys if key.lstrip("!") in findings]
     if not asked:
         return UNMEASURED, UNMEASURED
-    words = "; ".join(f"{finding['claim']}: {finding['verdict']}. {finding['says']}" for finding, _ in asked)
+    words = "<br>".join(f"{finding['claim']}: {finding['verdict']}. {finding['says']}" for finding, _ in asked)
     bears = [None if finding["holds"] is None else finding["holds"] != opposite for finding, opposite in asked]
     verdict = "true" if all(bears) else "false" if not any(b is not False for b in bears) else "depends"
-    return f"{words} (`{result['command']}`, [results](../results/{file}.json))", verdict
+    return f"{words}<br>(`{result['command']}`, [results](../results/{file}.json))", verdict
 
 
 def _published(result: dict[str, Any]) -> tuple[str, str]:

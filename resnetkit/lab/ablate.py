@@ -20,8 +20,9 @@ from resnetkit.device import find_device
 from resnetkit.errors import ResnetkitError
 from resnetkit.lab.ablation import Trials, read_ablation
 from resnetkit.lab.experiment import Cell, Experiment, Reading
+from resnetkit.lab.images import few_images
 from resnetkit.lab.surgery import droppable, keeps_shape, one_path, reordered, without
-from resnetkit.lab.twins import NAMES, held_out_images, require_kind, trained_twin
+from resnetkit.lab.twins import NAMES, framed_images, require_kind, trained_twin
 from resnetkit.weights.files import Model
 from resnetkit.weights.load import load
 
@@ -108,7 +109,8 @@ class Ablate(Experiment):
             else:
                 model = trained_twin(net, self.depth, self.data, 50_000, self.epochs, 0, folder, self.device)
             device = find_device(self.device)
-            images, labels = held_out_images(model, self.data, self.images)
+            dataset = few_images(self.data, train=1, test=self.images)
+            images, labels = framed_images(model, dataset, "test", self.images)
             x = model.preprocessing.normalise(images.to(device))
             self._ready[net] = model.network.to(device).eval(), x, labels.to(device)
         return self._ready[net]

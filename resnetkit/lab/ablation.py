@@ -154,7 +154,7 @@ def _graphs(trials: Mapping[str, Trials]) -> list[Graph]:
     residual = trials["residual"]
     dropped = {net: [(float(b + 1), value) for b, value in own.dropped.items()] for net, own in trials.items()}
     one = {
-        net: [(float(row["block"] + 1), *wilson_interval(row["right"], row["n"])) for row in own.of("drop")]
+        net: [_reach(float(row["block"] + 1), wilson_interval(row["right"], row["n"])) for row in own.of("drop")]
         for net, own in trials.items()
     }
     found = {net: own.by_count("some") for net, own in trials.items()}
@@ -182,6 +182,11 @@ def _graphs(trials: Mapping[str, Trials]) -> list[Graph]:
         graph("Gradient along one path", path, x_label="blocks on the path", log_y=True),
         graph("Share of path lengths", numbers, x_label="blocks on the path", share=True),
     ]
+
+
+def _reach(x: float, ends: Sequence[float]) -> tuple[float, float, float]:
+    low, high = ends
+    return x, low, high
 
 
 def _tables(trials: Mapping[str, Trials]) -> list[Table]:

@@ -8,6 +8,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from resnetkit.errors import Diverged
 from resnetkit.evaluation.answers import answer
 from resnetkit.lab.experiment import Cell, Experiment, Finding, Reading, Table
@@ -18,8 +20,8 @@ from resnetkit.reporting.graphs import Graph, graph
 from resnetkit.reporting.record import read_record
 from resnetkit.training.epochs import FramedBatches
 from resnetkit.training.prepare import Prepared, prepare
-from resnetkit.training.recipe import Recipe
-from resnetkit.training.run import Run
+from resnetkit.training.recipe import make_recipe
+from resnetkit.training.trainer import Run
 
 NETS = {"plain": "plain{}_cifar", "residual": "resnet{}_cifar"}
 WARMED_UP = 110  # layers from which training begins slowly (He et al. 2015, section 4.2)
@@ -76,21 +78,26 @@ class Degradation(Experiment):
         dataset = few_images(self.data, train=self.images, test=10_000 if not self.size else self.images // 2)
         # As `val` the images are looked at after every epoch; the trainer chooses nothing by them.
         dataset = replace(dataset, parts={"train": dataset.parts["train"], "val": dataset.parts["test"]})
-        side = self.size or dataset.parts["train"].images[0].shape[-1]
-        recipe = Recipe(
-            model=NETS[cell["net"]].format(cell["depth"]),
-            epochs=self.epochs,
-            batch_size=self.batch,
-            seed=cell["seed"],
-            lr=0.1,
-            weight_decay=1e-4,
-            schedule="step",
-            warmup_epochs=1.0 if cell["depth"] >= WARMED_UP else 0.0,
-            img_size=self.size or None,
-            crop_padding=round(PADDING * side),
-            flip=dataset.recipe != "digits",  # a digit has a handedness
+        recipe = make_recipe(
+            {
+                "model": NETS[cell["net"]].format(cell["depth"]),
+                "epochs": self.epochs,
+                "batch_size": self.batch,
+                "seed": cell["seed"],
+                "lr": 0.1,
+                "weight_decay": 1e-4,
+                "schedule": "step",
+                "milestones": (0.5, 0.75),  # 32k and 48k of 64k steps
+                "warmup_epochs": 1.0 if cell["depth"] >= WARMED_UP else 0.0,
+                "img_size": self.size or None,
+                "flip": dataset.recipe != "digits",  # a digit has a handedness
+            }
         )
-        return prepare(dataset, recipe, {}, 0.0)
+        prepared = prepare(dataset, recipe, {}, 0.0)
+        images = prepared.parts["train"].images
+        if isinstance(images, Tensor):  # photos have crops of their own
+            prepared = prepared.with_settings(crop_padding=round(PADDING * images.shape[-1]))
+        return prepared
 
     def read(self, rows: list[Cell]) -> Reading:
         return Reading(

@@ -17,13 +17,15 @@ from resnetkit.reporting.graphs import Graph, graph
 from resnetkit.training.epochs import Epochs
 from resnetkit.training.memory import step_bytes
 from resnetkit.training.prepare import Prepared, prepare
-from resnetkit.training.recipe import Recipe
+from resnetkit.training.recipe import make_recipe
 from resnetkit.training.run import new_state
 from resnetkit.training.state import Tally, TrainingState
 
 NETS = {"plain": "plain{}_cifar", "residual": "resnet{}_cifar"}
 FALLEN = 0.9  # of the loss at the start: the last tenth of the steps must lie below, at every seed
+KEPT = 500  # layers up to which every activation is kept
 MiB = 2**20
+MEMORY = {"plain": "every activation kept", "checkpoint": "checkpointed"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,8 @@ class Depth(Experiment):
         "Plain and residual networks of the CIFAR family take the same training steps on the same images: momentum SGD "
         "whose rate rises to 0.1 and falls again. The loss falls where the mean of the last tenth of the steps lies "
         f"below {FALLEN} of the first step's. Time is the median of the steps but the first; memory is the bytes that "
-        "live when a step is through its forward pass; exponents are slopes of a straight line through the logarithms."
+        "live in a step when most do, weights among them, with every activation kept (up to 500 layers; deeper ones "
+        "train checkpointed) and checkpointed; exponents are slopes of a straight line through the logarithms."
     )
     SOURCE = (
         "He et al. 2015, Deep Residual Learning, section 4.2 (“Exploring Over 1000 layers”); He et al. 2016, Identity "
@@ -56,40 +59,43 @@ class Depth(Experiment):
 
     def measure(self, cell: Cell, folder: Path) -> dict[str, Any]:
         prepared = self._prepared(cell)
-        state, _ = new_state(prepared, find_device(self.device))
+        device, shallow = find_device(self.device), cell["depth"] <= KEPT
+        state, _ = new_state(prepared, device)
+        state.net.set_memory("plain" if shallow else "checkpoint")
         losses, seconds = _train(prepared, state, self.steps)
-        bytes_needed = step_bytes(new_state(prepared, find_device(self.device))[0], prepared, self.batch)
-        return {
-            "losses": losses,
-            "seconds": median(seconds[1:] or seconds),
-            "bytes": bytes_needed,
-            "parameters": sum(p.numel() for p in state.net.parameters()),
-        }
+        found: dict[str, Any] = {"losses": losses, "seconds": median(seconds[1:] or seconds)}
+        for mode in ("plain", "checkpoint") if shallow else ("checkpoint",):
+            fresh, _ = new_state(prepared, device)
+            fresh.net.set_memory(mode)
+            found[mode] = step_bytes(fresh, prepared, self.batch)
+        return found | {"parameters": sum(p.numel() for p in state.net.parameters())}
 
     def _prepared(self, cell: Cell) -> Prepared:
         dataset = few_images(self.data, train=self.steps * self.batch, test=self.batch)
         per_epoch = -(-len(dataset.parts["train"]) // self.batch)
-        recipe = Recipe(
-            model=NETS[cell["net"]].format(cell["depth"]),
-            epochs=-(-self.steps // per_epoch),
-            batch_size=self.batch,
-            seed=cell["seed"],
-            lr=0.1,
-            schedule="one_cycle",
-            weight_decay=1e-4,
-            flip=dataset.recipe != "digits",
-            precision="float32",
+        recipe = make_recipe(
+            {
+                "model": NETS[cell["net"]].format(cell["depth"]),
+                "epochs": -(-self.steps // per_epoch),
+                "batch_size": self.batch,
+                "seed": cell["seed"],
+                "lr": 0.1,
+                "schedule": "one_cycle",
+                "weight_decay": 1e-4,
+                "flip": dataset.recipe != "digits",
+                "precision": "float32",
+            }
         )
         return prepare(dataset, recipe, {}, 0.0)
 
     def read(self, rows: list[Cell]) -> Reading:
         depths = sorted(self.depths)
         of: Of = lambda net, depth: [r for r in rows if r["net"] == net and r["depth"] == depth]  # noqa: E731
-        laws = {
-            what: power_law(depths, [median(row[what] for row in of("residual", depth)) for depth in depths])
-            for what in ("seconds", "bytes")
-            if len(depths) > 1
-        }
+        laws = {}
+        for what in ("seconds", *MEMORY):
+            points = [(depth, value) for depth in depths if (value := _middle(of("residual", depth), what))]
+            if len(points) > 1:
+                laws[what] = power_law(*zip(*points))
         return Reading(
             _findings(of, depths, laws),
             _graphs(of, depths),
@@ -100,6 +106,12 @@ class Depth(Experiment):
 
 
 Of = Callable[[str, int], list[Cell]]
+
+
+def _middle(rows: list[Cell], what: str) -> float | None:
+    """The median over seeds, None where it was not measured."""
+    values = [row[what] for row in rows if what in row]
+    return median(values) if values else None
 
 
 def _train(prepared: Prepared, state: TrainingState, steps: int) -> tuple[list[float], list[float]]:
@@ -166,19 +178,15 @@ def _findings(of: Of, depths: Sequence[int], laws: dict[str, PowerLaw]) -> list[
             f"{_listed(able['plain'])}.",
         ),
     ]
-    if laws:
-        findings += [
-            Finding(
-                key,
-                f"{what} grows in proportion to depth",
-                None if law.low is None or law.high is None else law.low <= 1 <= law.high or 0.9 <= law.exponent <= 1.1,
-                f"As depth to the power {law}.",
-            )
-            for key, what, law in (
-                ("time_is_linear", "The time of a step", laws["seconds"]),
-                ("memory_is_linear", "Memory, with every activation kept,", laws["bytes"]),
-            )
-        ]
+    claims = {
+        "seconds": ("time_is_linear", "The time of a step grows in proportion to depth", 0.9, 1.1),
+        "plain": ("memory_is_linear", "Memory, with every activation kept, grows in proportion to depth", 0.9, 1.1),
+        "checkpoint": ("checkpointed_memory_is_less", "Checkpointed, memory grows more slowly than depth", 0.0, 0.9),
+    }
+    for what, law in laws.items():
+        key, claim, low, high = claims[what]
+        holds = None if law.low is None else low <= law.exponent <= high
+        findings.append(Finding(key, claim, holds, f"As depth to the power {law}."))
     return findings
 
 
@@ -199,9 +207,12 @@ def _graphs(of: Of, depths: Sequence[int]) -> list[Graph]:
     for net in NETS:
         lines = {f"{depth} layers": _loss_line(of(net, depth)) for depth in depths}
         graphs.append(graph(f"Loss, {net}", lines, x_label="tenth of the steps", log_y=True))
-    for what, title, unit in (("seconds", "Seconds a step", 1), ("bytes", "MiB a step", MiB)):
+    for what, title, unit in (
+        ("seconds", "Seconds a step", 1),
+        *((mode, f"MiB a step, {words}", MiB) for mode, words in MEMORY.items()),
+    ):
         lines = {
-            net: [(float(depth), median(row[what] for row in of(net, depth)) / unit) for depth in depths]
+            net: [(float(d), value / unit) for d in depths if (value := _middle(of(net, d), what)) is not None]
             for net in NETS
         }
         graphs.append(graph(title, lines, x_label="layers", log_x=True, log_y=True))
@@ -224,9 +235,9 @@ def _table(of: Of, depths: Sequence[int]) -> Table:
                 str(mean([row["losses"][0] for row in begun])) if begun else "no number",
                 str(mean([tenths(row["losses"])[-1] for row in begun])) if begun else "no number",
                 f"{1000 * median(row['seconds'] for row in rows):,.0f} ms",
-                f"{rows[0]['bytes'] / MiB:,.0f} MiB",
+                *(f"{rows[0][mode] / MiB:,.0f} MiB" if mode in rows[0] else "" for mode in MEMORY),
                 f"{rows[0]['parameters']:,}",
             ]
         )
-    header = ("network", "loss at the first step", "last tenth", "time a step", "memory", "parameters")
+    header = ("network", "loss at the first step", "last tenth", "time a step", *MEMORY.values(), "parameters")
     return Table("Loss, time and memory", header, lines)

@@ -51,7 +51,7 @@ class Reading:
     """What the cells say together. `figures` are the numbers behind the findings, for the results file."""
 
     findings: list[Finding]
-    graphs: list[Graph | Heat]
+    graphs: Sequence[Graph | Heat]
     tables: list[Table]
     figures: dict[str, Any] = field(default_factory=dict)
     notes: str = ""

@@ -26,7 +26,7 @@ from resnetkit.training.epochs import training_batches
 from resnetkit.training.loop import train_epoch
 from resnetkit.training.optimizer import make_optimizer
 from resnetkit.training.prepare import Prepared, prepare
-from resnetkit.training.recipe import Recipe
+from resnetkit.training.recipe import make_recipe
 from resnetkit.training.state import TrainingState
 
 NETS = {"plain": "plain{}_cifar", "residual": "resnet{}_cifar", "pre-activation": "preact_resnet{}_cifar"}
@@ -169,10 +169,18 @@ class Gradients(Experiment):
 
     def measure(self, cell: Cell, folder: Path) -> dict[str, Any]:
         name = NETS[cell["net"]].format(cell["depth"])
-        recipe = Recipe(
-            model=name, epochs=1, lr=RATE, batch_size=TRAINING_BATCH, seed=cell["seed"], flip=False, weight_decay=0.0,
-            precision="float32",
-        )  # fmt: skip
+        recipe = make_recipe(
+            {
+                "model": name,
+                "epochs": 1,
+                "lr": RATE,
+                "batch_size": TRAINING_BATCH,
+                "seed": cell["seed"],
+                "flip": False,
+                "weight_decay": 0.0,
+                "precision": "float32",
+            }
+        )
         prepared = prepare(few_images(self.data, train=4 * self.batch, test=1), recipe, {}, 0.0)
         part, preprocessing = prepared.parts["train"], prepared.preprocessing
         classes, channels = len(prepared.dataset.classes), len(preprocessing.mean)
@@ -196,7 +204,8 @@ class Gradients(Experiment):
             _tables(by, firsts, self.depths, self.middle),
             {"first_block": [{"net": n, "depth": d, "setting": s, **v._asdict()} for (n, d, s), v in firsts.items()]},
             f"Depth {self.middle}, means over seeds. A gradient of exactly 0 has no place on a logarithmic axis and is "
-            "not drawn. Lines of training end where the loss was no number any more.",
+            "not drawn; where branches start at zero, every first convolution's is 0 before the first step. Lines of "
+            "training end where the loss was no number any more.",
         )
 
 

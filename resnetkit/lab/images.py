@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 import torch
+from torch import Tensor
 
 from resnetkit.data.augment import epoch_generator
 from resnetkit.data.datasets import Dataset, Part, open_dataset, with_test
@@ -15,29 +16,29 @@ SIDE = 32  # pixels, as CIFAR's
 
 
 @lru_cache(maxsize=2)
-def few_images(data: str, train: int, test: int, val: int = 0) -> Dataset:
-    """At most so many images of each part, drawn alike on every machine; `noise` draws pixels from a normal
-    distribution and labels at random. With `val`, a set without such a part has it cut from its training images.
+def few_images(data: str, train: int, test: int) -> Dataset:
+    """At most so many training and test images, drawn alike on every machine; `noise` draws pixels from a normal
+    distribution and labels at random. A set with no test part is tested on its val part.
 
     Raises ResnetkitError for images that may have several labels.
     """
-    counts = {"train": train, "test": test} | ({"val": val} if val else {})
+    counts = {"train": train, "test": test}
     if data == NOISE:
         return _noise(counts)
     dataset = with_test(open_dataset(data))
     if dataset.multilabel:
         raise ResnetkitError(f"{dataset.name}: the experiments need images of one label each")
-    parts = dict(dataset.parts)
-    parts.setdefault("test", parts.get("val", parts["train"]))
-    order = torch.randperm(len(parts["train"]), generator=epoch_generator(0, 0, purpose=0))
-    if "val" in counts and "val" not in dataset.parts:
-        held = min(counts["val"], len(order) // 5)
-        parts["val"], order = parts["train"].take(order[:held]), order[held:]
-    chosen = {"train": parts["train"].take(order[: counts["train"]])}
-    for name in counts.keys() - {"train"}:
-        order = torch.randperm(len(parts[name]), generator=epoch_generator(0, 0, purpose=0))
-        chosen[name] = parts[name].take(order[: counts[name]])
+    parts = {"train": dataset.parts["train"], "test": dataset.parts.get("test", dataset.parts.get("val"))}
+    chosen = {name: part.take(_order(part.labels)[: counts[name]]) for name, part in parts.items() if part is not None}
     return replace(dataset, parts=chosen)
+
+
+def _order(labels: Tensor) -> Tensor:
+    """At random, but one of each class first, so that none is missing among the first few."""
+    order = torch.randperm(len(labels), generator=epoch_generator(0, 0, purpose=0))
+    first = torch.tensor([int((labels[order] == label).nonzero()[0]) for label in labels.unique()])
+    rest = torch.ones(len(order), dtype=torch.bool).index_fill(0, first, False)
+    return torch.cat([order[first], order[rest]])
 
 
 def _noise(counts: dict[str, int]) -> Dataset:

@@ -13,14 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnetkit.device import find_device
+from resnetkit.errors import ResnetkitError
 from resnetkit.lab.experiment import Cell, Experiment, Finding, Reading, Table
 from resnetkit.lab.images import few_images
 from resnetkit.lab.statistics import geometric_mean, mean
-from resnetkit.lab.twins import trained_twin
+from resnetkit.lab.twins import framed_images, trained_twin
 from resnetkit.reporting.graphs import Graph, Heat, graph, heat
 
 NETS = ("plain", "residual")
 Direction = dict[str, Tensor]
+TRAINED_ON = 50_000  # images at most
 CENTRE = 1e-3  # added to losses before their logarithm is drawn
 
 
@@ -88,18 +90,25 @@ class Landscape(Experiment):
     side: int = 15
     device: str = "cpu"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("points", 5), ("side", 3)):
+            value = getattr(self, name)
+            if value < least or value % 2 == 0:
+                raise ResnetkitError(f"{name}={value}: give an odd number from {least} on, so that 0 is among them")
+
     def cells(self) -> list[Cell]:
         cells = product(range(self.seeds), sorted(self.depths), NETS)
         return [{"net": net, "depth": depth, "seed": seed} for seed, depth, net in cells]
 
     def measure(self, cell: Cell, folder: Path) -> dict[str, Any]:
         seed = cell["seed"]
-        model = trained_twin(cell["net"], cell["depth"], self.data, 50_000, self.epochs, seed, folder, self.device)
+        model = trained_twin(cell["net"], cell["depth"], self.data, TRAINED_ON, self.epochs, seed, folder, self.device)
         device = find_device(self.device)
         net = model.network.to(device)
-        part = few_images(self.data, train=50_000, test=50_000).parts["train"]
-        images = model.preprocessing.frame(part.images[: self.images])  # type: ignore[arg-type]
-        x, labels = model.preprocessing.normalise(images.to(device)), part.labels[: self.images].to(device)
+        dataset = few_images(self.data, train=TRAINED_ON, test=TRAINED_ON)
+        images, labels = framed_images(model, dataset, "train", self.images)
+        x, labels = model.preprocessing.normalise(images.to(device)), labels.to(device)
         directions = [random_direction(net, seed=2 * seed + i) for i in range(2)]
         line = loss_along(net, [(step,) for step in grid(self.points)], directions[:1], x, labels)
         found: dict[str, Any] = {"line": line, "test_error": 1 - model.metrics["top1"]}

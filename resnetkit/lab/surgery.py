@@ -46,7 +46,7 @@ def without(net: ResNet, blocks: Collection[int]) -> Iterator[ResNet]:
                 _block(net, i).branch = _Nothing()
             else:
                 assert keeps_shape(net.rows[i]), "a plain block that changes the shape cannot be left out"
-                net.stages[net.rows[i].stage][net.rows[i].block] = nn.Identity()  # type: ignore[index,operator]
+                net.stages[net.rows[i].stage][net.rows[i].block] = nn.Identity()  # type: ignore[operator]
         yield net
     finally:
         _put(net, whole)
@@ -61,7 +61,7 @@ def reordered(net: ResNet, order: Sequence[int]) -> Iterator[ResNet]:
     blocks = [block for stage in whole for block in stage]
     try:
         for i, other in enumerate(order):
-            net.stages[net.rows[i].stage][net.rows[i].block] = blocks[other]  # type: ignore[index,operator]
+            net.stages[net.rows[i].stage][net.rows[i].block] = blocks[other]  # type: ignore[operator]
         yield net
     finally:
         _put(net, whole)
@@ -93,4 +93,4 @@ def _block(net: ResNet, i: int) -> nn.Module:
 def _put(net: ResNet, whole: list[list[nn.Module]]) -> None:
     for stage, blocks in zip(net.stages, whole):
         for i, block in enumerate(blocks):
-            stage[i] = block  # type: ignore[index,operator]
+            stage[i] = block  # type: ignore[operator]

@@ -3,16 +3,18 @@
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from resnetkit.architecture.resnet import ResNet
-from resnetkit.data.ingest import ingest
+from resnetkit.data.datasets import Dataset
+from resnetkit.data.ingest import SMALL, ingest
 from resnetkit.errors import ResnetkitError
 from resnetkit.evaluation.own_images import match_model
 from resnetkit.lab.images import few_images
 from resnetkit.lab.runs import trained
 from resnetkit.training.prepare import prepare
-from resnetkit.training.recipe import Recipe
+from resnetkit.training.recipe import make_recipe
 from resnetkit.weights.files import Model
 
 NAMES = {"residual": "resnet{}_cifar", "plain": "plain{}_cifar"}
@@ -24,28 +26,33 @@ def trained_twin(
     """The residual or plain network of a depth, trained on so many images in a run folder inside `folder`, both
     by the same recipe."""
     dataset = few_images(data, train=images, test=images)
-    recipe = Recipe(
-        model=NAMES[net].format(depth),
-        epochs=epochs,
-        batch_size=64,
-        lr=0.1,
-        seed=seed,
-        schedule="one_cycle",
-        crop_padding=1,
-        flip=dataset.recipe != "digits",
+    recipe = make_recipe(
+        {
+            "model": NAMES[net].format(depth),
+            "epochs": epochs,
+            "batch_size": 64,
+            "lr": 0.1,
+            "seed": seed,
+            "schedule": "one_cycle",
+            "crop_padding": 1,
+            "flip": dataset.recipe != "digits",
+        }
     )
     place = folder / "runs" / f"{net}{depth}-{seed}"
     return trained(place, prepare(dataset, recipe, {}, 0.0), device).model
 
 
-def held_out_images(model: Model, data: str, images: int) -> tuple[Tensor, Tensor]:
-    """uint8 (N, C, H, W) as the model frames them, and labels (N,): test images of `data`. Raises ResnetkitError."""
-    dataset = few_images(data, train=1, test=images)
-    one = replace(dataset, parts={"test": dataset.parts["test"]})
-    part = ingest(match_model(one, model), 0.0, model.preprocessing.channels).dataset.parts["test"]
-    if not isinstance(part.images, Tensor):
-        raise ResnetkitError(f"{data}: the experiments need images of one small size, {model.preprocessing.size} here")
-    return model.preprocessing.frame(part.images), part.labels
+def framed_images(model: Model, dataset: Dataset, part: str, count: int) -> tuple[Tensor, Tensor]:
+    """The first `count` images of a part, uint8 (N, C, H, W) as the model frames them, and labels (N,) in its classes.
+
+    Raises ResnetkitError for images that are not all of one small size.
+    """
+    few = dataset.parts[part].take(torch.arange(min(count, len(dataset.parts[part]))))
+    one = match_model(replace(dataset, parts={part: few}), model)
+    found = ingest(one, 0.0, model.preprocessing.channels).dataset.parts[part]
+    if not isinstance(found.images, Tensor):
+        raise ResnetkitError(f"{dataset.name}: the experiments need images of one size, {SMALL} pixels a side at most")
+    return model.preprocessing.frame(found.images), found.labels
 
 
 def require_kind(model: Model, source: str, *, plain: bool) -> ResNet:

@@ -107,6 +107,8 @@ def _axis(
         first, last = (low, high) if tight else (marks[0], marks[-1])
     axis = _Axis(Scale(first, last if last > first else first + 1, start, end), logarithmic)
     inside = [mark for mark in marks if not tight or low * (1 - 1e-9) <= mark <= high * (1 + 1e-9)]
+    if all(value == int(value) for value in values if math.isfinite(value)):
+        inside = [mark for mark in inside if mark == int(mark)] or inside
     inside = inside[:: -(-len(inside) // MOST_MARKS)]
     show = (lambda v: f"{100 * v:g} %") if share else _text
     return axis, [(axis(mark), show(mark)) for mark in inside]

@@ -18,7 +18,7 @@ from resnetkit.lab.landscape import Landscape
 from tests.reporting.page import Page
 
 TINY = {
-    "gradients": Gradients(data="digits", depths=(8, 14), batch=8, steps=2, seeds=2),
+    "gradients": Gradients(data="digits", depths=(8, 14), batch=8, steps=1, seeds=1),
     "depth": Depth(data="digits", depths=(8, 14, 20), batch=8, steps=3, seeds=1),
     "degradation": Degradation(data="digits", depths=(8, 14), images=64, epochs=1, batch=32, seeds=1),
     "landscape": Landscape(data="digits", depths=(8,), images=32, epochs=1, points=5, side=3, seeds=1),
@@ -109,6 +109,8 @@ def test_mistakes_are_one_line():
         Gradients(seeds=0)
     with pytest.raises(ResnetkitError, match="give the residual MODEL"):
         Ablate(against="plain.safetensors")
+    with pytest.raises(ResnetkitError, match="an odd number from 5 on"):
+        Landscape(points=8)
 
 
 def test_what_is_not_residual_is_refused(results, tmp_path):

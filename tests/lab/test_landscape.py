@@ -19,7 +19,7 @@ def test_every_filter_of_a_direction_is_as_long_as_the_networks(net):
     weights = dict(net.named_parameters())
     assert direction.keys() == {name for name, weight in weights.items() if weight.ndim > 1}
     for name, own in direction.items():
-        for filter_, drawn in zip(weights[name], own):
+        for filter_, drawn in zip(weights[name].detach(), own):
             assert float((drawn**2).sum() ** 0.5) == pytest.approx(float((filter_**2).sum() ** 0.5), rel=1e-5)
 
 

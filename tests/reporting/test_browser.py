@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 import resnetkit as rk
+from resnetkit.lab.experiment import conduct
+from resnetkit.lab.landscape import Landscape
 from resnetkit.reporting.report import write_report
 from tests.reporting.conftest import write_run
 
@@ -41,7 +43,8 @@ def pages(run, shared, tmp_path_factory) -> dict[str, Path]:
         "many": write_run(folder / "many", classes, answers),
         "unfinished": write_run(folder / "unfinished", ["x", "y"], None),
     }
-    return {name: write_report(path) for name, path in runs.items()}
+    lab = conduct(Landscape(depths=(8,), images=32, epochs=1, points=5, side=3, seeds=2), folder / "lab")
+    return {name: write_report(path) for name, path in runs.items()} | {"lab": lab.page}
 
 
 class Visit:
@@ -66,7 +69,7 @@ class Visit:
         self.context.close()
 
 
-NAMES = ("flowers", "hostile", "digits", "many", "unfinished")
+NAMES = ("flowers", "hostile", "digits", "many", "unfinished", "lab")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -75,7 +78,7 @@ def test_it_opens_with_all_its_pictures(chromium, pages, name):
     with Visit(chromium, pages[name]) as visit:
         widths = visit.page.eval_on_selector_all("img", "images => images.map(i => i.complete && i.naturalWidth)")
         assert all(widths)
-        assert len(widths) > 20 or name in ("many", "unfinished")
+        assert len(widths) > 20 or name in ("many", "unfinished", "lab")
         assert visit.page.evaluate("window.alerted") is None
         assert visit.console == [] and visit.failed == []
         assert [url for url in visit.asked if not url.startswith("data:")] == [pages[name].as_uri()]
