@@ -108,8 +108,82 @@ def log() -> str:
     return "```\n" + "\n".join(shown) + "\n```\n"
 
 
+NOT_YET = "Not measured yet: `make bench`.\n"
+
+
+def measured(pattern: str) -> list[dict]:
+    return [json.loads(file.read_text()) for file in sorted((ROOT / "results").glob(pattern))]
+
+
+def interval(found: dict, key: str = "median") -> str:
+    return f"{found[key]:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+
+
+def speed() -> str:
+    """One row a peer of each benchmark beside peers."""
+    lines = [
+        "| | ours | peer | how it runs | ratio, interval | times our MACs | commit |",
+        "|---|--:|---|---|--:|--:|---|",
+    ]
+    for r in (r for r in measured("benchmark-*.json") if "peers" in r):
+        job, own = r["job"], r["ours"]
+        what = f"{r['benchmark']}, `{job['model']}`, {job['batch_size']} x {job['img_size']} px, {job['threads']} cores"
+        value = f"{own[r['unit']]['median']:,.4g} {r['unit'].replace('_', ' ')}"
+        if "share_of_ceiling" in own:
+            value += f", {own['share_of_ceiling']:.0%} of the ceiling"
+        for name, peer in r["peers"].items():
+            macs = f"{peer['work']['macs_ratio']:.3g}" if "work" in peer else ""
+            lines.append(
+                f"| {what} | {value} | {name} | {peer['runs']} | {interval(peer['ratio'])} | {macs} "
+                f"| `{r['environment']['commit']}` |"
+            )
+    return "\n".join(lines) + "\n" if len(lines) > 2 else NOT_YET
+
+
+def stages() -> str:
+    """One table a network: its parts, forward and backward."""
+    tables = []
+    for r in measured("benchmark-stages-*.json"):
+        job, top = r["job"], r["ceilings"][f"{r['precision']}_gflops"]
+        batch = f"{job['batch_size']} x {job['img_size']} px"
+        lines = [
+            f"`{job['model']}`, {batch} in {r['precision']}, {job['threads']} cores: "
+            f"{r['seconds']:.3g} s a step; the ceiling is {top:,.0f} GFLOP/s.",
+            "",
+            "| part | pass | share of the step | share of the ceiling |",
+            "|---|---|--:|--:|",
+        ]
+        for row in r["rows"]:
+            shares = f"{row['share_of_step']:.1%} | {row['share_of_ceiling']:.0%}"
+            lines.append(f"| {row['part']} | {row['way']} | {shares} |")
+        lines.append(f"| loss, optimizer, pixels | | {r['rest']['share_of_step']:.1%} | |")
+        tables.append("\n".join(lines) + "\n")
+    return "\n".join(tables) or NOT_YET
+
+
+def growth() -> str:
+    """One row a ladder."""
+    lines = ["| what grows | from | to | exponent of time | exponent of memory |", "|---|--:|--:|--:|--:|"]
+    for r in measured("benchmark-growth.json"):
+        for name, ladder in r["ladders"].items():
+            values = [point["value"] for point in ladder["points"]]
+            fits = " | ".join(interval(ladder["fits"][cost], "exponent") for cost in ("seconds", "bytes"))
+            lines.append(f"| {name} | {values[0]:g} | {values[-1]:g} | {fits} |")
+    return "\n".join(lines) + "\n" if len(lines) > 2 else NOT_YET
+
+
 def regenerated(text: str) -> str:
-    makers = {"variants": variants, "results": results, "published": published, "log": log, "verdict": verdict, "memory": memory}
+    makers = {
+        "variants": variants,
+        "results": results,
+        "published": published,
+        "log": log,
+        "speed": speed,
+        "stages": stages,
+        "growth": growth,
+        "verdict": verdict,
+        "memory": memory,
+    }
     return MARK.sub(lambda match: match[1] + makers[match[2]]() + match[3], text)
 
 

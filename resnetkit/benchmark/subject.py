@@ -23,7 +23,7 @@ from resnetkit.weights.files import Model
 from resnetkit.weights.load import build
 
 PHOTO = (375, 500)  # (height, width) of a photo in ImageNet, as it most often is
-PHOTOS = 256
+PHOTOS = 512
 QUALITY = 90
 CONTRAST = 16  # grey levels in each octave
 

@@ -102,7 +102,7 @@ def train_and_watch(prepared: Prepared, net: ResNet, steps: int) -> dict[str, An
 
     def after_step(state: TrainingState, waited: float) -> None:
         nonlocal seen
-        found["losses"].append((state.tally.loss - seen) / len(prepared.parts["train"]) * batches.steps)
+        found["losses"].append(float(state.tally.loss - seen) / len(prepared.parts["train"]) * batches.steps)
         found["first"].append(gradient_norms(net)[0])
         seen = state.tally.loss
 

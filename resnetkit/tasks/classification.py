@@ -29,12 +29,12 @@ def binary_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, w
     return whole / len(logits)
 
 
-def right(logits: Tensor, targets: Tensor) -> float:
+def right(logits: Tensor, targets: Tensor) -> Tensor:
     """How many of the targets, labels (N,) or shares (N, classes), the likeliest classes hit."""
     predicted = logits.argmax(1)
     if targets.ndim == 1:
-        return float((predicted == targets).sum())
-    return float(targets.gather(1, predicted[:, None]).sum())
+        return (predicted == targets).sum()
+    return targets.gather(1, predicted[:, None]).sum()
 
 
 def describe(

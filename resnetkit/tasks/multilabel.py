@@ -24,10 +24,10 @@ def loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, weights:
     return whole / len(logits)
 
 
-def right(logits: Tensor, targets: Tensor) -> float:
+def right(logits: Tensor, targets: Tensor) -> Tensor:
     """How much of the targets, labels or shares (N, classes), decisions at probability 1/2 hit: a share an image."""
     wanted = targets.float()
-    return float(wanted.where(logits > 0, 1 - wanted).mean(1).sum())
+    return wanted.where(logits > 0, 1 - wanted).mean(1).sum()
 
 
 def describe(probabilities: Tensor, classes: list[str], top: int = 5, *, thresholds: Sequence[float]) -> dict[str, Any]:

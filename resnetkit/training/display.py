@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from resnetkit.tasks.task import figures_of
 from resnetkit.training.state import TrainingState
 
+SHOW_EVERY = 0.1  # seconds; the figures of a step on a GPU are waited for where they are shown
 LINE_EVERY = 30.0  # seconds between lines within an epoch where there is no bar
 
 
@@ -18,7 +19,7 @@ class Display:
         self._console = Console(stderr=True, highlight=False)
         self._epochs, self._steps, self._first, self._figure = epochs, steps, first, figure
         self._start = self._epoch_start = self._last_line = perf_counter()
-        self._waited = 0.0
+        self._shown = self._waited = 0.0
         self._images = 0
         columns = (
             TextColumn("{task.description}"),
@@ -44,7 +45,10 @@ class Display:
 
     def step(self, state: TrainingState, waited: float) -> None:
         self._waited += waited
-        tally = state.tally
+        now = perf_counter()
+        if now - self._shown < SHOW_EVERY:
+            return
+        self._shown, tally = now, state.tally
         seen = tally.images - self._images
         seconds = perf_counter() - self._epoch_start
         epoch = (state.step - 1) // self._steps + 1

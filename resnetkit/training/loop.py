@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from resnetkit.tasks import classification
 from resnetkit.tasks.task import Task, task_of
 from resnetkit.training.recipe import Recipe
 from resnetkit.training.state import TrainingState
+
+LOOK_EVERY = 50  # steps between looks at the loss on a GPU, which would have to be waited for at each
 
 AfterStep = Callable[[TrainingState, float], None]
 
@@ -34,7 +37,8 @@ def train_epoch(
     """Take a step on every batch. After each, `after_step(state, seconds_waited_for_data)`, which may raise.
 
     `rate` gives the learning rate of a step; `class_weights` (classes,) weigh the loss. The network is in the mode that
-    the epoch trains in. Raises Diverged at a loss that is not finite, before the step that it would spoil.
+    the epoch trains in. Raises Diverged at a loss that is not finite: on a CPU before the step that it would spoil, on
+    a GPU, where the sums of the tally are left on the device, within LOOK_EVERY steps.
     """
     net, optimizer = state.net, state.optimizer
     device = next(net.parameters()).device
@@ -53,7 +57,10 @@ def train_epoch(
         x = x.contiguous(memory_format=torch.channels_last)
         optimizer.zero_grad(set_to_none=True)
         loss, right = _gradients(net, task, x, targets, recipe, class_weights)
-        if not math.isfinite(loss):
+        if device.type == "cpu":
+            loss, right = float(loss), float(right)
+        looked_at = device.type == "cpu" or state.step % LOOK_EVERY == 0
+        if looked_at and not math.isfinite(loss):
             raise Diverged(
                 f"the loss is {loss} at step {state.step}; "
                 f"lower lr (it is {rate(state.step):.3g}) or lengthen warmup_epochs"
@@ -70,6 +77,7 @@ def train_epoch(
         state.tally.images += len(labels)
         after_step(state, waited)
         asked = perf_counter()
+    state.tally = state.tally.read()
 
 
 def _fill_gradients(net: nn.Module) -> None:
@@ -81,15 +89,16 @@ def _fill_gradients(net: nn.Module) -> None:
 
 def _gradients(
     net: nn.Module, task: Task, x: Tensor, targets: Tensor, recipe: Recipe, class_weights: Tensor | None
-) -> tuple[float, float]:
-    """Leave the gradient of the batch's mean loss in the parameters; the loss, and how much was right."""
-    loss, right = 0.0, 0.0
+) -> tuple[Any, Any]:
+    """Leave the gradient of the batch's mean loss in the parameters; the loss and how much was right, on the device."""
+    loss: Any = 0.0
+    right: Any = 0.0
     for images, wanted in zip(x.chunk(recipe.accumulate), targets.chunk(recipe.accumulate)):
         with autocast(x.device, find_precision(recipe.precision)):
             logits = net(images)
         measure = classification.binary_loss if recipe.loss == "binary" and task is classification else task.loss
         piece = measure(logits, wanted, recipe.label_smoothing, class_weights) * (len(images) / len(x))
         piece.backward()
-        loss += piece.item()
+        loss += piece.detach().double()
         right += task.right(logits, wanted)
     return loss, right

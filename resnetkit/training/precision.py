@@ -3,18 +3,23 @@
 from time import perf_counter
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from resnetkit.device import PRECISIONS
+from resnetkit.device import PRECISIONS, autocast
 
 SIDE = 1024  # of the matrices that are timed: some milliseconds a product
 TRIALS = 5
+TOLERANCE = 0.02  # of the norm; bfloat16 rounds to 0.4 %
+CONVOLUTIONS = ((1, 1), (1, 2), (8, 1), (8, 2))  # images and stride of those that are checked
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """`auto` is bfloat16 where the processor computes in it and is faster so, else float32."""
+    """`auto` is bfloat16 where the processor computes in it, rightly and faster so, else float32."""
     if precision != "auto":
         return precision
-    return "bfloat16" if has_bfloat16(device) and bfloat16_is_faster(device) else "float32"
+    chosen = has_bfloat16(device) and bfloat16_is_faster(device) and bfloat16_is_right(device)
+    return "bfloat16" if chosen else "float32"
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -31,6 +36,36 @@ def bfloat16_is_faster(device: torch.device) -> bool:
         return True
     seconds = product_seconds(SIDE)
     return seconds["bfloat16"] < seconds["float32"]
+
+
+def bfloat16_is_right(device: torch.device) -> bool:
+    """Whether convolutions in it give what float32 gives, forward and backward, within TOLERANCE.
+
+    Some builds of torch compute wrong ones on some processors (pytorch issue 163347).
+    """
+    for batch, stride in CONVOLUTIONS:
+        found = [_convolved(device, precision, batch, stride) for precision in PRECISIONS.values()]
+        for exact, rounded in zip(*found):
+            if not (rounded - exact).norm() <= TOLERANCE * exact.norm():  # NaN is wrong, too
+                return False
+    return True
+
+
+def _convolved(device: torch.device, precision: torch.dtype, batch: int, stride: int) -> list[Tensor]:
+    """A 3x3 convolution of fixed numbers and its gradients of image and filters, on the CPU in float32."""
+    generator = torch.Generator().manual_seed(0)
+    x, filters = (
+        torch.randn(shape, generator=generator)
+        .to(device)
+        .contiguous(memory_format=torch.channels_last)
+        .requires_grad_()
+        for shape in ((batch, 32, 14, 14), (64, 32, 3, 3))
+    )
+    with autocast(device, precision):
+        y = F.conv2d(x, filters, stride=stride, padding=1)
+    y.float().square().sum().backward()
+    assert x.grad is not None and filters.grad is not None
+    return [value.detach().float().cpu() for value in (y, x.grad, filters.grad)]
 
 
 def product_seconds(side: int) -> dict[str, float]:

@@ -38,7 +38,7 @@ def range_test(state: TrainingState, batches: TrainingBatches, prepared: Prepare
 
     def after_step(state: TrainingState, waited: float) -> None:
         nonlocal mean
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * state.tally.loss / state.tally.images
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * float(state.tally.loss) / state.tally.images
         state.tally = Tally()
         losses.append(mean / (1 - SMOOTHING ** (len(losses) + 1)))
         if len(losses) == STEPS or losses[-1] > EXPLODED * min(losses):

@@ -4,6 +4,7 @@ Order, augmentation and the network's own randomness are functions of (seed, epo
 """
 
 import copy
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,18 +13,24 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from resnetkit.architecture.resnet import ResNet
-from resnetkit.errors import ModelFileRefused, ResnetkitError
+from resnetkit.errors import Diverged, ModelFileRefused, ResnetkitError
 from resnetkit.training.averaging import Average
 from resnetkit.weights.files import check_tensors, read_tensors, save_tensors
 
 
 @dataclass
 class Tally:
-    """Sums over the images an epoch has seen so far."""
+    """Sums over the images an epoch has seen so far; on a GPU they are tensors until they are read."""
 
     loss: float = 0.0
     right: float = 0.0
     images: int = 0
+
+    def read(self) -> "Tally":
+        """The same as numbers. Raises Diverged where the loss is none."""
+        if not math.isfinite(self.loss):
+            raise Diverged("the loss is no longer a number; lower lr or lengthen warmup_epochs")
+        return Tally(float(self.loss), float(self.right), self.images)
 
 
 @dataclass
@@ -50,7 +57,7 @@ class TrainingState:
         return net
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint, atomically. Raises ResourceExhausted."""
+        """Write a checkpoint, atomically. Raises ResourceExhausted, and Diverged rather than keep a spoilt network."""
         tensors = {f"network.{name}": value for name, value in self.net.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.values.items()}
         for name, parameter in self.net.named_parameters():
@@ -58,7 +65,7 @@ class TrainingState:
                 if isinstance(value, Tensor):
                     tensors[f"optimizer.{key}.{name}"] = value
         save_tensors(
-            path, tensors, {"step": self.step, "best": self.best, "stale": self.stale, "tally": vars(self.tally)}
+            path, tensors, {"step": self.step, "best": self.best, "stale": self.stale, "tally": vars(self.tally.read())}
         )
 
     def restore(self, path: Path) -> None:

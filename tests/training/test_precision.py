@@ -14,6 +14,21 @@ def test_auto_takes_the_faster(monkeypatch, has, faster, chosen):
     assert precision.resolve_precision("bfloat16", torch.device("cpu")) == "bfloat16"
 
 
+def test_wrong_convolutions_are_noticed(monkeypatch):
+    cpu, convolve = torch.device("cpu"), torch.nn.functional.conv2d
+    assert precision.bfloat16_is_right(cpu)
+
+    def wrong_for_one_image(x, filters, **choices):
+        y = convolve(x, filters, **choices)
+        return y * 1.05 if torch.is_autocast_enabled("cpu") and len(x) == 1 else y
+
+    monkeypatch.setattr(precision.F, "conv2d", wrong_for_one_image)
+    assert not precision.bfloat16_is_right(cpu)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(precision, "bfloat16_is_faster", lambda device: True)
+    assert precision.resolve_precision("auto", cpu) == "float32"
+
+
 def test_emulated_bfloat16_is_not_even_timed(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     monkeypatch.setattr(precision, "bfloat16_is_faster", lambda device: pytest.fail("timed"))
