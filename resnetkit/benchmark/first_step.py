@@ -24,7 +24,7 @@ def first_step_seconds(times: int) -> list[float]:
 def main() -> None:
     from resnetkit.training.trainer import Trainer
 
-    Trainer._after_step = lambda *_: os._exit(0)  # type: ignore[method-assign,assignment]
+    Trainer._after_step = lambda *_: os._exit(0)  # type: ignore[method-assign]
     sys.argv = ["resnet", "train", "digits", "--out", sys.argv[1]]
     run_module("resnetkit.cli.main", run_name="__main__")
 

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -123,7 +124,7 @@ class _AugmentedPhotos(Dataset[Batch]):
     ) -> None:
         self.part, self.channels, self.drawn, self.cache = part, preprocessing.channels, drawn, cache
         self.augmentation = augmentation
-        self.crop = {"size": size, "augmentation": augmentation, "framing": preprocessing.framing}
+        self.crop: dict[str, Any] = {"size": size, "augmentation": augmentation, "framing": preprocessing.framing}
 
     def __getitem__(self, index: int) -> Batch:
         drawn, sample = self.drawn[index], index % len(self.part)

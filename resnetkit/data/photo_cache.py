@@ -49,11 +49,11 @@ class PhotoCache:
         end = int(self._ends[index])
         start = end - height * width * COLOURS[self.channels]
         kept = np.array(self._maps[0][start:end])
-        if zlib.crc32(kept) != self._maps[1][index]:
+        if zlib.crc32(kept.data) != self._maps[1][index]:
             kept = self._decode(index, height, width)
             with suppress(OSError):  # a full disk: decoded again next time
                 _write(self._pixels, start, kept.tobytes())
-                _write(self._checksums, 4 * index, zlib.crc32(kept).to_bytes(4, "little"))
+                _write(self._checksums, 4 * index, zlib.crc32(kept.data).to_bytes(4, "little"))
         return torch.from_numpy(kept.reshape(height, width, -1)).permute(2, 0, 1)
 
     def _decode(self, index: int, height: int, width: int) -> np.ndarray:

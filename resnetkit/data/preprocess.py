@@ -95,7 +95,8 @@ class Preprocessing:
 
     def normalise(self, batch: Tensor) -> Tensor:
         """uint8 (N, C, H, W) -> float32, (value / 255 - mean) / std."""
-        mean, std = (torch.tensor(v, device=batch.device).view(-1, 1, 1) for v in (self.mean, self.std))
+        # Not made on the device: a GPU would be waited for.
+        mean, std = (torch.tensor(v).view(-1, 1, 1).to(batch.device, non_blocking=True) for v in (self.mean, self.std))
         return (batch.float() / 255 - mean) / std
 
     def to_dict(self) -> dict[str, Any]:
