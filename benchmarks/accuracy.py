@@ -35,7 +35,7 @@ MEASUREMENTS: dict[str, dict] = {
         "seeds": 5,
     },
     "flowers-resnet20-scratch": {"flags": ["--model", "resnet20_cifar", "--img-size", "32"], "seeds": 5},
-    "flowers-resnet20-finetuned": {"flags": ["--weights", "WEIGHTS", "--freeze", "stem"], "seeds": 5},
+    "flowers-resnet20-finetuned": {"flags": ["--weights", "WEIGHTS", "--freeze", "stem", "--epochs", "60"], "seeds": 5},
 }
 
 

@@ -33,7 +33,7 @@ class Recipe(BaseModel):
     start_size: float = Field(
         1.0, ge=0.25, le=1
     )  # share of the size that the first epoch trains at; it grows to the whole
-    train_size: int | None = Field(None, ge=8)  # the largest size trained at; None: img_size
+    train_size: int | None = Field(None, ge=8)  # the largest size trained at; None, or more: img_size
     crop_pct: float = Field(CROP_PCT, gt=0, le=1)  # share of a photo's shorter side that evaluation sees
     framing: Literal["crop", "letterbox", "squash"] = "crop"  # how a photo becomes a square
     cache: bool = False  # photos are kept decoded on the disk, their shorter side at most 8/7 of img_size

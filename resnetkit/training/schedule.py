@@ -38,10 +38,10 @@ def training_size(recipe: Recipe, size: tuple[int, int], epoch: int) -> tuple[in
 
     From `start_size` of the full size linearly to all of it at 4/5 of the epochs, in eighths of the full size
     (progressive resizing, as in the ImageNet recipes of Howard 2018 and FFCV 2022). The full size is `train_size`
-    where that is given: objects look larger in random crops than in the centre that evaluation sees, so training at
+    where that is less: objects look larger in random crops than in the centre that evaluation sees, so training at
     fewer pixels than evaluating gains twice (Touvron et al. 2019, FixRes).
     """
-    if recipe.train_size:
+    if recipe.train_size and recipe.train_size < max(size):
         size = (recipe.train_size * size[0] // max(size), recipe.train_size * size[1] // max(size))
     share = min(1.0, recipe.start_size + (1 - recipe.start_size) * epoch / (0.8 * recipe.epochs))
     height, width = (max(1, int(share * 8 + 1e-9) * side // 8) for side in size)

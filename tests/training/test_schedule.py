@@ -63,5 +63,6 @@ def test_sizes_grow_to_the_whole():
     grow = recipe(epochs=10, start_size=0.625)
     assert [training_size(grow, (32, 32), e)[0] for e in range(10)] == [20, 20, 20, 24, 24, 24, 28, 28, 32, 32]
     assert training_size(recipe(train_size=160), (224, 224), 3) == (160, 160)
+    assert training_size(recipe(train_size=160), (32, 32), 3) == (32, 32)
     assert training_size(recipe(train_size=160, start_size=0.5), (224, 112), 0) == (80, 40)
     assert {training_size(recipe(), (32, 48), e) for e in range(7)} == {(32, 48)}
