@@ -68,7 +68,15 @@ def live_bytes(network: NetworkSpec, mode: str, *, trained: set[str], shape: tup
             parameter.grad = torch.zeros_like(parameter) if name in trained else None
         x, labels = torch.empty(shape), torch.zeros(shape[0], dtype=torch.long)
         with LiveMemory() as memory:
-            with autocast(x.device, arithmetic):
-                logits = net(x)
+            try:
+                with autocast(x.device, arithmetic):
+                    logits = net(x)
+            except (ValueError, RuntimeError) as error:
+                height, width = shape[2:]
+                raise ResnetkitError(
+                    f"{network.name} cannot train on {shape[0]} images of {height}x{width}: "
+                    f"{str(error).splitlines()[0]}; "
+                    "raise batch_size or img_size"
+                ) from error
             F.cross_entropy(logits.float(), labels).backward()
     return memory.peak

@@ -31,12 +31,14 @@ def inspect(
 ) -> None:
     """Show what a network is: its plan, parameters, MACs, activations and, of a model file, where it comes from."""
     from resnetkit.architecture.summary import complexity
+    from resnetkit.training.memory import resident_bytes
 
+    resident = resident_bytes()
     network, model = _opened(target, num_classes, probe)
     if img_size:
         network.image_size = (img_size, img_size)
     if memory:
-        planned = _plan_memory(network, batch_size, precision)
+        planned = _plan_memory(network, batch_size, precision, resident)
         print_json(planned) if json else print(_memory_table(planned))
         return
     facts: dict[str, Any] = (
@@ -87,13 +89,13 @@ def _opened(target: str, num_classes: int | None, probe: str | None) -> "tuple[R
     return model.network, model
 
 
-def _plan_memory(network: Any, batch_size: int, precision: str) -> dict[str, Any]:
-    """`plan_memory`, and of each mode the memory of the process at least: this one's, and what a step adds."""
+def _plan_memory(network: Any, batch_size: int, precision: str, resident: int) -> dict[str, Any]:
+    """`plan_memory`, and of each mode the memory of the process at least: `resident` bytes without a network, the
+    network's, and what a step adds."""
     from resnetkit.architecture.memory_plan import plan_memory
-    from resnetkit.training.memory import resident_bytes
 
     planned = plan_memory(network, batch_size=batch_size, precision=precision)
-    standing = resident_bytes() + planned["weights"] + planned["gradients"]
+    standing = resident + planned["weights"] + planned["gradients"]
     return planned | {"process_at_least": {mode: standing + live for mode, live in planned["live"].items()}}
 
 

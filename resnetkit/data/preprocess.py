@@ -166,7 +166,7 @@ def picture_size(source: Any) -> tuple[int, int]:
     try:
         opened = _open(source, None)
         if not isinstance(opened, Image.Image):
-            raise BadImage("not a picture")
+            return opened.shape[0], opened.shape[1]
         width, height = opened.size
         return (width, height) if _lies_down(opened) else (height, width)
     except BadImage:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from resnetkit.architecture.resnet import ResNet
 
 Moments = tuple[Tensor, Tensor]  # mean and variance of each channel
+Noted = list[tuple[nn.BatchNorm2d, Moments]]  # in the order in which the network runs them
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ def fit(net: ResNet, groups: list[Tensor], *, first: bool = False) -> Fit:
     at the first norm alone, which depends on pixels and the first convolution, and stops there.
     """
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
-    seen: list[list[Moments]] = []
-    hooks = [norm.register_forward_pre_hook(lambda _, x: _note(x[0], seen[-1], first)) for norm in norms]
+    seen: list[Noted] = []
+    hooks = [norm.register_forward_pre_hook(lambda norm, x: _note(norm, x[0], seen[-1], first)) for norm in norms]
     answers = []
     try:
         for images in groups:
@@ -46,16 +47,17 @@ def fit(net: ResNet, groups: list[Tensor], *, first: bool = False) -> Fit:
     finally:
         for hook in hooks:
             hook.remove()
-    reached = norms[: len(seen[0])]
-    pooled = [_pool(*map(torch.stack, zip(*of_norm))) for of_norm in zip(*seen)]
+    reached = [norm for norm, _ in seen[0]]
+    alone = [[moments for _, moments in own] for own in seen]
+    pooled = [_pool(*map(torch.stack, zip(*of_norm))) for of_norm in zip(*alone)]
     every = torch.cat(answers) if answers else torch.empty(0, dtype=torch.long)
-    return Fit(_distance(reached, pooled), tuple(_distance(reached, own) for own in seen), every)
+    return Fit(_distance(reached, pooled), tuple(_distance(reached, own) for own in alone), every)
 
 
-def _note(x: Tensor, seen: list[Moments], first: bool) -> None:
+def _note(norm: nn.BatchNorm2d, x: Tensor, seen: Noted, first: bool) -> None:
     means = x.mean((2, 3), keepdim=True)
     variances = (x - means).square_().mean((2, 3))  # in two passes, which are faster than torch.var_mean's one
-    seen.append(_pool(means.flatten(1), variances))
+    seen.append((norm, _pool(means.flatten(1), variances)))
     if first:
         raise _Enough
 

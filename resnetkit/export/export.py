@@ -107,4 +107,5 @@ def _default(source: str | Path | Model, to: str, suffix: str) -> Path:
         return Path(f"{path.name.partition('@')[0]}-{to}{suffix}")
     if path.is_dir() and not is_foreign(path):
         return path / "exports" / f"{to}{suffix}"
-    return path.with_name(f"{path.resolve().name if path.is_dir() else path.stem}-{to}{suffix}")
+    path = path.resolve()
+    return path.with_name(f"{path.name if path.is_dir() else path.stem}-{to}{suffix}")

@@ -69,8 +69,10 @@ def find_batch_size(prepared: Prepared, state: TrainingState) -> BatchSize:
 
 
 def scaled_rate(recipe: Recipe, images: int) -> float:
-    """The recipe's learning rate for another batch size, in proportion (Goyal et al. 2017, section 2.1)."""
-    return float(f"{recipe.lr * images / recipe.batch_size:.6g}")
+    """The recipe's learning rate for another batch size: in proportion with SGD (Goyal et al. 2017, section 2.1), by
+    the square root where a step's length does not depend on the gradient's (You et al. 2020, section 4)."""
+    share = images / recipe.batch_size
+    return float(f"{recipe.lr * (share if recipe.optimizer == 'sgd' else share**0.5):.6g}")
 
 
 def _on_cpu(prepared: Prepared, state: TrainingState, ceiling: int) -> tuple[int, str, bool]:

@@ -37,7 +37,7 @@ class Lamb(Optimizer):
             if not own:
                 own["exp_avg"], own["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
                 own["step"] = torch.zeros(())
-            own["step"] += 1
+            own["step"] = own["step"].cpu() + 1  # a resume put it where the parameter is
         means = [self.state[p]["exp_avg"] for p in parameters]
         squares = [self.state[p]["exp_avg_sq"] for p in parameters]
         torch._foreach_lerp_(means, gradients, 1 - BETAS[0])

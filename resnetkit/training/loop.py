@@ -72,8 +72,9 @@ def train_epoch(
         optimizer.step()
         state.average.update()
         state.step += 1
-        state.tally.loss += loss * len(labels)
-        state.tally.right += right
+        # Not in place: on a GPU a sum is a tensor, which whoever looked at it before may still hold.
+        state.tally.loss = state.tally.loss + loss * len(labels)
+        state.tally.right = state.tally.right + right
         state.tally.images += len(labels)
         after_step(state, waited)
         asked = perf_counter()

@@ -32,7 +32,7 @@ def free_memory() -> int:
         free = int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError) as error:
         raise ResnetkitError(
-            "batch_size=auto: this system does not say how much memory is free; give a number"
+            "this system does not say how much memory is free; give batch_size a number, or memory=auto a memory_budget"
         ) from error
     try:
         limit = (CGROUP / "memory.max").read_text().strip()
@@ -98,7 +98,8 @@ def choose_memory(prepared: Prepared, net: ResNet, memory: str, budget: int | No
     shape = (images, net.spec.in_channels, *prepared.preprocessing.size)
     trained = {name for name, _ in net.named_parameters()}
     weights = sum(tensor.nbytes for tensor in net.state_dict().values())
-    copies = 1 + (recipe.momentum > 0 if recipe.optimizer == "sgd" else 2) + (recipe.ema_decay > 0)
+    moments = 2 if recipe.optimizer in ("adamw", "lamb") else int(recipe.momentum > 0)
+    copies = 1 + moments + (recipe.ema_decay > 0)
     standing = weights * (1 + copies) + 4 * prod(shape) * recipe.accumulate
     needs = {}
     for mode in MEMORY_MODES:

@@ -12,9 +12,9 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic whose slope at 0 is s
 
 
 class Muon(Optimizer):
-    """Groups with `orthogonal` hold convolutions, each of which keeps the norm that it begins with: under a norm layer
-    only its direction matters, and `lr` is the length of a step as a share of that norm. It takes the place of weight
-    decay. The other groups (norms, biases, the classifier) take a step of SGD with Nesterov momentum and decay.
+    """Groups with `orthogonal` hold convolutions under a norm layer, each of which keeps the norm that it begins with:
+    only its direction matters there, and `lr` is the length of a step as a share of that norm. It takes the place of
+    weight decay. The other groups take a step of SGD with Nesterov momentum and decay.
 
     As in airbench94_muon (Jordan 2024), where every filter bank is held at one norm.
     """

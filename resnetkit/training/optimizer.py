@@ -1,6 +1,7 @@
 """Parameter groups and the optimizer."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from torch import nn
@@ -13,7 +14,7 @@ from resnetkit.training.lamb import Lamb
 from resnetkit.training.muon import Muon
 from resnetkit.training.recipe import Recipe
 
-REST_OF_MUON = 4.0  # the rate of norms, biases and the classifier as a multiple of the filters'
+REST_OF_MUON = 4.0  # the rate of all others as a multiple of that of the convolutions under a norm
 
 
 def make_optimizer(net: ResNet, recipe: Recipe) -> Optimizer:
@@ -46,17 +47,28 @@ def _muon(net: ResNet, recipe: Recipe) -> Muon:
             f"setting optimizer='muon' keeps the norms of filters, which needs norm layers that learn; "
             f"{recipe.model} has norm={net.spec.norm!r}: use sgd or adamw"
         )
+    turned = {id(conv.weight) for conv in _normed_convolutions(net)}
     groups: list[dict[str, Any]] = []
     for piece, scale in _pieces(net, recipe):
         trained = list(piece.parameters())
+        rest = [p for p in trained if id(p) not in turned]
         for chosen, own in (
-            ([p for p in trained if p.ndim == 4], {"orthogonal": True, "scale": scale}),
-            ([p for p in trained if p.ndim == 2], {"weight_decay": recipe.weight_decay, "scale": REST_OF_MUON * scale}),
-            ([p for p in trained if p.ndim <= 1], {"scale": REST_OF_MUON * scale}),
+            ([p for p in trained if id(p) in turned], {"orthogonal": True, "scale": scale}),
+            ([p for p in rest if p.ndim > 1], {"weight_decay": recipe.weight_decay, "scale": REST_OF_MUON * scale}),
+            ([p for p in rest if p.ndim <= 1], {"scale": REST_OF_MUON * scale}),
         ):
             if chosen:
                 groups.append({"params": chosen} | own)
     return Muon(groups, recipe.lr, recipe.momentum)
+
+
+def _normed_convolutions(net: ResNet) -> Iterator[nn.Conv2d]:
+    """Those whose output a norm scales: the length of their weights changes nothing."""
+    for chain in net.modules():
+        if isinstance(chain, nn.Sequential):
+            for layer, following in pairwise(chain):
+                if isinstance(layer, nn.Conv2d) and isinstance(following, (nn.BatchNorm2d, nn.GroupNorm)):
+                    yield layer
 
 
 def _pieces(net: ResNet, recipe: Recipe) -> Iterator[tuple[nn.Module, float]]:

@@ -28,6 +28,14 @@ DEFAULT_RECIPES = {
     (False, False): "photos",
     (False, True): "finetune",
 }
+# Settings for one kind of images, and what is done with the other.
+FOR_PHOTOS = {
+    "min_scale": "photos; images of one small size are cropped by crop_padding",
+    "crop_pct": "photos; images of one small size are seen whole",
+    "framing": "photos; images of one small size are seen as they are",
+    "cache": "photos; images of one small size are kept in memory anyway",
+}
+FOR_SMALL = {"crop_padding": "images of one small size; photos are cropped by min_scale"}
 
 
 @dataclass(frozen=True)
@@ -143,20 +151,19 @@ def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> 
         raise ResnetkitError(
             f"setting policy={recipe.policy!r} is for grey and rgb; these images have {channels} bands: leave it out"
         )
-    if small and recipe.min_scale != 1:
-        raise ResnetkitError("setting min_scale is for photos; images of one small size are cropped by crop_padding")
-    if not small and recipe.crop_padding:
-        raise ResnetkitError("setting crop_padding is for images of one small size; photos are cropped by min_scale")
-    if small and recipe.cache:
-        raise ResnetkitError("setting cache is for photos; images of one small size are kept in memory anyway")
-    if small and recipe.framing != "crop":
-        raise ResnetkitError("setting framing is for photos; images of one small size are seen as they are")
+    for name, why in (FOR_PHOTOS if small else FOR_SMALL).items():
+        if getattr(recipe, name) != Recipe.model_fields[name].default:
+            raise ResnetkitError(f"setting {name} is for {why}")
     if recipe.patience and not recipe.holdout:
         raise ResnetkitError("setting patience needs a holdout to watch, such as holdout=0.1; the test set is no judge")
     if recipe.freeze and not recipe.weights:
         raise ResnetkitError("setting freeze needs trained weights to keep; name them with --weights")
     if recipe.batch_size < 2 * recipe.accumulate:
         raise ResnetkitError("batch norm needs pieces of two images or more; raise batch_size or lower accumulate")
+    if recipe.repeats > recipe.batch_size:
+        raise ResnetkitError(
+            f"setting repeats={recipe.repeats}: a batch has {recipe.batch_size} images; raise batch_size"
+        )
 
 
 def _require_every_class(dataset: Dataset) -> None:

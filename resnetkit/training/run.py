@@ -101,9 +101,8 @@ def train(
     try:
         return Trainer(prepared, folder, state, place, workers, notes, trackers).run()
     except torch.OutOfMemoryError as error:
-        raise ResourceExhausted(
-            f"{place} has too little memory; lower batch_size or img_size, or train with memory=checkpoint"
-        ) from error
+        less = "" if mode == "checkpoint" else ", or resume with memory=checkpoint"
+        raise ResourceExhausted(f"{place} has too little memory; lower batch_size or img_size{less}") from error
 
 
 def _memory(memory: str | None, budget: str | None) -> tuple[str | None, int | None]:

@@ -58,12 +58,22 @@ def test_the_rest_takes_pytorchs_step_of_sgd():
     torch.testing.assert_close(ours, theirs)
 
 
-def test_convolutions_are_turned_and_nothing_else():
-    net = build("resnet8_cifar")
-    groups = make_optimizer(net, make_recipe(RECIPE)).param_groups
-    turned = {id(p) for group in groups if group["orthogonal"] for p in group["params"]}
-    assert turned == {id(m.weight) for m in net.modules() if isinstance(m, torch.nn.Conv2d)}
-    assert sum(len(group["params"]) for group in groups) == len(list(net.parameters()))
+@pytest.mark.parametrize(
+    ("name", "turned"),
+    [
+        ("resnet8_cifar", lambda name: "conv" in name),
+        ("ecaresnet50d", lambda name: "conv" in name and "attention" not in name),
+        ("seresnet50", lambda name: "conv" in name and "attention" not in name),
+        ("preact_resnet8_cifar", lambda name: "branch.conv1" in name),
+    ],
+)
+def test_convolutions_under_a_norm_are_turned_and_every_parameter_learns(name, turned):
+    net = build(name)
+    groups = make_optimizer(net, make_recipe(RECIPE | {"model": name})).param_groups
+    found = {id(p) for group in groups if group["orthogonal"] for p in group["params"]}
+    weights = {name: p for name, p in net.named_parameters() if p.ndim == 4}
+    assert found == {id(p) for name, p in weights.items() if turned(name)}
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(id(p) for p in net.parameters())
 
 
 def test_a_network_without_norms_is_refused():
