@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -27,8 +28,9 @@ from resnetkit.weights.files import Model
 from resnetkit.weights.load import load
 
 BATCH = 250
-PATH_IMAGES = 128
 MEASURED = 8  # numbers of blocks left out, and of pairs exchanged
+DRAWN = 250  # images for what is drawn at random: draws differ by more than images do
+PATHS, PATH_IMAGES = 8, 8  # of every length, at each seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +42,20 @@ class Ablate(Experiment):
     METHOD = (
         "In a trained network blocks are left out at test time, one or several drawn at random, so that their "
         "shortcut alone is left (in a plain network, nothing: only blocks that keep the shape can go), and pairs of "
-        "blocks of one shape are exchanged. Accuracy is measured on test images without any training. For the paths, "
-        "the gradient of the loss at the first block's input is let back through the branches of k blocks drawn at "
-        "random and the shortcuts of all others; its mean norm times the number of such paths is what length k brings."
+        "blocks of one shape are exchanged, each seed going on from what it drew before. Accuracy is measured on test "
+        f"images without training, on {DRAWN} of them for what is drawn. For the paths, the gradient of the loss at "
+        "the first block's input is let back through the branches of k blocks drawn at random and the shortcuts of all "
+        f"others, for {PATHS} paths of each length and {PATH_IMAGES} images at every seed; its norm, the arithmetic "
+        "mean over the paths, times the number of such paths is what length k brings."
     )
     SOURCE = (
         "Veit, Wilber and Belongie 2016, Residual Networks Behave Like Ensembles of Relatively Shallow Networks, "
         "sections 4.1 to 4.3 (figures 3, 5 and 6)."
     )
     POSITIONAL = "model"
-    QUICK = {"images": 500, "seeds": 2}
+    QUICK = {"images": 500, "seeds": 3}
 
+    seeds: int = 5
     model: str = ""
     against: str = ""
     data: str = "digits"
@@ -117,28 +122,49 @@ class Ablate(Experiment):
 
     def measure(self, cell: Cell, folder: Path) -> dict[str, Any]:
         net, x, labels = self._prepare(cell["net"], folder)
-        draw = Random(f"{cell.get('seed')} {cell['what']} {cell.get('count')}")
+        draw = Random(f"{cell.get('seed')} {cell['what']}")
         if cell["what"] == "path":
-            through = draw.sample(range(len(net.rows)), cell["count"])
-            return {"gradient": path_gradient(net, x[:PATH_IMAGES], labels[:PATH_IMAGES], through)}
+            paths = [draw.sample(range(len(net.rows)), cell["count"]) for _ in range(PATHS)]
+            norms = [path_gradient(net, x[:PATH_IMAGES], labels[:PATH_IMAGES], through) for through in paths]
+            return {"gradient": fmean(norms)}
+        if "seed" in cell:
+            x, labels = x[:DRAWN], labels[:DRAWN]
+        whole = self._whole(cell["net"])[: len(x)]
         if cell["what"] == "swap":
             order = exchanged(net.rows, cell["count"], draw)
             with reordered(net, order):
                 tau = float(kendalltau(range(len(order)), order)[0])
-                return {"right": count_right(net, x, labels), "n": len(x), "tau": tau}
-        dropped = [cell["block"]] if "block" in cell else draw.sample(droppable(net.rows), cell.get("count", 0))
+                return compared(whole, answered(net, x, labels)) | {"tau": tau}
+        able = droppable(net.rows)
+        dropped = [cell["block"]] if "block" in cell else draw.sample(able, len(able))[: cell.get("count", 0)]
         with without(net, dropped):
-            return {"right": count_right(net, x, labels), "n": len(x)}
+            return compared(whole, answered(net, x, labels))
+
+    def _whole(self, net: str) -> Tensor:
+        """Which images the whole network answers rightly, bool (N,)."""
+        if net not in self._answers:
+            self._answers[net] = answered(*self._ready[net])
+        return self._answers[net]
+
+    @cached_property
+    def _answers(self) -> dict[str, Tensor]:
+        return {}
 
     def read(self, rows: list[Cell]) -> Reading:
         return read_ablation({net: Trials(self._spec(net), [r for r in rows if r["net"] == net]) for net in self.nets})
 
 
 @torch.inference_mode()
-def count_right(net: ResNet, x: Tensor, labels: Tensor) -> int:
-    """How many of the images x (N, C, H, W) are answered rightly."""
+def answered(net: ResNet, x: Tensor, labels: Tensor) -> Tensor:
+    """Which of the images x (N, C, H, W) are answered rightly, bool (N,)."""
     batches = zip(x.split(BATCH), labels.split(BATCH))
-    return sum(int((net(images).argmax(1) == truth).sum()) for images, truth in batches)
+    return torch.cat([net(images).argmax(1) == truth for images, truth in batches])
+
+
+def compared(whole: Tensor, now: Tensor) -> dict[str, int]:
+    """Of two networks' answers to the same images: how many are right now, how many were, how many are so no more."""
+    right, before, lost = (int(which.sum()) for which in (now, whole, whole & ~now))
+    return {"right": right, "n": len(now), "whole": before, "lost": lost}
 
 
 def path_gradient(net: ResNet, x: Tensor, labels: Tensor, through: Collection[int]) -> float:

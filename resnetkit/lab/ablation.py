@@ -2,23 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import comb
-from statistics import median
-
-from scipy.stats import spearmanr
+from math import comb, sqrt
+from statistics import NormalDist, fmean, median
 
 from resnetkit.architecture.spec import NetworkSpec
 from resnetkit.architecture.stages import plan
-from resnetkit.evaluation.intervals import wilson_interval
+from resnetkit.evaluation.intervals import LEVEL, wilson_interval
 from resnetkit.lab.experiment import Cell, Finding, Reading, Table
-from resnetkit.lab.statistics import Mean, geometric_mean, mean
+from resnetkit.lab.statistics import Mean, both, lies, mean
 from resnetkit.lab.surgery import keeps_shape
 from resnetkit.reporting.graphs import Graph, graph
 
-HARDLY = 0.02  # of the accuracy: what a block's loss may cost
+HARDLY = 0.02  # of the images: what a block's loss may cost
 COLLAPSE = 0.5  # of the accuracy above chance
+LEAP = 0.5  # of the accuracy above chance: what is lost at one step of several is no longer little by little
 MOST = 0.95  # of the gradient
-LINKED = 0.8  # rank correlation
+LEARNED = 0.2  # of the way from chance to every image: from here on there is something to lose
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,13 @@ class Trials:
         return 1 / self.spec.num_classes
 
     @property
+    def learned(self) -> bool:
+        """Whether the whole network surely answers better than by chance, by LEARNED."""
+        row = self.of("whole")[0]
+        low, _ = wilson_interval(row["right"], row["n"])
+        return low >= self.chance + LEARNED * (1 - self.chance)
+
+    @property
     def dropped(self) -> dict[int, float]:
         """Accuracy by the block left out."""
         return {row["block"]: accuracy(row) for row in self.of("drop")}
@@ -50,12 +56,25 @@ class Trials:
         counts = sorted({row["count"] for row in rows})
         return {count: mean([accuracy(row) for row in rows if row["count"] == count]) for count in counts}
 
+    def steps(self, what: str) -> list[Mean]:
+        """What is lost from each number of blocks or pairs to the next one measured, seed by seed, as a share of what
+        the whole network has above chance on the same images; then all of it together."""
+        lines = []
+        for seed in sorted({row["seed"] for row in self.of(what)}):
+            own = sorted((row for row in self.of(what) if row["seed"] == seed), key=lambda row: row["count"])
+            line = [own[0]["whole"] / own[0]["n"], *map(accuracy, own)]
+            line = [value / (line[0] - self.chance) for value in line]
+            lines.append([*(a - b for a, b in zip(line, line[1:])), line[0] - line[-1]])
+        return [mean(values) for values in zip(*lines)]
+
     @property
-    def path_gradients(self) -> list[float]:
-        """By length, from 0."""
+    def path_gradients(self) -> list[list[float]]:
+        """By seed, and by length from 0."""
         rows = self.of("path")
-        lengths = range(1 + max(row["count"] for row in rows))
-        return [geometric_mean([r["gradient"] for r in rows if r["count"] == length]).value for length in lengths]
+        seeds = sorted({row["seed"] for row in rows})
+        return [
+            [r["gradient"] for r in sorted(rows, key=lambda row: row["count"]) if r["seed"] == seed] for seed in seeds
+        ]
 
     def lost(self, accuracy: float) -> float:
         """The share that is gone of what the whole network has above chance."""
@@ -64,6 +83,22 @@ class Trials:
 
 def accuracy(row: Cell) -> float:
     return row["right"] / row["n"]
+
+
+def cost(row: Cell) -> Mean:
+    """The share of images that are answered rightly no more, less those that are now, with the interval of paired
+    proportions (Wald's)."""
+    n, lost = row["n"], row["lost"]
+    won = row["right"] - (row["whole"] - lost)
+    value = (lost - won) / n
+    reach = NormalDist().inv_cdf((1 + LEVEL) / 2) * sqrt(lost + won - n * value**2) / n
+    return Mean(value, value - reach, value + reach)
+
+
+def middle(intervals: Sequence[Mean]) -> Mean:
+    """The median, between the medians of the ends."""
+    ends = [(found.value, found.low or 0.0, found.high or 0.0) for found in intervals]
+    return Mean(*(median(values) for values in zip(*ends)))
 
 
 def read_ablation(trials: Mapping[str, Trials]) -> Reading:
@@ -76,78 +111,120 @@ def read_ablation(trials: Mapping[str, Trials]) -> Reading:
     return Reading(findings, _graphs(trials), _tables(trials), figures)
 
 
+def _finding(own: Trials, key: str, claim: str, holds: bool | None, says: str) -> Finding:
+    """Nothing is found out from a network that has nothing to lose."""
+    if not own.learned:
+        says = f"Whole, it answers {own.whole:.1%} rightly, where chance is {own.chance:.0%}: it has nothing to lose."
+    return Finding(key, claim, holds if own.learned else None, says)
+
+
 def _survives(residual: Trials) -> Finding:
-    dropped = residual.dropped
-    middle, worst = median(dropped.values()), min(dropped, key=lambda block: dropped[block])
+    dropped, lost = residual.dropped, middle([cost(row) for row in residual.of("drop")])
+    worst = min(dropped, key=lambda block: dropped[block])
     shape = "which changes the shape" if not keeps_shape(plan(residual.spec)[worst]) else "which keeps the shape"
-    return Finding(
+    return _finding(
+        residual,
         "residual_survives",
-        "A residual network hardly notices the loss of one block",
-        residual.whole - middle <= HARDLY,
-        f"Whole, it answers {residual.whole:.1%} rightly; without one block {middle:.1%} in the median. The worst to "
-        f"lose is block {worst + 1}, {shape}: {dropped[worst]:.1%}.",
+        f"A residual network hardly notices the loss of one block: it costs {HARDLY:.0%} of the images at most",
+        lies(lost, high=HARDLY),
+        f"Whole, it answers {residual.whole:.1%} rightly; the loss of one block costs {_percent(lost)} in the median. "
+        f"The worst to lose is block {worst + 1}, {shape}: {dropped[worst]:.1%} are left.",
     )
 
 
 def _collapses(plain: Trials) -> Finding:
-    middle = median(plain.dropped.values())
-    return Finding(
-        "plain_collapses",
-        "Its plain twin collapses when it loses one",
-        plain.lost(middle) >= COLLAPSE,
-        f"Whole, the plain network answers {plain.whole:.1%} rightly; without one block {middle:.1%} in the median "
-        f"(chance is {plain.chance:.0%}).",
+    key, claim = "plain_collapses", "A plain network collapses when it loses one block"
+    if not plain.learned:
+        return _finding(plain, key, claim, None, "")
+    ends = [wilson_interval(row["right"], row["n"]) for row in plain.of("drop")]
+    left = middle([Mean(accuracy(row), low, high) for row, (low, high) in zip(plain.of("drop"), ends)])
+    assert left.low is not None and left.high is not None
+    lost = Mean(plain.lost(left.value), plain.lost(left.high), plain.lost(left.low))
+    return _finding(
+        plain,
+        key,
+        claim,
+        lies(lost, low=COLLAPSE),
+        f"Whole, it answers {plain.whole:.1%} rightly; without one block {_percent(left)} in the median (chance is "
+        f"{plain.chance:.0%}).",
     )
 
 
 def _gradual(residual: Trials) -> Finding:
     found = residual.by_count("some")
-    link = _link(list(found), [value.value for value in found.values()]) if len(found) > 2 else 0.0
     ends = ", ".join(f"{count} blocks {found[count].value:.1%}" for count in list(found)[:: max(1, len(found) // 3)])
-    return Finding(
+    return _little_by_little(
+        residual,
+        "some",
         "accuracy_falls_gradually",
         "The more blocks are left out, the more accuracy is lost, little by little",
-        link <= -LINKED if len(found) > 2 else None,
-        f"Without {ends}; rank correlation of blocks left out and accuracy {link:.2f}.",
+        f"Without {ends}",
     )
 
 
 def _order(residual: Trials) -> Finding:
-    rows = [row for row in residual.of("swap") if row["tau"] < 1]
-    link = _link([row["tau"] for row in rows], [accuracy(row) for row in rows]) if len(rows) > 2 else 0.0
-    far = min(rows, key=lambda row: row["tau"], default=None)
-    words = "No pair of blocks could be exchanged."
-    if far is not None:
-        words = (
-            f"At the strongest mixing (Kendall's tau {far['tau']:.2f}) {accuracy(far):.1%} are right; rank correlation "
-            f"of tau and accuracy {link:.2f}."
-        )
-    return Finding(
-        "order_matters_gradually",
-        "The order of the blocks matters little by little, too",
-        link >= LINKED / 2 if len(rows) > 2 else None,
-        words,
+    key, claim = "order_matters_gradually", "The order of the blocks matters little by little, too"
+    found, rows = residual.by_count("swap"), residual.of("swap")
+    if all(row["tau"] == 1 for row in rows):
+        return _finding(residual, key, claim, None, "No pair of blocks could be exchanged.")
+    most = max(found)
+    tau = fmean(row["tau"] for row in rows if row["count"] == most)
+    return _little_by_little(
+        residual,
+        "swap",
+        key,
+        claim,
+        f"After {most} exchanges (Kendall's tau {tau:.2f}) {found[most].value:.1%} are right",
+    )
+
+
+def _little_by_little(own: Trials, what: str, key: str, claim: str, says: str) -> Finding:
+    """A fall, of which no step takes more than LEAP."""
+    if not own.learned or len(own.by_count(what)) < 3:
+        return _finding(own, key, claim, None, "Too few of the blocks can be moved.")
+    *steps, together = own.steps(what)
+    largest = max(steps, key=lambda step: step.value)
+    falls = lies(together, low=HARDLY)
+    holds = both(falls, *(lies(step, high=LEAP) for step in steps))
+    return _finding(
+        own,
+        key,
+        claim,
+        holds,
+        f"{says}. Of what is above chance, the largest step from one of {len(steps) + 1} numbers to the next takes "
+        f"{_percent(largest)}, all together {_percent(together)}; little by little means no step above {LEAP:.0%}.",
     )
 
 
 def _short(residual: Trials) -> Finding:
-    shares = path_shares(residual.path_gradients)
+    by_seed = residual.path_gradients
+    shares = path_shares(_means(by_seed))
     low, high = middle_share(shares)
     n = len(shares) - 1
-    centre = sum(length * share for length, share in enumerate(shares))
+    centre = mean([_centre(path_shares(own)) for own in by_seed])._replace(value=_centre(shares))
     few = sum(comb(n, length) for length in range(low, high + 1)) / 2**n
-    return Finding(
+    return _finding(
+        residual,
         "paths_are_short",
         "The gradient comes through short paths",
-        centre < n / 2,
-        f"Of the {n} blocks, paths through {low} to {high} of them bring {MOST:.0%} of the gradient, {centre:.1f} in "
+        lies(centre, high=n / 2),
+        f"Of the {n} blocks, paths through {low} to {high} of them bring {MOST:.0%} of the gradient, {centre} in "
         f"the mean; half of all paths are longer than {n / 2:g}. Those lengths are {few:.2g} of all paths.",
     )
 
 
-def _link(x: Sequence[float], y: Sequence[float]) -> float:
-    found = float(spearmanr(x, y)[0])
-    return 0.0 if found != found else found  # NaN where one does not vary
+def _means(lines: Sequence[Sequence[float]]) -> list[float]:
+    return [fmean(values) for values in zip(*lines)]
+
+
+def _centre(shares: Sequence[float]) -> float:
+    return sum(length * share for length, share in enumerate(shares))
+
+
+def _percent(share: Mean) -> str:
+    if share.low is None or share.high is None:
+        return f"{share.value:.1%}"
+    return f"{share.value:.1%} ({share.low:.1%} to {share.high:.1%})"
 
 
 def _graphs(trials: Mapping[str, Trials]) -> list[Graph]:
@@ -167,7 +244,7 @@ def _graphs(trials: Mapping[str, Trials]) -> list[Graph]:
         for net, own in found.items()
     }
     swaps = {net: [(row["tau"], accuracy(row)) for row in own.of("swap")] for net, own in trials.items()}
-    gradients = residual.path_gradients
+    gradients = _means(residual.path_gradients)
     shares = path_shares(gradients)
     n = len(shares) - 1
     numbers = {
@@ -221,7 +298,7 @@ def path_shares(gradients: Sequence[float]) -> list[float]:
     the length bring, comb(n, length) of them."""
     n = len(gradients) - 1
     brought = [comb(n, length) * value for length, value in enumerate(gradients)]
-    return [value / sum(brought) for value in brought]
+    return [value / (sum(brought) or 1.0) for value in brought]
 
 
 def middle_share(shares: Sequence[float], most: float = MOST) -> tuple[int, int]:

@@ -3,16 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import inf, log
 from pathlib import Path
 from statistics import fmean, median
 from time import perf_counter
 from typing import Any
 
+from resnetkit.data.datasets import Dataset
 from resnetkit.device import find_device
-from resnetkit.errors import Diverged
+from resnetkit.errors import Diverged, ResnetkitError
 from resnetkit.lab.experiment import Cell, Experiment, Finding, Reading, Table
 from resnetkit.lab.images import few_images
-from resnetkit.lab.statistics import PowerLaw, mean, power_law
+from resnetkit.lab.statistics import PowerLaw, lies, mean, power_law
 from resnetkit.reporting.graphs import Graph, graph
 from resnetkit.training.epochs import Epochs
 from resnetkit.training.memory import step_bytes
@@ -22,7 +24,9 @@ from resnetkit.training.run import new_state
 from resnetkit.training.state import Tally, TrainingState
 
 NETS = {"plain": "plain{}_cifar", "residual": "resnet{}_cifar"}
-FALLEN = 0.9  # of the loss at the start: the last tenth of the steps must lie below, at every seed
+# Of the loss that guessing has, the logarithm of the number of classes: untrained residual networks begin far above it,
+# and to come down to it nothing need be learned. The last tenth of the steps must lie below, at every seed.
+FALLEN = 0.9
 KEPT = 500  # layers up to which every activation is kept
 MiB = 2**20
 MEMORY = {"plain": "every activation kept", "checkpoint": "checkpointed"}
@@ -36,10 +40,11 @@ class Depth(Experiment):
     QUESTION = "How deep can a network be: does it train, how long does a step take, how much memory does it need?"
     METHOD = (
         "Plain and residual networks of the CIFAR family take the same training steps on the same images: momentum SGD "
-        "whose rate rises to 0.1 and falls again. The loss falls where the mean of the last tenth of the steps lies "
-        f"below {FALLEN} of the first step's. Time is the median of the steps but the first; memory is the bytes that "
+        "whose rate rises to 0.1 and falls again. A network trains where, at every seed, the mean loss over the last "
+        f"tenth of the steps lies below {FALLEN} of ln(classes), the loss of guessing (2.303 for ten classes). Time is the median of the steps but the first; memory is the bytes that "
         "live in a step when most do, weights among them, with every activation kept (up to 500 layers; deeper ones "
-        "train checkpointed) and checkpointed; exponents are slopes of a straight line through the logarithms."
+        "train checkpointed) and checkpointed; exponents are slopes of a straight line through the logarithms, that of "
+        "time through those depths alone that keep every activation. All in float32."
     )
     SOURCE = (
         "He et al. 2015, Deep Residual Learning, section 4.2 (“Exploring Over 1000 layers”); He et al. 2016, Identity "
@@ -53,6 +58,11 @@ class Depth(Experiment):
     batch: int = 32
     device: str = "auto"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < 1:
+            raise ResnetkitError(f"steps={self.steps}: give one or more")
+
     def cells(self) -> list[Cell]:
         grid = product(range(self.seeds), sorted(self.depths), NETS)
         return [{"net": net, "depth": depth, "seed": seed} for seed, depth, net in grid]
@@ -63,15 +73,20 @@ class Depth(Experiment):
         state, _ = new_state(prepared, device)
         state.net.set_memory("plain" if shallow else "checkpoint")
         losses, seconds = _train(prepared, state, self.steps)
-        found: dict[str, Any] = {"losses": losses, "seconds": median(seconds[1:] or seconds)}
+        found: dict[str, Any] = {"losses": losses}
+        if seconds:  # none where the loss was no number at the first step
+            found["seconds"] = median(seconds[1:] or seconds)
         for mode in ("plain", "checkpoint") if shallow else ("checkpoint",):
             fresh, _ = new_state(prepared, device)
             fresh.net.set_memory(mode)
             found[mode] = step_bytes(fresh, prepared, self.batch)
         return found | {"parameters": sum(p.numel() for p in state.net.parameters())}
 
+    def _images(self) -> Dataset:
+        return few_images(self.data, train=self.steps * self.batch, test=self.batch)
+
     def _prepared(self, cell: Cell) -> Prepared:
-        dataset = few_images(self.data, train=self.steps * self.batch, test=self.batch)
+        dataset = self._images()
         per_epoch = -(-len(dataset.parts["train"]) // self.batch)
         recipe = make_recipe(
             {
@@ -93,11 +108,12 @@ class Depth(Experiment):
         of: Of = lambda net, depth: [r for r in rows if r["net"] == net and r["depth"] == depth]  # noqa: E731
         laws = {}
         for what in ("seconds", *MEMORY):
-            points = [(depth, value) for depth in depths if (value := _middle(of("residual", depth), what))]
+            fitted = [depth for depth in depths if what != "seconds" or depth <= KEPT]
+            points = [(depth, value) for depth in fitted if (value := _middle(of("residual", depth), what))]
             if len(points) > 1:
                 laws[what] = power_law(*zip(*points))
         return Reading(
-            _findings(of, depths, laws),
+            _findings(of, depths, laws, self.steps, len(self._images().classes)),
             _graphs(of, depths),
             [_table(of, depths)],
             {what: law._asdict() for what, law in laws.items()},
@@ -152,41 +168,43 @@ def tenths(losses: Sequence[float]) -> list[float]:
     return [fmean(losses[a:b]) for a, b in zip(edges, edges[1:])]
 
 
-def falls(rows: list[Cell], steps: int) -> bool:
-    """Whether every seed took all steps and ended below FALLEN of the loss that it began with."""
+def trains(rows: list[Cell], steps: int, classes: int) -> bool:
+    """Whether every seed took all steps and ended below FALLEN of the loss of guessing among so many classes."""
     lines = [row["losses"] for row in rows]
-    return all(len(line) >= steps and tenths(line)[-1] < FALLEN * line[0] for line in lines)
+    return all(len(line) >= steps and tenths(line)[-1] < FALLEN * log(classes) for line in lines)
 
 
-def _findings(of: Of, depths: Sequence[int], laws: dict[str, PowerLaw]) -> list[Finding]:
-    steps = max(len(row["losses"]) for net in NETS for depth in depths for row in of(net, depth))
-    able = {net: [depth for depth in depths if falls(of(net, depth), steps)] for net in NETS}
+def _findings(
+    of: Of, depths: Sequence[int], laws: dict[str, PowerLaw], steps: int, classes: int
+) -> list[Finding]:
+    able = {net: [depth for depth in depths if trains(of(net, depth), steps, classes)] for net in NETS}
     deepest = max(depths)
+    guessing = f"Guessing has {log(classes):.3f}"
     findings = [
         Finding(
             "residual_trains",
             f"A residual network of {deepest:,} layers trains",
             deepest in able["residual"],
-            f"Over {steps} steps its loss goes {_course(of('residual', deepest))}. The loss falls at "
+            f"Over {steps} steps its loss goes {_course(of('residual', deepest))}. {guessing}; below {FALLEN} of it end "
             f"{_listed(able['residual'])}.",
         ),
         Finding(
             "plain_does_not",
             "Its plain twin does not",
             deepest not in able["plain"],
-            f"Over the same steps its loss goes {_course(of('plain', deepest))}. The loss falls at "
+            f"Over the same steps its loss goes {_course(of('plain', deepest))}. {guessing}; below {FALLEN} of it end "
             f"{_listed(able['plain'])}.",
         ),
     ]
     claims = {
         "seconds": ("time_is_linear", "The time of a step grows in proportion to depth", 0.9, 1.1),
         "plain": ("memory_is_linear", "Memory, with every activation kept, grows in proportion to depth", 0.9, 1.1),
-        "checkpoint": ("checkpointed_memory_is_less", "Checkpointed, memory grows more slowly than depth", 0.0, 0.9),
+        "checkpoint": ("checkpointed_memory_is_less", "Checkpointed, memory grows more slowly than depth", -inf, 0.9),
     }
     for what, law in laws.items():
         key, claim, low, high = claims[what]
-        holds = None if law.low is None else low <= law.exponent <= high
-        findings.append(Finding(key, claim, holds, f"As depth to the power {law}."))
+        fits = f", which must lie from {low} to {high}" if low > 0 else f", which must lie below {high}"
+        findings.append(Finding(key, claim, lies(law, low, high), f"As depth to the power {law}{fits}."))
     return findings
 
 
@@ -234,7 +252,7 @@ def _table(of: Of, depths: Sequence[int]) -> Table:
                 f"{net}, {depth:,} layers",
                 str(mean([row["losses"][0] for row in begun])) if begun else "no number",
                 str(mean([tenths(row["losses"])[-1] for row in begun])) if begun else "no number",
-                f"{1000 * median(row['seconds'] for row in rows):,.0f} ms",
+                "" if (seconds := _middle(rows, "seconds")) is None else f"{1000 * seconds:,.0f} ms",
                 *(f"{rows[0][mode] / MiB:,.0f} MiB" if mode in rows[0] else "" for mode in MEMORY),
                 f"{rows[0]['parameters']:,}",
             ]

@@ -71,8 +71,12 @@ class Experiment(ABC):
     seeds: int = 3
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise ResnetkitError(f"seeds={self.seeds}: give one or more")
+        for name in ("seeds", "batch", "images", "epochs"):
+            if (value := getattr(self, name, 1)) < 1:
+                raise ResnetkitError(f"{name}={value}: give one or more")
+        depths: tuple[int, ...] = getattr(self, "depths", (1,))
+        if not depths or len(set(depths)) < len(depths):
+            raise ResnetkitError(f"depths={', '.join(map(str, depths))}: give one or more, and each once")
 
     @abstractmethod
     def cells(self) -> list[Cell]:
@@ -187,10 +191,10 @@ class _Kept:
         self._told, self._lines = folder / "lab.json", folder / "cells.jsonl"
         asked = {"experiment": experiment.NAME, "settings": experiment.settings()}
         if self._told.exists():
-            self.told = json.loads(self._told.read_text(encoding="utf-8"))
-            if {key: self.told[key] for key in asked} != asked:
+            self.told = self._read_told()
+            if {key: self.told.get(key) for key in asked} != asked:
                 raise ResnetkitError(f"{folder} holds an experiment with other settings; choose another --out")
-        elif folder.exists() and any(folder.iterdir()):
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ResnetkitError(f"{folder} is there already and is no experiment's; choose another --out")
         else:
             date = datetime.now(UTC).isoformat(timespec="seconds")
@@ -205,6 +209,15 @@ class _Kept:
                 continue
             self._take(row)
 
+    def _read_told(self) -> dict[str, Any]:
+        try:
+            told = json.loads(self._told.read_text(encoding="utf-8"))
+        except ValueError:
+            told = None
+        if not isinstance(told, dict):
+            raise ResnetkitError(f"{self._told} does not say what was asked; choose another --out")
+        return told
+
     def _take(self, row: dict[str, Any]) -> None:
         self._found[json.dumps(row["cell"], sort_keys=True)] = row["found"]
         self.seconds += row["seconds"]
@@ -215,8 +228,9 @@ class _Kept:
     def add(self, cell: Cell, found: Cell, seconds: float) -> None:
         row = {"cell": cell, "found": _short(found), "seconds": round(seconds, 3)}
         try:
-            with open(self._lines, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            with open(self._lines, "ab+") as file:
+                half = file.tell() and (file.seek(-1, 2), file.read(1))[1] != b"\n"  # of one that was killed
+                file.write(("\n" * half + json.dumps(row) + "\n").encode())
         except OSError as error:
             raise ResourceExhausted(f"{self._lines}: not written: {error.strerror}; free some space") from error
         self._take(json.loads(json.dumps(row)))

@@ -1,9 +1,9 @@
 """What a few seeds say: a mean with its interval, a power law with the interval of its exponent."""
 
 from collections.abc import Sequence
-from math import exp, log
+from math import exp, inf, log
 from statistics import fmean
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from scipy.stats import linregress, sem, t
 
@@ -21,6 +21,30 @@ class Mean(NamedTuple):
         if self.low is None or self.high is None:
             return number(self.value)
         return f"{number(self.value)} ({number(self.low)} to {number(self.high)})"
+
+
+class Interval(Protocol):
+    """What has ends, or None for them."""
+
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+
+
+def lies(found: Interval, low: float = -inf, high: float = inf) -> bool | None:
+    """Whether a figure lies from `low` to `high`: True where its whole interval does, False where nothing of it does,
+    None where the interval says neither, or there is none."""
+    if found.low is None or found.high is None:
+        return None
+    if low <= found.low and found.high <= high:
+        return True
+    return False if found.high < low or found.low > high else None
+
+
+def both(*held: bool | None) -> bool | None:
+    """Whether all hold: False where one does not, else None where one does not say."""
+    return False if False in held else None if None in held else True
 
 
 def number(value: float) -> str:

@@ -85,11 +85,12 @@ def test_a_rerun_goes_on_where_it_stopped(tmp_path, monkeypatch):
     with pytest.raises(Interrupted, match="give the same command with --out"):
         conduct(experiment, tmp_path / "a")
     assert not (tmp_path / "a/results.json").exists()
-    with open(tmp_path / "a/cells.jsonl", "a") as file:
-        file.write('{"cell": {"net": "pl')  # killed while it wrote
     monkeypatch.setattr(Depth, "measure", lambda *a: measured.append(a[1]) or measure(*a))
-    whole = conduct(experiment, tmp_path / "a").record
-    assert measured == experiment.cells()
+    for _ in range(2):  # the second time nothing is left to do
+        with open(tmp_path / "a/cells.jsonl", "a") as file:
+            file.write('{"cell": {"net": "pl')  # killed while it wrote
+        whole = conduct(experiment, tmp_path / "a").record
+        assert measured == experiment.cells()
     assert [row["net"] for row in whole["cells"]] == ["plain", "residual"] * 2
 
 
@@ -111,6 +112,21 @@ def test_mistakes_are_one_line():
         Ablate(against="plain.safetensors")
     with pytest.raises(ResnetkitError, match="an odd number from 5 on"):
         Landscape(points=8)
+    with pytest.raises(ResnetkitError, match="steps=0: give one or more"):
+        Depth(steps=0)
+    with pytest.raises(ResnetkitError, match="depths=8, 8: give one or more, and each once"):
+        Depth(depths=(8, 8))
+    with pytest.raises(ResnetkitError, match="batch=0: give one or more"):
+        Gradients(batch=0)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_a_folder_that_does_not_say_what_was_asked(tmp_path, text):
+    (tmp_path / "lab.json").write_text(text)
+    with pytest.raises(ResnetkitError, match="choose another --out"):
+        conduct(TINY["depth"], tmp_path)
+    with pytest.raises(ResnetkitError, match="is no experiment's"):
+        conduct(TINY["depth"], tmp_path / "lab.json")
 
 
 def test_what_is_not_residual_is_refused(results, tmp_path):

@@ -1,0 +1,61 @@
+"""Verdicts on made-up losses, seconds and bytes of networks of several depths."""
+
+from math import log
+
+import pytest
+
+from resnetkit.lab.depth import MiB, Depth, trains
+
+DEPTHS = (20, 56, 110, 1202)
+BEGIN, GUESS, LEARNED = 3.5, log(10), 1.2
+
+
+def read(ends, seconds=lambda depth: depth / 100, bytes_=lambda depth: depth * MiB, checkpointed=lambda d: d**0.5):
+    """Findings by key where the network of each kind ends at a loss, from BEGIN; None: no number at the first step."""
+    experiment, rows = Depth(depths=DEPTHS, steps=10, seeds=2), []
+    for cell in experiment.cells():
+        own = {"losses": [], "parameters": 1, "checkpoint": checkpointed(cell["depth"])}
+        if (end := ends[cell["net"]]) is not None:
+            own |= {"losses": [BEGIN] * 9 + [end], "seconds": seconds(cell["depth"])}
+        if cell["depth"] <= 500:
+            own["plain"] = bytes_(cell["depth"])
+        rows.append(cell | own)
+    return {finding.key: finding.holds for finding in experiment.read(rows).findings}
+
+
+@pytest.mark.parametrize(
+    ("residual", "plain", "verdicts"),
+    [
+        (LEARNED, GUESS, (True, True)),
+        (GUESS, GUESS, (False, True)),  # it fell by a third from where it began, and learned nothing
+        (LEARNED, LEARNED, (True, False)),
+        (LEARNED, None, (True, True)),
+        (None, None, (False, True)),
+    ],
+)
+def test_what_only_guesses_does_not_train(residual, plain, verdicts):
+    found = read({"residual": residual, "plain": plain})
+    assert (found["residual_trains"], found["plain_does_not"]) == verdicts
+
+
+def test_one_seed_that_learns_is_not_enough():
+    rows = [{"losses": [BEGIN, LEARNED]}, {"losses": [BEGIN, GUESS]}]
+    assert not trains(rows, 2, 10) and trains(rows[:1], 2, 10)
+    assert not trains(rows[:1], 3, 10)  # it stopped after two of three
+    assert not trains([{"losses": [2.0, 0.68]}], 2, 2)  # of two classes, guessing has ln 2 = 0.693
+
+
+def test_exponents_are_judged_by_their_intervals():
+    ends = {"residual": LEARNED, "plain": GUESS}
+    found = read(ends)
+    assert (found["time_is_linear"], found["memory_is_linear"], found["checkpointed_memory_is_less"]) == (True,) * 3
+    assert read(ends, seconds=lambda depth: depth**1.5)["time_is_linear"] is False
+    assert read(ends, checkpointed=lambda depth: depth)["checkpointed_memory_is_less"] is False
+    rough = {20: 1, 56: 6, 110: 5, 1202: 50}
+    assert read(ends, seconds=rough.get)["time_is_linear"] is None
+
+
+def test_time_is_that_of_depths_which_keep_every_activation():
+    """Deeper ones compute the forward pass twice: half as much time again would bend the line."""
+    twice = read({"residual": LEARNED, "plain": GUESS}, seconds=lambda depth: depth * (1 if depth <= 500 else 1.5))
+    assert twice["time_is_linear"] is True
