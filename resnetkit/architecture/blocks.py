@@ -62,7 +62,8 @@ class ResidualBlock(Block):
             return self.activation(self.branch(x))
         if self.drops():
             return self.activation(self.shortcut(x).clone())  # not in the place of x
-        return self.activation(self.shortcut(x) + self.drop_path(self.branch(x)))
+        residual = self.drop_path(self.branch(x))
+        return self.activation(self.shortcut(x) + residual)
 
     def residual(self, x: Tensor) -> Tensor:
         """What a reversible run adds of x: activated before the branch, for an activated sum could not be undone."""

@@ -145,7 +145,7 @@ def test_loss_is_pytorchs_with_smoothed_targets_and_weighted_positives():
     torch.testing.assert_close(task.loss(LOGITS, LABELS, 0.1, weights), 5 * theirs)
     assert task.right(LOGITS, LABELS) / 400 == pytest.approx(1 - sk.hamming_loss(LABELS, LOGITS > 0), abs=1e-6)
     mixed = 0.7 * targets + 0.3 * targets.flip(0)
-    both = 0.7 * task.right(LOGITS, LABELS) + 0.3 * task.right(LOGITS, LABELS.flip(0))
+    both = float(0.7 * task.right(LOGITS, LABELS) + 0.3 * task.right(LOGITS, LABELS.flip(0)))
     assert task.right(LOGITS, mixed) == pytest.approx(both, rel=1e-5)
     assert task_of(LABELS) is task and task_of(LABELS[:, 0]) is not task
 
