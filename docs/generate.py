@@ -44,7 +44,8 @@ def results() -> str:
         r = json.loads(file.read_text())
         if "top1_mean" not in r:
             continue
-        machine = f"{r['environment']['threads']} cores of {r['environment']['processor']}"
+        cores = r["environment"]["threads"]
+        machine = f"{cores} core{'s' if cores > 1 else ''} of {r['environment']['processor']}"
         lines.append(
             f"| `{r['command']}` | {len(r['seeds'])} | {r['top1_mean']:.2%} ± {r['top1_std']:.2%} "
             f"| {r['seconds_max']:.0f} s | {machine} | `{r['environment']['commit']}` |"
