@@ -4,7 +4,7 @@ from math import log
 
 import pytest
 
-from resnetkit.lab.depth import MiB, Depth, trains
+from resnetkit.lab.depth import Depth, MiB, trains
 
 DEPTHS = (20, 56, 110, 1202)
 BEGIN, GUESS, LEARNED = 3.5, log(10), 1.2
