@@ -85,9 +85,7 @@ def measure(model: str, batch_size: int | None, img_size: int | None) -> dict:
     steps = steps[1:]
     macs: dict[str, int] = defaultdict(int)
     layers = costs(state.net)
-    first = next(
-        cost.macs for cost in layers if cost.macs
-    )  # images need no gradient, weights do
+    first = next(cost.macs for cost in layers if cost.macs)  # images need no gradient, weights do
     for cost in layers:
         macs[next(name for name, _ in parts(state.net) if f"{cost.name}.".startswith(f"{name}."))] += cost.macs
     whole = median(step["step"] for step in steps)
