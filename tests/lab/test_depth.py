@@ -64,5 +64,5 @@ def test_time_is_that_of_depths_which_keep_every_activation():
 
 def test_a_network_that_diverges_at_its_first_step_is_a_cell(monkeypatch, tmp_path):
     monkeypatch.setattr(depth, "_train", lambda *_: ([], []))
-    found = Depth(batch=2, steps=2).measure({"net": "plain", "depth": 8, "seed": 0}, tmp_path)
+    found = Depth(batch=8, steps=2).measure({"net": "plain", "depth": 8, "seed": 0}, tmp_path)
     assert found["losses"] == [] and "seconds" not in found and found["plain"] > 0
