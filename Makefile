@@ -5,7 +5,7 @@ PEERS := .venv-peers
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: setup train test test-all test-browser lint bench docs clean
+.PHONY: setup train test test-all test-browser lint bench bench-memory docs clean
 setup: $(VENV)/.core
 
 # torch comes first and alone: the pinned build must be there before any package that depends on it.
@@ -52,9 +52,11 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 bench: $(PEERS)/.ready
-	$(BIN)/python benchmarks/speed.py
-	$(BIN)/python benchmarks/stages.py resnet50
-	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/speed.py; speed=$$?; \
+	$(BIN)/python benchmarks/stages.py resnet50 && $(BIN)/python benchmarks/growth.py && exit $$speed
+
+bench-memory: $(VENV)/.test
+	$(BIN)/python benchmarks/memory.py
 
 docs: $(VENV)/.test
 	$(BIN)/python docs/generate.py

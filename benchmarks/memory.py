@@ -3,12 +3,12 @@
 python benchmarks/memory.py [--only PART]
 
 Live memory is the most bytes of tensors above what a step starts with; process memory is VmHWM of a process that takes
-two steps and nothing else. Times of modes alternate in one process. Writes results/memory.json, part by part.
+two steps and nothing else. Times of modes alternate in one process. Writes results/memory.json, part by part, each
+with the commit and machine that measured it.
 """
 
 import argparse
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +23,8 @@ from resnetkit.architecture.live_memory import LiveMemory
 from resnetkit.architecture.memory_plan import live_bytes
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.architecture.variants import spec
+from resnetkit.atomic import write_text
+from resnetkit.lab.statistics import power_law
 from resnetkit.training.allocator import give_back_holes, keep_freed_memory
 
 ROOT = Path(__file__).parents[1]
@@ -105,15 +107,9 @@ def exponent() -> dict:
                 trained = {name for name, _ in ResNet(network).named_parameters()}
             need = live_bytes(network, mode, trained=trained, shape=(64, 3, 32, 32), precision="float32")
             needs.append(need)
-        found[mode] = {"live": needs, "exponent": slope(depths, needs)}
+        found[mode] = {"live": needs, "exponent": power_law(depths, needs).exponent}
         print(mode, found[mode], flush=True)
     return found
-
-
-def slope(x, y) -> float:
-    a, b = [[math.log(v) for v in values] for values in (x, y)]
-    mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
-    return sum((p - mean_a) * (q - mean_b) for p, q in zip(a, b)) / sum((p - mean_a) ** 2 for p in a)
 
 
 def reversible() -> dict:
@@ -149,12 +145,12 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS)
     only = parser.parse_args().only
     torch.set_num_threads(1)
-    result = json.loads(RESULT.read_text()) if only and RESULT.exists() else {}
-    result |= header("memory", "python benchmarks/memory.py", [0])
+    result = json.loads(RESULT.read_text()) if only and RESULT.exists() else {"id": "memory"}
     for name, part in PARTS.items():
         if only in (None, name):
-            result[name] = part()
-            RESULT.write_text(json.dumps(result, indent=2) + "\n")
+            origin = header(f"memory-{name}", f"python benchmarks/memory.py --only {name}", [0])
+            result[name] = part() | {"origin": origin}
+            write_text(RESULT, json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

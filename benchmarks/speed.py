@@ -4,7 +4,8 @@ python benchmarks/speed.py            the short size, 10 minutes on a quiet mach
 python benchmarks/speed.py --full     every peer, at its best too; an hour or more
 python benchmarks/speed.py step-resnet50 ...
 
-A run that is void is told and not written.
+A run that is void is told and not written, and so is one that could not be made; the others go on. Exit code 7 where
+some were void, 1 where some could not be made.
 """
 
 import argparse
@@ -15,7 +16,9 @@ from time import perf_counter
 
 from record import header
 
+from resnetkit.atomic import write_text
 from resnetkit.benchmark.run import benchmark
+from resnetkit.cli.benchmark import VOID
 from resnetkit.errors import ResnetkitError
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +35,7 @@ CASES: dict[str, tuple[str, ...]] = {  # name -> kind, model, peers of the short
     "step-notebook": ("step", "resnet34", "", "keras-notebook"),
 }
 CHOICES = {"step-resnet18": {"batch_size": 32}, "step-notebook": {"batch_size": 8}}
-FRESH_ROUNDS = 5  # of what starts a process for every value
+FRESH, FRESH_ROUNDS = ("memory", "startup"), 5  # what starts a process for every value
 
 
 def main() -> None:
@@ -42,35 +45,42 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(CASES):
         parser.error(f"{', '.join(unknown)}: the cases are {', '.join(CASES)}")
-    void = []
+    ends: dict[str, list[str]] = {"void": [], "failed": []}
     for name in arguments.names or CASES:
         kind, model, short, full = CASES[name]
-        against = full if arguments.full else short
-        if against and not measured(name, kind, model, against):
-            void.append(name)
-    if void:
-        sys.exit(f"void, and not written: {', '.join(void)}; the machine was not quiet")
+        if against := full if arguments.full else short:
+            end = measured(name, kind, model, against)
+            ends.setdefault(end, []).append(name)
+    if ends["void"]:
+        print(
+            f"void, and not written: {', '.join(ends['void'])}; the machine was not quiet, or a peer's work not equal"
+        )
+    if ends["failed"]:
+        print(f"not measured: {', '.join(ends['failed'])}; the reasons stand above")
+    sys.exit(1 if ends["failed"] else VOID if ends["void"] else 0)
 
 
-def measured(name: str, kind: str, model: str, against: str) -> bool:
-    command = f"resnet benchmark {kind} {model} --against {against}"
-    before = header(f"benchmark-{name}", command, seeds=[0])
+def measured(name: str, kind: str, model: str, against: str) -> str:
+    """How it ended: written, void or failed."""
+    choices: dict[str, int] = CHOICES.get(name, {}) | ({"rounds": FRESH_ROUNDS} if kind in FRESH else {})
+    flags = "".join(f" --{key.replace('_', '-')} {value}" for key, value in choices.items())
+    before = header(f"benchmark-{name}", f"resnet benchmark {kind} {model} --against {against}{flags}", seeds=[0])
     began = perf_counter()
-    rounds = {"rounds": FRESH_ROUNDS} if kind in ("memory", "startup") else {}
     try:
-        found = benchmark(kind, model, against=against.split(","), **rounds, **CHOICES.get(name, {}))
+        found = benchmark(kind, model, against=against.split(","), **choices)
     except ResnetkitError as error:
         print(f"{name}: {error}", flush=True)
-        return False
+        return "failed"
     seconds = perf_counter() - began
     for peer, values in found["peers"].items():
         print(f"{name}: {values['ratio']['median']:.2f} times {peer}, {seconds:.0f} s", flush=True)
     for reason in found["reasons"]:
         print(f"{name}: {reason}", flush=True)
-    if not found["void"]:
-        text = json.dumps(before | found | {"benchmark_seconds": round(seconds)}, indent=2) + "\n"
-        (ROOT / "results" / f"benchmark-{name}.json").write_text(text)
-    return not found["void"]
+    if found["void"]:
+        return "void"
+    text = json.dumps(before | found | {"benchmark_seconds": round(seconds)}, indent=2) + "\n"
+    write_text(ROOT / "results" / f"benchmark-{name}.json", text)
+    return "written"
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from resnetkit.training.run import new_state
 
 ROOT = Path(__file__).parents[1]
 STEPS = 7
-PASSES = {"forward": 1, "backward": 2}  # multiplications, in those of a forward pass
+PASSES = {"forward": 1, "backward": 2}  # multiplications, in those of a forward pass: of inputs' and weights' gradients
 
 
 class Laps:
@@ -84,7 +84,9 @@ def measure(model: str, batch_size: int | None, img_size: int | None) -> dict:
         steps.append({"step": perf_counter() - began} | dict(laps.seconds))
     steps = steps[1:]
     macs: dict[str, int] = defaultdict(int)
-    for cost in costs(state.net):
+    layers = costs(state.net)
+    first = next(cost.macs for cost in layers if cost.macs)  # images need no gradient, weights do
+    for cost in layers:
         macs[next(name for name, _ in parts(state.net) if f"{cost.name}.".startswith(f"{name}."))] += cost.macs
     whole = median(step["step"] for step in steps)
     top = ceilings(device)
@@ -94,7 +96,8 @@ def measure(model: str, batch_size: int | None, img_size: int | None) -> dict:
             continue
         for way, passes in PASSES.items():
             seconds = median(step.get((name, way), 0.0) for step in steps)
-            gflops = 2 * macs[name] * passes * job["batch_size"] / seconds / 1e9 if seconds else 0.0
+            count = passes * macs[name] - (first if (part, way) == (state.net.stem, "backward") else 0)
+            gflops = 2 * count * job["batch_size"] / seconds / 1e9 if seconds else 0.0
             share = gflops / top[f"{prepared.recipe.precision}_gflops"]
             row = {"part": name, "way": way, "seconds": seconds, "share_of_step": seconds / whole}
             rows.append(row | {"gflops": gflops, "share_of_ceiling": share})

@@ -85,7 +85,9 @@ def memory() -> str:
             lines.append(f"| the same: CPU time of a step | 1 | {deep['time_ratio']:.2f} |")
     if growth := found.get("exponent"):
         slopes = " | ".join(f"{growth[mode]['exponent']:.2f}" for mode in ("plain", "checkpoint"))
-        lines.append(f"| exponent of live memory against depth, {min(growth['depths'])} to 1,202 layers | {slopes} |")
+        lines.append(
+            f"| exponent of live memory against depth as planned, {min(growth['depths'])} to 1,202 layers | {slopes} |"
+        )
     if runs := found.get("reversible"):
         few, many = (f"{runs['live'][depth] / 2**20:.1f}" for depth in ("110", "10004"))
         lines += ["", f"Reversible, batch {runs['images']}: {few} MiB live at 110 layers, {many} MiB at 10,004."]

@@ -1,5 +1,6 @@
 """Documents: generated parts are up to date, links lead somewhere, figures come from results."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -10,6 +11,24 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def script(folder, name):
+    sys.path.insert(0, str(ROOT / folder))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(ROOT / folder))
+
+
+@pytest.fixture(scope="module")
+def verdicts():
+    return script("docs", "verdict")
+
+
+@pytest.fixture(scope="module")
+def reread():
+    return script("benchmarks", "reread")
 
 
 def test_generated_parts_are_up_to_date():
@@ -29,10 +48,61 @@ def test_results_name_their_origin():
     assert {file.stem for file in files} >= {"digits"}
     for file in files:
         result = json.loads(file.read_text())
-        assert result["environment"]["commit"] not in ("", "unknown")
-        assert "dirty" not in result["environment"]["commit"]
-        assert result["environment"]["processor"] and result["date"]
-        assert [run["seed"] for run in result.get("runs", [])] in ([], result["seeds"])
+        parts = [value["origin"] for value in result.values() if isinstance(value, dict) and "origin" in value]
+        for origin in parts or [result]:
+            assert origin["environment"]["commit"] not in ("", "unknown")
+            assert "dirty" not in origin["environment"]["commit"]
+            assert origin["environment"]["processor"] and origin["date"]
+        assert [run["seed"] for run in result.get("runs", [])] in ([], result.get("seeds"))
+
+
+def finding(key, holds):
+    return {"key": key, "claim": key, "holds": holds, "verdict": "told", "says": "so"}
+
+
+@pytest.mark.parametrize(
+    ("holds", "keys", "verdict"),
+    [
+        ((True, True), "ab", "true"),
+        ((False, False), "ab", "false"),
+        ((None, None), "ab", "does not show"),
+        ((True, False), "ab", "depends"),
+        ((True, None), "ab", "depends"),
+        ((False, None), "ab", "depends"),
+        ((True, False), ("a", "!b"), "true"),
+        ((False, True), ("a", "!b"), "false"),
+        ((None,), ("!a",), "does not show"),
+        ((True, True), "abc", "not measured yet"),  # c is not among what was found
+    ],
+)
+def test_a_verdict_is_counted(verdicts, holds, keys, verdict):
+    result = {"findings": [finding(*pair) for pair in zip("abc", holds)], "command": "resnet lab x"}
+    assert verdicts.counted(result, "lab-x", tuple(keys))[1] == verdict
+
+
+@pytest.mark.parametrize(("depths", "verdict"), [([20, 110], "not measured yet"), ([20, 1202], "true")])
+def test_hundreds_of_layers_are_not_thousands(verdicts, tmp_path, monkeypatch, depths, verdict):
+    result = {"findings": [finding("residual_trains", True)], "settings": {"depths": depths}, "command": "resnet lab"}
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/lab-depth.json").write_text(json.dumps(result))
+    monkeypatch.setattr(verdicts, "ROOT", tmp_path)
+    assert verdicts._judged(verdicts.THOUSANDS, "lab-depth", ("residual_trains",))[1] == verdict
+
+
+def test_every_finding_that_a_row_names_is_one(verdicts):
+    known = "".join(file.read_text() for file in (ROOT / "resnetkit/lab").glob("*.py"))
+    for _, _, keys in verdicts.PROMISES:
+        for key in keys:
+            assert re.search(rf'"{key.lstrip("!")}"', known) or re.fullmatch(r"steeper_\d+", key), key
+
+
+def test_findings_are_those_of_their_cells(reread):
+    """No results file keeps a verdict of a rule that has changed since."""
+    for name in reread.KINDS:
+        file = ROOT / f"results/lab-{name}.json"
+        if file.exists():
+            record = json.loads(file.read_text())
+            assert reread.reread(record)["findings"] == record["findings"]
 
 
 def test_package_lists_no_torchvision():

@@ -95,7 +95,8 @@ class Inference(Contender):
 
 
 class Loader(Contender):
-    """Whole epochs of augmented batches from a folder of JPEGs. Workers end with an epoch, so none works on."""
+    """Whole epochs of augmented and normalised batches from a folder of JPEGs. Workers end with an epoch, so none works
+    on. Training normalises on its device; peers do in their workers, so it belongs to the time."""
 
     def build(self, job: Job) -> dict[str, Any]:
         from resnetkit.benchmark.subject import photo_batches
@@ -105,7 +106,8 @@ class Loader(Contender):
         epochs = iter(range(2**62))
 
         def epoch() -> int:
-            return sum(len(labels) for _, labels in batches.epoch(next(epochs), size))
+            loaded = batches.epoch(next(epochs), size)
+            return sum(len(batches.preprocessing.normalise(images)) for images, _ in loaded)
 
         self._work = epoch
         return {"runs": what}

@@ -15,6 +15,7 @@ SCRIPTS = ROOT / "benchmarks" / "peers"
 REPOSITORY = "the repository's benchmarks/peers/"
 VARIABLE = "RESNETKIT_PEERS"  # the Python of the peers' environment, where it is not .venv-peers/bin/python
 VARIANTS = ("default", "best", "compiled")
+AS_IT_IS: tuple[Kind, ...] = ("memory", "startup")  # finding the best takes memory and time of its own
 NETWORK: tuple[Kind, ...] = ("step", "inference", "memory", "startup")
 
 
@@ -55,7 +56,9 @@ def chosen(words: Sequence[str], kind: Kind) -> dict[str, tuple[Peer, str]]:
             able = ", ".join(other for other, its in PEERS.items() if kind in its.kinds)
             raise ResnetkitError(f"{name} has no {kind} to measure; peers for it: {able}")
         variants = [variant] if variant else [v for v in ("default", "best") if v in peer.variants]
-        if kind == "startup" and not variant:
+        if kind in AS_IT_IS:
+            if variant not in (None, "default"):
+                raise ResnetkitError(f"{word}: {kind} is measured of a peer as it is; say {name}")
             variants = ["default"]
         for one in variants:
             if one not in peer.variants:

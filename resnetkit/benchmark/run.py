@@ -14,7 +14,7 @@ from resnetkit.benchmark.first_step import first_step_seconds
 from resnetkit.benchmark.job import Job, make_job
 from resnetkit.benchmark.peers import chosen, command
 from resnetkit.benchmark.process import Worker, ours
-from resnetkit.benchmark.ratios import ratio, reasons_void, spread
+from resnetkit.benchmark.ratios import FEWEST, ratio, reasons_void, spread
 from resnetkit.benchmark.rounds import Rounds, take_rounds
 from resnetkit.benchmark.subject import write_photos
 from resnetkit.errors import ResnetkitError
@@ -51,6 +51,8 @@ def benchmark(
     `choices` are those of `make_job`; `tell` hears how it goes on. A ratio above 1 says by what factor ours is better.
     `void` says that nothing may be concluded, and `reasons` why. Raises ResnetkitError.
     """
+    if rounds < FEWEST:
+        raise ResnetkitError(f"rounds={rounds}: an interval needs {FEWEST} or more")
     job = make_job(kind, model, **choices)
     peers = chosen(against, job.kind)
     with TemporaryDirectory() as folder:

@@ -41,10 +41,11 @@ class Depth(Experiment):
     METHOD = (
         "Plain and residual networks of the CIFAR family take the same training steps on the same images: momentum SGD "
         "whose rate rises to 0.1 and falls again. A network trains where, at every seed, the mean loss over the last "
-        f"tenth of the steps lies below {FALLEN} of ln(classes), the loss of guessing (2.303 for ten classes). Time is the median of the steps but the first; memory is the bytes that "
-        "live in a step when most do, weights among them, with every activation kept (up to 500 layers; deeper ones "
-        "train checkpointed) and checkpointed; exponents are slopes of a straight line through the logarithms, that of "
-        "time through those depths alone that keep every activation. All in float32."
+        f"tenth of the steps lies below {FALLEN} of ln(classes), the loss of guessing (2.303 for ten classes). Time is "
+        "the median of the steps but the first; memory is the bytes that live in a step when most do, weights among "
+        "them, with every activation kept (up to 500 layers; deeper ones train checkpointed) and checkpointed; "
+        "exponents are slopes of a straight line through the logarithms, that of time through those depths alone that "
+        "keep every activation. All in float32."
     )
     SOURCE = (
         "He et al. 2015, Deep Residual Learning, section 4.2 (“Exploring Over 1000 layers”); He et al. 2016, Identity "
@@ -174,26 +175,23 @@ def trains(rows: list[Cell], steps: int, classes: int) -> bool:
     return all(len(line) >= steps and tenths(line)[-1] < FALLEN * log(classes) for line in lines)
 
 
-def _findings(
-    of: Of, depths: Sequence[int], laws: dict[str, PowerLaw], steps: int, classes: int
-) -> list[Finding]:
+def _findings(of: Of, depths: Sequence[int], laws: dict[str, PowerLaw], steps: int, classes: int) -> list[Finding]:
     able = {net: [depth for depth in depths if trains(of(net, depth), steps, classes)] for net in NETS}
     deepest = max(depths)
-    guessing = f"Guessing has {log(classes):.3f}"
+    below = f"Guessing has {log(classes):.3f}; below {FALLEN} of it end"
     findings = [
         Finding(
             "residual_trains",
             f"A residual network of {deepest:,} layers trains",
             deepest in able["residual"],
-            f"Over {steps} steps its loss goes {_course(of('residual', deepest))}. {guessing}; below {FALLEN} of it end "
+            f"Over {steps} steps its loss goes {_course(of('residual', deepest))}. {below} "
             f"{_listed(able['residual'])}.",
         ),
         Finding(
             "plain_does_not",
             "Its plain twin does not",
             deepest not in able["plain"],
-            f"Over the same steps its loss goes {_course(of('plain', deepest))}. {guessing}; below {FALLEN} of it end "
-            f"{_listed(able['plain'])}.",
+            f"Over the same steps its loss goes {_course(of('plain', deepest))}. {below} {_listed(able['plain'])}.",
         ),
     ]
     claims = {

@@ -158,14 +158,14 @@ def conduct(experiment: Experiment, out: str | Path | None = None) -> Result:
         "figures": reading.figures,
         "cells": rows,
     }
-    write_text(folder / RESULTS, _lines(record))
+    write_text(folder / RESULTS, results_text(record))
     facts = {"experiment": experiment, "reading": reading, "record": record}
     write_text(folder / PAGE, render("lab.html", facts))
     return Result(folder, record)
 
 
-def _lines(record: dict[str, Any]) -> str:
-    """As JSON with a line for each cell, which comes last."""
+def results_text(record: dict[str, Any]) -> str:
+    """What results.json holds: JSON with a line for each cell, which comes last."""
     head = json.dumps({key: value for key, value in record.items() if key != "cells"}, indent=1)
     cells = ",\n  ".join(json.dumps(cell) for cell in record["cells"])
     return f'{head[:-2]},\n "cells": [\n  {cells}\n ]\n}}\n'

@@ -1,10 +1,10 @@
 """Do gradients vanish in a deep plain network, and what does a shortcut change?"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from resnetkit.data.loaders import TrainingBatches
 from resnetkit.errors import Diverged
 from resnetkit.lab.experiment import Cell, Experiment, Finding, Reading, Table
 from resnetkit.lab.images import NOISE, few_images
-from resnetkit.lab.statistics import Mean, geometric_mean, number
+from resnetkit.lab.statistics import Mean, both, geometric_mean, lies, number
 from resnetkit.reporting.graphs import Graph, graph
 from resnetkit.training.averaging import Average
 from resnetkit.training.epochs import training_batches
@@ -40,7 +40,7 @@ SETTINGS = {  # norm and initialisation
 }
 TRAINED = ("batch norm, He", "batch norm, zero-init", "no norm, He", "no norm, PyTorch")
 TRAINING_BATCH = 16
-VANISHED = 1e-3  # of the gradient that the last block gets
+VANISHED = 1e-3  # of the gradient that the last block gets; a verdict asks that the whole interval lies on one side
 EXPLODED, TAMED = 100, 10  # times another network's gradient
 RATE = 0.1
 
@@ -213,51 +213,62 @@ Rows = dict[tuple[str, int, str], list[Cell]]
 Firsts = dict[tuple[str, int, str], Mean]
 
 
-def _share_left(rows: list[Cell]) -> float:
-    """The first block's gradient as a share of the last one's, the median over seeds."""
-    return median(row["gradients"][0] / row["gradients"][-1] if row["gradients"][-1] else 0.0 for row in rows)
+def _share_left(rows: list[Cell]) -> Mean:
+    """The first block's gradient as a share of the last one's."""
+    return _factor([row["gradients"][0] for row in rows], [row["gradients"][-1] for row in rows])
+
+
+def _factor(some: Sequence[float], others: Sequence[float]) -> Mean:
+    """How many times others, seed by seed; 0 where both are."""
+    return geometric_mean([a / b if b else 0.0 if not a else inf for a, b in zip(some, others)])
 
 
 def _findings(by: Rows, firsts: Firsts, depth: int) -> list[Finding]:
     def first(net: str, setting: str) -> Mean:
         return firsts[net, depth, setting]
 
+    def times(net: str, setting: str, than: str, its: str) -> Mean:
+        some, others = ([row["gradients"][0] for row in by[key]] for key in ((net, depth, setting), (than, depth, its)))
+        return _factor(some, others)
+
     normed = [_share_left(by["plain", depth, setting]) for setting in ("batch norm, He", "batch norm, PyTorch")]
     bare = _share_left(by["plain", depth, "no norm, PyTorch"])
+    short = _share_left(by["residual", depth, "no norm, PyTorch"])
     he = _share_left(by["plain", depth, "no norm, He"])
     bare_he, bare_zero = (by["residual", depth, f"no norm, {init}"] for init in ("He", "zero-init"))
-    explodes = first("residual", "no norm, He").value / first("residual", "batch norm, He").value
-    ratio = first("plain", "batch norm, He").value / first("residual", "batch norm, He").value
+    explodes = times("residual", "no norm, He", "residual", "batch norm, He")
+    ratio = times("plain", "batch norm, He", "residual", "batch norm, He")
+    vanish = [lies(share, high=VANISHED) for share in normed]
     return [
         Finding(
             "plain_batch_norm_vanishes",
             "With batch norm, the plain network's gradient vanishes",
-            min(normed) < VANISHED,
+            True if True in vanish else None if None in vanish else False,
             f"At depth {depth} the first block of the plain network gets a gradient of "
             f"{first('plain', 'batch norm, He')} by He's initialisation and {first('plain', 'batch norm, PyTorch')} by "
-            f"PyTorch's, {number(min(normed))} and {number(max(normed))} times the last block's."
-            + (" Batch norm alone keeps it from vanishing, as He et al. argued." if min(normed) >= VANISHED else ""),
+            f"PyTorch's, {normed[0]} and {normed[1]} times the last block's."
+            + (" Batch norm alone keeps it from vanishing, as He et al. argued." if vanish == [False, False] else ""),
         ),
         Finding(
             "plain_default_vanishes",
             "Without norm and by PyTorch's default initialisation, the plain network's gradient vanishes and the "
             "residual's does not",
-            bare < VANISHED <= _share_left(by["residual", depth, "no norm, PyTorch"]),
+            both(lies(bare, high=VANISHED), lies(short, low=VANISHED)),
             f"At depth {depth} the plain network's first block gets {first('plain', 'no norm, PyTorch')}, the "
-            f"residual's {first('residual', 'no norm, PyTorch')}.",
+            f"residual's {first('residual', 'no norm, PyTorch')}: {bare} and {short} times the last block's.",
         ),
         Finding(
             "he_cures_plain",
             "He's initialisation alone keeps the plain network's gradient from vanishing",
-            he >= VANISHED,
-            f"Without norm the plain network's first block gets {first('plain', 'no norm, He')}, {number(he)} times "
-            "the last block's.",
+            lies(he, low=VANISHED),
+            f"Without norm the plain network's first block gets {first('plain', 'no norm, He')}, {he} times the last "
+            "block's.",
         ),
         Finding(
             "residual_explodes",
             "Without norm and by He's initialisation, it is the residual network that explodes",
-            explodes > EXPLODED,
-            f"Its first block gets {first('residual', 'no norm, He')}, {number(explodes)} times what it gets with "
+            lies(explodes, low=EXPLODED),
+            f"Its first block gets {first('residual', 'no norm, He')}, {explodes} times what it gets with "
             f"batch norm; the last block's output is {number(_growth(bare_he))} times the first's, "
             f"and {number(_growth(bare_zero))} times with branches that start at zero. "
             f"The loss before the first step is {number(_loss(bare_he))}.",
@@ -265,8 +276,8 @@ def _findings(by: Rows, firsts: Firsts, depth: int) -> list[Finding]:
         Finding(
             "shortcut_tames",
             "With batch norm, the shortcut keeps the first block's gradient from being large",
-            ratio > TAMED,
-            f"The plain network's first block gets {number(ratio)} times the gradient of the residual's "
+            lies(ratio, low=TAMED),
+            f"The plain network's first block gets {ratio} times the gradient of the residual's "
             f"({first('residual', 'batch norm, He')}; pre-activation {first('pre-activation', 'batch norm, He')}).",
         ),
     ]

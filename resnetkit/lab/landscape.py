@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import isfinite
+from math import isfinite, log
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,17 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resnetkit.data.datasets import Dataset
 from resnetkit.device import find_device
-from resnetkit.errors import ResnetkitError
+from resnetkit.errors import Diverged, ResnetkitError
 from resnetkit.lab.experiment import Cell, Experiment, Finding, Reading, Table
 from resnetkit.lab.images import few_images
-from resnetkit.lab.statistics import geometric_mean, mean
+from resnetkit.lab.statistics import exceeds, geometric_mean, mean
 from resnetkit.lab.twins import framed_images, trained_twin
 from resnetkit.reporting.graphs import Graph, Heat, graph, heat
 
 NETS = ("plain", "residual")
 Direction = dict[str, Tensor]
 TRAINED_ON = 50_000  # images at most
+LEARNED = 0.5  # of ln(classes), the loss of guessing: above it there is no minimum to look around
 CENTRE = 1e-3  # added to losses before their logarithm is drawn
 
 
@@ -77,7 +79,9 @@ class Landscape(Experiment):
         "A plain and a residual network of each depth are trained alike, and the loss on training images is measured "
         "where the weights are moved along a random direction, up to its own length each way. Every filter of the "
         "direction is made as long as the network's own filter, without which a network's scale would decide how sharp "
-        "it looks; norms and biases stand still. The plane is spanned by two such directions."
+        "it looks; norms and biases stand still. The plane is spanned by two such directions. Networks are "
+        f"compared where each has learned: where the loss in the middle is below {LEARNED} of ln(classes), "
+        "the loss of guessing."
     )
     SOURCE = "Li et al. 2018, Visualizing the Loss Landscape of Neural Nets, sections 4 and 5 (figures 1 and 5)."
     QUICK = {"depths": (20,), "epochs": 5, "points": 15, "side": 9, "seeds": 2}
@@ -103,11 +107,15 @@ class Landscape(Experiment):
 
     def measure(self, cell: Cell, folder: Path) -> dict[str, Any]:
         seed = cell["seed"]
-        model = trained_twin(cell["net"], cell["depth"], self.data, TRAINED_ON, self.epochs, seed, folder, self.device)
+        try:
+            model = trained_twin(
+                cell["net"], cell["depth"], self.data, TRAINED_ON, self.epochs, seed, folder, self.device
+            )
+        except Diverged:
+            return {"diverged": True}
         device = find_device(self.device)
         net = model.network.to(device)
-        dataset = few_images(self.data, train=TRAINED_ON, test=TRAINED_ON)
-        images, labels = framed_images(model, dataset, "train", self.images)
+        images, labels = framed_images(model, self._images(), "train", self.images)
         x, labels = model.preprocessing.normalise(images.to(device)), labels.to(device)
         directions = [random_direction(net, seed=2 * seed + i) for i in range(2)]
         line = loss_along(net, [(step,) for step in grid(self.points)], directions[:1], x, labels)
@@ -118,6 +126,9 @@ class Landscape(Experiment):
             found["plane"] = [flat[i : i + self.side] for i in range(0, len(flat), self.side)]
         return found
 
+    def _images(self) -> Dataset:
+        return few_images(self.data, train=TRAINED_ON, test=TRAINED_ON)
+
     def read(self, rows: list[Cell]) -> Reading:
         places = grid(self.points)
         by = {
@@ -126,7 +137,7 @@ class Landscape(Experiment):
             for depth in self.depths
         }
         return Reading(
-            _findings(by, places),
+            _findings(by, places, len(self._images().classes)),
             _graphs(by, places, grid(self.side)),
             [_table(by, places)],
             notes="Means over seeds along the line; over the plane is the first seed's, the stronger the "
@@ -150,26 +161,36 @@ def valleys(line: Sequence[float]) -> int:
     return sum(line[i] < line[i - 1] and line[i] < line[i + 1] and abs(i - middle) > 1 for i in inner)
 
 
-def _findings(by: Rows, places: Sequence[float]) -> list[Finding]:
+def _findings(by: Rows, places: Sequence[float], classes: int) -> list[Finding]:
     findings = []
     for depth in sorted({depth for _, depth in by}):
-        rises = {net: [rise(row["line"], places) for row in by[net, depth]] for net in NETS}
-        gap = mean([a - b for a, b in zip(rises["plain"], rises["residual"])])
-        holds = None
-        if gap.low is not None and gap.high is not None:
-            holds = True if gap.low > 0 else False if gap.high < 0 else None
+        key = f"steeper_{depth}"
+        claim = f"At {depth} layers the loss rises faster around the plain network's minimum"
+        if unready := [net for net in NETS if not _learned(by[net, depth], classes)]:
+            why = (
+                f"The {' and the '.join(unready)} network did not come below {LEARNED * log(classes):.2f} at every seed"
+            )
+            findings.append(Finding(key, claim, None, f"{why}, half of what guessing has: it is at no minimum."))
+            continue
+        plain, residual = ([rise(row["line"], places) for row in by[net, depth]] for net in NETS)
+        gap = mean([a - b for a, b in zip(plain, residual)])
         findings.append(
             Finding(
-                f"steeper_{depth}",
-                f"At {depth} layers the loss rises faster around the plain network's minimum",
-                holds,
-                f"Within half the weights' own length it is higher by {geometric_or_plain(rises['plain'])} for the "
-                f"plain network and {geometric_or_plain(rises['residual'])} for the residual; the difference is {gap}. "
+                key,
+                claim,
+                exceeds(gap, 0.0),
+                f"Within half the weights' own length it is higher by {geometric_or_plain(plain)} for the "
+                f"plain network and {geometric_or_plain(residual)} for the residual; the difference is {gap}. "
                 f"Other valleys on the line: {fmean(valleys(r['line']) for r in by['plain', depth]):.1f} and "
                 f"{fmean(valleys(r['line']) for r in by['residual', depth]):.1f} a seed.",
             )
         )
     return findings
+
+
+def _learned(rows: list[Cell], classes: int) -> bool:
+    """Whether each seed's loss in the middle is well below that of guessing."""
+    return all("line" in row and row["line"][len(row["line"]) // 2] < LEARNED * log(classes) for row in rows)
 
 
 def geometric_or_plain(values: Sequence[float]) -> str:
@@ -182,7 +203,7 @@ def _graphs(by: Rows, places: Sequence[float], plane: Sequence[float]) -> list[G
         lines = {
             net: [
                 (place, fmean(losses) + CENTRE)
-                for place, losses in zip(places, zip(*(row["line"] for row in by[net, depth])))
+                for place, losses in zip(places, zip(*(row["line"] for row in by[net, depth] if "line" in row)))
                 if all(map(isfinite, losses))
             ]
             for net in NETS
@@ -199,14 +220,23 @@ def _graphs(by: Rows, places: Sequence[float], plane: Sequence[float]) -> list[G
 
 
 def _table(by: Rows, places: Sequence[float]) -> Table:
-    lines = [
-        [
-            f"{net}, {depth} layers",
-            f"{fmean(row['line'][len(places) // 2] for row in rows):.3g}",
-            geometric_or_plain([rise(row["line"], places) for row in rows]),
-            str(mean([row["test_error"] for row in rows])),
-        ]
-        for (net, depth), rows in sorted(by.items(), key=lambda item: (item[0][1], item[0][0]))
-    ]
-    header = ("network", "loss at the minimum", "mean rise within half the weights' length", "test error")
+    lines = []
+    for (net, depth), all_rows in sorted(by.items(), key=lambda item: (item[0][1], item[0][0])):
+        if rows := [row for row in all_rows if "line" in row]:
+            facts = [
+                f"{fmean(row['line'][len(places) // 2] for row in rows):.3g}",
+                geometric_or_plain([rise(row["line"], places) for row in rows]),
+                str(mean([row["test_error"] for row in rows])),
+            ]
+        else:
+            facts = [""] * 3
+        diverged = len(all_rows) - len(rows)
+        lines.append([f"{net}, {depth} layers", *facts, str(diverged) if diverged else ""])
+    header = (
+        "network",
+        "loss at the minimum",
+        "mean rise within half the weights' length",
+        "test error",
+        "seeds that diverged",
+    )
     return Table("Around the minimum", header, lines)

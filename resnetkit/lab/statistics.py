@@ -42,6 +42,13 @@ def lies(found: Interval, low: float = -inf, high: float = inf) -> bool | None:
     return False if found.high < low or found.low > high else None
 
 
+def exceeds(found: Interval, limit: float) -> bool | None:
+    """Whether a figure is above `limit`: a difference that is 0 at every seed is not above 0."""
+    if found.low is None or found.high is None:
+        return None
+    return True if found.low > limit else False if found.high <= limit else None
+
+
 def both(*held: bool | None) -> bool | None:
     """Whether all hold: False where one does not, else None where one does not say."""
     return False if False in held else None if None in held else True

@@ -12,6 +12,7 @@ from resnetkit.benchmark.ours import Inference, Loader, Step
 from resnetkit.benchmark.ratios import reasons_void
 from resnetkit.benchmark.run import share_of_ceiling
 from resnetkit.benchmark.subject import random_images, random_model, write_photos
+from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ResnetkitError
 from resnetkit.training import loop
 from resnetkit.weights.files import save_model
@@ -38,11 +39,16 @@ def test_steps_and_predictions_are_taken():
         assert found["images"] % 4 == 0 and found["images"] > 0 and found["seconds"] >= 0.001
 
 
-def test_the_loader_reads_whole_epochs(tmp_path):
+def test_the_loader_reads_whole_epochs_and_normalises(tmp_path, monkeypatch):
+    """As its peers do, within the time."""
+    normalised, normalise = [], Preprocessing.normalise
+    monkeypatch.setattr(Preprocessing, "normalise", lambda *a: normalised.append(a[1].dtype) or normalise(*a))
     write_photos(tmp_path / "photos", count=6, size=(40, 50))
     loader = Loader()
     loader.prepare(job("loader", data=tmp_path / "photos", threads=1).to_dict() | {"cache": str(tmp_path / "cache")})
+    del normalised[:]
     assert loader.sample(0.001)["images"] % 6 == 0
+    assert len(normalised) >= 4 and set(normalised) == {torch.uint8}  # two epochs at least, of two batches each
 
 
 def test_pixels_are_random_and_the_same_for_all():

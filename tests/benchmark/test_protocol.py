@@ -14,8 +14,8 @@ from resnetkit.benchmark.job import Job, make_job
 from resnetkit.benchmark.process import Worker
 from resnetkit.benchmark.ratios import ratio, reasons_void, spread
 from resnetkit.benchmark.rounds import orders, take_rounds
-from resnetkit.benchmark.run import measure
-from resnetkit.benchmark.worker import timed
+from resnetkit.benchmark.run import benchmark, measure
+from resnetkit.benchmark.worker import peak_bytes, timed
 from resnetkit.cli.main import app
 from resnetkit.errors import ResnetkitError
 
@@ -119,10 +119,13 @@ def test_peers_that_cannot_be_had(monkeypatch, tmp_path):
         "torchvision-best",
         "timm-compiled",
     ]
+    assert list(peers.chosen(["timm", "torchvision-default"], "memory")) == ["timm", "torchvision"]
     for words, kind, message in (
         (["torchvison"], "step", "did you mean torchvision"),
         (["pillow"], "step", "has no step"),
         (["keras-notebook-best"], "step", "measured as default"),
+        (["timm-best"], "memory", "memory is measured of a peer as it is; say timm"),
+        (["timm-compiled"], "startup", "startup is measured of a peer as it is; say timm"),
     ):
         with pytest.raises(ResnetkitError, match=message):
             peers.chosen(words, kind)
@@ -132,6 +135,19 @@ def test_peers_that_cannot_be_had(monkeypatch, tmp_path):
     monkeypatch.setattr(peers, "SCRIPTS", tmp_path)
     with pytest.raises(ResnetkitError, match="from a checkout"):
         peers.command("timm", peers.PEERS["timm"])
+
+
+def test_fewer_rounds_than_an_interval_needs():
+    with pytest.raises(ResnetkitError, match="rounds=4: an interval needs 5 or more"):
+        benchmark("step", "resnet18", rounds=4)
+
+
+def test_memory_on_a_card_is_the_cards(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: False)
+    assert peak_bytes() > 10 * 2**20  # of the process
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda: 12345)
+    assert peak_bytes() == 12345
 
 
 def test_exit_code_of_a_void_run(monkeypatch, tmp_path):

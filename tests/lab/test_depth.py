@@ -4,7 +4,8 @@ from math import log
 
 import pytest
 
-from resnetkit.lab.depth import MiB, Depth, trains
+from resnetkit.lab import depth
+from resnetkit.lab.depth import Depth, MiB, trains
 
 DEPTHS = (20, 56, 110, 1202)
 BEGIN, GUESS, LEARNED = 3.5, log(10), 1.2
@@ -59,3 +60,9 @@ def test_time_is_that_of_depths_which_keep_every_activation():
     """Deeper ones compute the forward pass twice: half as much time again would bend the line."""
     twice = read({"residual": LEARNED, "plain": GUESS}, seconds=lambda depth: depth * (1 if depth <= 500 else 1.5))
     assert twice["time_is_linear"] is True
+
+
+def test_a_network_that_diverges_at_its_first_step_is_a_cell(monkeypatch, tmp_path):
+    monkeypatch.setattr(depth, "_train", lambda *_: ([], []))
+    found = Depth(batch=8, steps=2).measure({"net": "plain", "depth": 8, "seed": 0}, tmp_path)
+    assert found["losses"] == [] and "seconds" not in found and found["plain"] > 0

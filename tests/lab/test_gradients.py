@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from resnetkit.lab.gradients import block_norms, initialised
+from resnetkit.lab.gradients import NETS, SETTINGS, Gradients, block_norms, initialised
 
 
 def net(name="plain8_cifar", norm="batch", init="he", seed=0):
@@ -61,3 +61,43 @@ def test_without_norm_residual_outputs_double_their_variance():
     stage = norms.activations[:7]
     growth = (stage[-1] / stage[0]) ** (2 / 6)  # of the mean square, a block
     assert 1.5 < growth < 2.5
+
+
+LIKE = {"plain": 500.0, "residual": 1.5, "pre-activation": 1.0}  # the first block's gradient with batch norm
+
+
+def verdicts(changes, seeds=3):
+    """Of the first block's gradients by (net, setting), or a value for each seed, where the last block's is 1."""
+    experiment, rows = Gradients(depths=(8, 14, 20), seeds=seeds, steps=0), []
+    for cell in experiment.cells():
+        first = changes.get((cell["net"], cell["setting"]), LIKE[cell["net"]])
+        first = first[cell["seed"]] if isinstance(first, tuple) else first * (1 + 0.01 * cell["seed"])
+        rows.append(cell | {"loss": 3.0, "gradients": [first, 1.0], "activations": [1.0, 1.0]})
+    return {finding.key: finding.holds for finding in experiment.read(rows).findings}
+
+
+@pytest.mark.parametrize(
+    ("key", "changes", "holds"),
+    [
+        ("plain_batch_norm_vanishes", {}, False),
+        ("plain_batch_norm_vanishes", {("plain", "batch norm, He"): 1e-6}, True),
+        ("plain_batch_norm_vanishes", {("plain", "batch norm, He"): (1e-6, 1.0, 1.0)}, None),
+        ("plain_default_vanishes", {("plain", "no norm, PyTorch"): 0.0}, True),
+        ("plain_default_vanishes", {}, False),
+        ("plain_default_vanishes", {("plain", "no norm, PyTorch"): 0.0, ("residual", "no norm, PyTorch"): 0.0}, False),
+        ("he_cures_plain", {}, True),
+        ("he_cures_plain", {("plain", "no norm, He"): 1e-6}, False),
+        ("residual_explodes", {("residual", "no norm, He"): 3e4}, True),
+        ("residual_explodes", {}, False),
+        ("residual_explodes", {("residual", "no norm, He"): (1.0, 3e2, 3e4)}, None),
+        ("shortcut_tames", {}, True),
+        ("shortcut_tames", {("plain", "batch norm, He"): 3.0}, False),
+    ],
+)
+def test_verdicts_are_of_whole_intervals(key, changes, holds):
+    assert set(NETS) == set(LIKE) and all(setting in SETTINGS for _, setting in changes)
+    assert verdicts(changes)[key] is holds
+
+
+def test_one_seed_has_no_interval_to_judge_by():
+    assert set(verdicts({}, seeds=1).values()) == {None}

@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 
 import resnetkit as rk
-from resnetkit.lab.landscape import grid, loss_along, random_direction, rise, valleys
+from resnetkit.errors import Diverged
+from resnetkit.lab import landscape
+from resnetkit.lab.landscape import Landscape, grid, loss_along, random_direction, rise, valleys
 from tests.conftest import randomise
 
 
@@ -64,3 +66,49 @@ def test_a_parabola_is_read_as_one():
     assert valleys(line) == 0
     line[3] = -1.0
     assert valleys(line) == 1
+
+
+PLACES = grid(5)
+
+
+def verdict(plain, residual, seeds=3):
+    """Of the rise and the loss in the middle of each network, nearly alike at every seed; None diverged."""
+    experiment = Landscape(depths=(20,), points=5, side=3, seeds=seeds)
+    rows = []
+    for cell in experiment.cells():
+        own = {"plain": plain, "residual": residual}[cell["net"]]
+        if own is None:
+            rows.append(cell | {"diverged": True})
+            continue
+        up, middle = own
+        line = [middle + up * (1 + 0.01 * cell["seed"]) * abs(place) for place in PLACES]
+        rows.append(cell | {"line": line, "test_error": 0.5})
+    (finding,) = experiment.read(rows).findings
+    return finding.holds
+
+
+@pytest.mark.parametrize(
+    ("plain", "residual", "holds"),
+    [
+        ((2.0, 0.1), (1.0, 0.1), True),
+        ((1.0, 0.1), (2.0, 0.1), False),
+        ((0.0, 2.303), (1.0, 0.1), None),  # at chance it is flat all about
+        ((2.0, 0.1), (1.0, 1.2), None),  # above half of ln 10
+        (None, (1.0, 0.1), None),
+        (None, None, None),
+    ],
+)
+def test_only_minima_are_compared(plain, residual, holds):
+    assert verdict(plain, residual) is holds
+
+
+def test_one_seed_compares_nothing():
+    assert verdict((2.0, 0.1), (1.0, 0.1), seeds=1) is None
+
+
+def test_a_network_that_diverges_is_a_cell(monkeypatch, tmp_path):
+    def diverge(*_):
+        raise Diverged("no number")
+
+    monkeypatch.setattr(landscape, "trained_twin", diverge)
+    assert Landscape().measure({"net": "plain", "depth": 8, "seed": 0}, tmp_path) == {"diverged": True}

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from resnetkit.lab.statistics import geometric_mean, mean, power_law
+from resnetkit.lab.statistics import Mean, both, geometric_mean, lies, mean, power_law
 
 
 def test_the_interval_is_students():
@@ -34,3 +34,14 @@ def test_an_exponent_is_found_and_a_doubtful_one_is_called_so():
     rough = power_law([20, 56, 110], [1, 5, 3])
     assert rough.high - rough.low > 1
     assert power_law([1, 10], [1, 100]).low is None
+
+
+def test_a_verdict_is_of_the_whole_interval():
+    assert [lies(Mean(1.0, *ends), 0.9, 1.1) for ends in ((0.95, 1.05), (0.8, 1.05), (1.2, 1.3), (0.1, 0.8))] == [
+        True,
+        None,
+        False,
+        False,
+    ]
+    assert lies(Mean(1.0), 0.9, 1.1) is None and lies(Mean(0.0, 0.0, 0.0), low=0.0) is True
+    assert (both(True, True), both(True, None), both(None, False)) == (True, None, False)

@@ -1,0 +1,44 @@
+"""Verdicts on made-up training errors."""
+
+import pytest
+
+from resnetkit.lab.degradation import Degradation
+
+
+def verdicts(plain, residual, seeds=3, spread=0.002):
+    """Of what depth costs each network, which differs by `spread` from seed to seed."""
+    experiment, rows = Degradation(depths=(20, 56), seeds=seeds), []
+    for cell in experiment.cells():
+        cost = {"plain": plain, "residual": residual}[cell["net"]] * (cell["depth"] == 56)
+        error = 0.2 + cost * (1 + 0.01 * cell["seed"]) + spread * cell["seed"] * (cell["depth"] == 56)
+        rows.append(cell | {"train_error": error, "test_error": error, "curve": [], "diverged": False})
+    return [finding.holds for finding in experiment.read(rows).findings]
+
+
+@pytest.mark.parametrize(
+    ("plain", "residual", "found"),
+    [
+        (0.10, -0.02, [True, True]),
+        (0.10, 0.05, [True, True]),  # less of it
+        (0.10, 0.10, [True, False]),
+        (0.05, 0.10, [True, False]),
+        (-0.10, 0.05, [False, False]),
+        (0.0, -0.05, [None, True]),
+    ],
+)
+def test_what_depth_costs(plain, residual, found):
+    assert verdicts(plain, residual) == found
+
+
+def test_one_seed_says_nothing():
+    assert verdicts(0.1, 0.0, seeds=1) == [None, None]
+
+
+def test_where_the_papers_numbers_are_of_the_same_budget():
+    assert Degradation(data="x/cifar10/")._as_the_paper()
+    for other in ({"data": "digits"}, {"epochs": 10}, {"batch": 32}, {"images": 5000}, {"size": 16}):
+        assert not Degradation(**{"data": "cifar10"} | other)._as_the_paper()
+
+
+def test_two_that_learn_every_image_differ_in_nothing():
+    assert verdicts(0.0, 0.0, spread=0.0) == [False, False]
