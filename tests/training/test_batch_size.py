@@ -225,7 +225,7 @@ def test_a_gpu_is_tried_again_where_the_data_was_the_limit(monkeypatch):
 def test_a_container_has_what_it_may_use(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
-    with pytest.raises(rk.ResnetkitError, match="does not say how much memory is free; give a number"):
+    with pytest.raises(rk.ResnetkitError, match="does not say how much memory is free; give batch_size a number"):
         memory.free_memory()
     (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemAvailable:  4000 kB\n")
     assert memory.free_memory() == 4000 * 1024
