@@ -44,7 +44,7 @@ def step(net, x, precision=torch.float32):
     with torch.autocast("cpu", precision, enabled=precision != torch.float32):
         logits = net(x)
     F.cross_entropy(logits.float(), torch.arange(len(x)) % 3).backward()
-    gradients = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+    gradients = {f"{name}.grad": p.grad for name, p in net.named_parameters() if p.grad is not None}
     state = {name: value.clone() for name, value in net.state_dict().items()}
     return {"logits": logits, "x": x.grad, "next": torch.rand(1)} | gradients | state
 
