@@ -3,6 +3,7 @@
 import copy
 from contextlib import nullcontext
 from itertools import product
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -36,23 +37,34 @@ def small(**choices):
     return randomise(rk.build("resnet18", **SMALL | choices)).train()
 
 
+class Step(NamedTuple):
+    """One training step: gradients by parameter, and of x; parameters and statistics after it; the next random draw."""
+
+    logits: torch.Tensor
+    gradients: dict
+    state: dict
+    next: torch.Tensor
+
+    def items(self):
+        gradients = {f"{name}.grad": value for name, value in self.gradients.items()}
+        return {"logits": self.logits, "next": self.next} | gradients | self.state
+
+
 def step(net, x, precision=torch.float32):
-    """The outputs, gradients, statistics and the next random number of one training step."""
     torch.manual_seed(1)
     net.zero_grad(set_to_none=True)
     x = x.clone().requires_grad_()
     with torch.autocast("cpu", precision, enabled=precision != torch.float32):
         logits = net(x)
     F.cross_entropy(logits.float(), torch.arange(len(x)) % 3).backward()
-    gradients = {f"{name}.grad": p.grad for name, p in net.named_parameters() if p.grad is not None}
-    state = {name: value.clone() for name, value in net.state_dict().items()}
-    return {"logits": logits, "x": x.grad, "next": torch.rand(1)} | gradients | state
+    gradients = {name: p.grad for name, p in net.named_parameters() if p.grad is not None} | {"x": x.grad}
+    return Step(logits, gradients, {name: value.clone() for name, value in net.state_dict().items()}, torch.rand(1))
 
 
 def differing(net, x, **how):
     """What a step in the checkpoint mode does not have in common with a plain one."""
     plain, twin = step(copy.deepcopy(net).set_memory("plain"), x, **how), copy.deepcopy(net).set_memory("checkpoint")
-    checkpointed = step(twin, x, **how)
+    plain, checkpointed = plain.items(), step(twin, x, **how).items()
     assert plain.keys() == checkpointed.keys()
     return [name for name in plain if not torch.equal(plain[name], checkpointed[name])]
 

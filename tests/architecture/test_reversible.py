@@ -6,13 +6,12 @@ from itertools import product
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 import resnetkit as rk
 from resnetkit.architecture import layers, reversible
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.weights.files import Model, load_model, save_model
-from tests.architecture.test_memory import BLOCKS, NORMS, SMALL, live_bytes
+from tests.architecture.test_memory import BLOCKS, NORMS, SMALL, live_bytes, step
 from tests.conftest import randomise
 
 BLOCKS = {name: choices for name, choices in BLOCKS.items() if name != "plain"}
@@ -22,26 +21,15 @@ def small(**choices):
     return randomise(rk.build("resnet18", reversible=True, **SMALL | choices)).train()
 
 
-def step(net, x, precision=torch.float32):
-    torch.manual_seed(1)
-    net.zero_grad(set_to_none=True)
-    x = x.clone().requires_grad_()
-    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-        logits = net(x)
-    F.cross_entropy(logits.float(), torch.arange(len(x)) % 3).backward()
-    gradients = {name: p.grad for name, p in net.named_parameters() if p.grad is not None} | {"x": x.grad}
-    return logits, gradients, {name: value.clone() for name, value in net.named_buffers()}
-
-
 def compare(monkeypatch, net, x, tolerance, **how):
     """A step with the streams rebuilt against one by ordinary autograd on the same network."""
     twin = copy.deepcopy(net)
-    logits, gradients, buffers = step(net, x, **how)
+    logits, gradients, state, _ = step(net, x, **how)
     with monkeypatch.context() as patch:
         patch.setattr(reversible, "rebuilt", reversible.plain)
-        plain_logits, plain_gradients, plain_buffers = step(twin, x, **how)
+        plain_logits, plain_gradients, plain_state, _ = step(twin, x, **how)
     assert torch.equal(logits, plain_logits) and gradients.keys() == plain_gradients.keys()
-    assert all(torch.equal(value, plain_buffers[name]) for name, value in buffers.items())
+    assert all(torch.equal(value, plain_state[name]) for name, value in state.items())
     scale = max(gradient.norm() for gradient in plain_gradients.values())
     for name, gradient in plain_gradients.items():
         error = (gradients[name] - gradient).norm() / max(gradient.norm(), 1e-4 * scale)
@@ -117,7 +105,7 @@ def test_memory_does_not_grow_with_depth():
 def test_the_rest_is_recomputed_in_the_checkpoint_mode():
     net, x = small(), torch.randn(4, 3, 8, 8)
     twin = copy.deepcopy(net).set_memory("checkpoint")
-    for a, b in zip(step(net, x)[1].values(), step(twin, x)[1].values(), strict=True):
+    for a, b in zip(step(net, x).gradients.values(), step(twin, x).gradients.values(), strict=True):
         assert torch.equal(a, b)
     assert live_bytes(twin, x) < live_bytes(net, x)
 
