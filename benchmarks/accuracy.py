@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from time import perf_counter
 
-from record import header
+from record import header, save
 from scipy.stats import sem, t
 
 from resnetkit.training.precision import product_seconds
@@ -104,8 +104,7 @@ def main() -> None:
     if not data or ("WEIGHTS" in plan["flags"] and not arguments.weights):
         parser.error(f"{arguments.name} needs --data, and --weights where it starts from trained ones")
     result = measure(arguments.name, data, arguments.weights)
-    file = ROOT / "results" / f"{arguments.name}.json"
-    file.write_text(json.dumps(result, indent=2) + "\n")
+    file = save(result)
     print(f"mean top-1 {result['top1_mean']:.2%}, spread {result['top1_std']:.2%}, written to {file.relative_to(ROOT)}")
 
 

@@ -11,14 +11,13 @@ import json
 from pathlib import Path
 
 import torch
-from record import header
+from record import header, save
 
 from resnetkit.evaluation.evaluate import Computing, choose_images
 from resnetkit.evaluation.intervals import wilson_interval
 from resnetkit.evaluation.metrics import expected_calibration_error
 from resnetkit.weights.load import load
 
-ROOT = Path(__file__).parents[1]
 COVERAGES = (0.8, 0.9, 0.95, 0.99)
 
 
@@ -56,7 +55,7 @@ def main() -> None:
     command = " ".join(["resnet", *(Path(word).name if "/" in word else word for word in argv[1:])])
     seeds = [load(run).provenance["recipe"]["seed"]]
     result = header("calibration", command, seeds) | {"trained_at": told["commit"]} | measure(run)
-    (ROOT / "results" / "calibration.json").write_text(json.dumps(result, indent=2) + "\n")
+    save(result)
     print(json.dumps(result, indent=2))
 
 

@@ -22,9 +22,8 @@ from pathlib import Path
 from time import perf_counter
 
 from PIL import Image
-from record import header
+from record import RESULTS, header, save
 
-ROOT = Path(__file__).parents[1]
 KINDS = ("exact", "resized", "recompressed", "cropped", "brightened")
 SEEDS = [2, 3, 4]  # the thresholds were chosen on copies of seed 1
 OTHER = {"train": "val", "val": "train"}
@@ -170,14 +169,14 @@ def main() -> None:
     parser.add_argument("--known", type=Path)
     parser.add_argument("--sheet", type=Path)
     parser.add_argument("--judged", type=int, help=f"how many of the {SAMPLE} pairs of the sheet show one picture")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "duplicates.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "duplicates.json")
     arguments = parser.parse_args()
     result = header("duplicates", "resnet data check", SEEDS) | {
         "originals": measure_originals(arguments.flowers),
         "planted": measure_planted(arguments.flowers),
         "cifar10": measure_cifar10(arguments.cifar10, arguments.known, arguments.sheet, arguments.judged),
     }
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    save(result, arguments.out)
     print(json.dumps(result["cifar10"]))
     print(f"written to {arguments.out}")
 

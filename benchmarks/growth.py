@@ -6,25 +6,20 @@ Time is the median of a few steps in float32, by the recipe of small images thro
 live at once in a step, weights among them. An exponent is the slope of the logarithms, with Student's interval.
 """
 
-import json
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import torch
-from record import header
+from record import header, save
 
 from resnetkit.benchmark.job import make_job
-from resnetkit.benchmark.subject import prepared_step, random_images
+from resnetkit.benchmark.subject import prepared_step, training_step
 from resnetkit.data.ingest import SMALL
 from resnetkit.lab.statistics import power_law
 from resnetkit.training.allocator import keep_freed_memory
-from resnetkit.training.freezing import set_training
-from resnetkit.training.loop import train_epoch
 from resnetkit.training.memory import step_bytes
 from resnetkit.training.run import new_state
 
-ROOT = Path(__file__).parents[1]
 STEPS = 5
 BASE = {"model": "resnet20_cifar", "img_size": 32, "batch_size": 64}
 LADDERS: dict[str, list[tuple[float, dict]]] = {  # what grows: its value, and what differs from BASE
@@ -42,18 +37,10 @@ def measure(**choices: object) -> dict[str, float]:
     device = torch.device("cpu")
     prepared = prepared_step(job, device)
     state, _ = new_state(prepared, device)
-    set_training(state.net, 0)
-    batch, seconds = random_images(job), []
+    step, seconds = training_step(prepared, state), []
     for _ in range(STEPS + 1):
         began = perf_counter()
-        train_epoch(
-            state,
-            iter([batch]),
-            prepared.recipe,
-            rate=lambda step: 1e-3,
-            preprocessing=prepared.preprocessing,
-            after_step=lambda state, waited: None,
-        )
+        step()
         seconds.append(perf_counter() - began)
     return {"seconds": median(seconds[1:]), "bytes": step_bytes(state, prepared, job["batch_size"])}
 
@@ -67,7 +54,7 @@ def main() -> None:
         fits = {cost: power_law(values, [p[cost] for p in points])._asdict() for cost in ("seconds", "bytes")}
         result["ladders"][name] = {"points": points, "fits": fits}
         print(f"{name}: time {fits['seconds']['exponent']:.2f}, memory {fits['bytes']['exponent']:.2f}", flush=True)
-    (ROOT / "results" / "benchmark-growth.json").write_text(json.dumps(result, indent=2) + "\n")
+    save(result)
 
 
 if __name__ == "__main__":

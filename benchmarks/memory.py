@@ -16,19 +16,17 @@ from time import process_time
 
 import torch
 import torch.nn.functional as F
-from record import header
+from record import RESULTS, header, save
 
 import resnetkit as rk
 from resnetkit.architecture.live_memory import LiveMemory
 from resnetkit.architecture.memory_plan import live_bytes
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.architecture.variants import spec
-from resnetkit.atomic import write_text
 from resnetkit.lab.statistics import power_law
 from resnetkit.training.allocator import give_back_holes, keep_freed_memory
 
-ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "results" / "memory.json"
+RESULT = RESULTS / "memory.json"
 DEEP = "resnet1202_cifar"
 
 
@@ -150,7 +148,7 @@ def main() -> None:
         if only in (None, name):
             origin = header(f"memory-{name}", f"python benchmarks/memory.py --only {name}", [0])
             result[name] = part() | {"origin": origin}
-            write_text(RESULT, json.dumps(result, indent=2) + "\n")
+            save(result)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from record import header
+from record import header, save
 
-ROOT = Path(__file__).parents[1]
 # File -> top1 on CIFAR-10's 10,000 test images: errors of 8.27 and 6.61 % in the repository's table. Of MLPerf Tiny's
 # file only a target of 85 % is published, so what Keras itself measures stands here.
 PUBLISHED = {"resnet20-12fca82f.th": 0.9173, "resnet56-4bfd9763.th": 0.9339, "mlperf_tiny_resnet8.h5": 0.8719}
@@ -43,7 +42,7 @@ def main() -> None:
     result = header("published", "resnet evaluate FILE --data cifar10", seeds=[]) | {  # nothing is drawn
         "files": [measure(arguments.checkpoints / name, arguments.cifar10) for name in PUBLISHED],
     }
-    (ROOT / "results" / "published.json").write_text(json.dumps(result, indent=2) + "\n")
+    save(result)
     for row in result["files"]:
         print(f"{row['file']}: published {row['published']:.2%}, measured {row['top1']:.2%}")
 

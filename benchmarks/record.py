@@ -1,8 +1,13 @@
-"""What every file under results/ begins with."""
+"""The files under results/: what each begins with, and where it lies."""
 
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 
+from resnetkit.atomic import write_text
 from resnetkit.training.folder import environment
+
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 def header(name: str, command: str, seeds: list[int]) -> dict:
@@ -14,3 +19,10 @@ def header(name: str, command: str, seeds: list[int]) -> dict:
         "environment": environment(),
         "seeds": seeds,
     }
+
+
+def save(result: dict, file: Path | None = None) -> Path:
+    """Write a result to `file`, by default the one of its id. Raises ResourceExhausted."""
+    file = file or RESULTS / f"{result['id']}.json"
+    write_text(file, json.dumps(result, indent=2) + "\n")
+    return file

@@ -9,19 +9,15 @@ some were void, 1 where some could not be made.
 """
 
 import argparse
-import json
 import sys
-from pathlib import Path
 from time import perf_counter
 
-from record import header
+from record import header, save
 
-from resnetkit.atomic import write_text
 from resnetkit.benchmark.run import benchmark
 from resnetkit.cli.benchmark import VOID
 from resnetkit.errors import ResnetkitError
 
-ROOT = Path(__file__).parents[1]
 EVERY = "torchvision,torchvision-compiled,timm,timm-compiled,transformers"
 CASES: dict[str, tuple[str, ...]] = {  # name -> kind, model, peers of the short size, peers of the full one
     "step-resnet18": ("step", "resnet18", "torchvision-default,timm-default", EVERY),
@@ -78,8 +74,7 @@ def measured(name: str, kind: str, model: str, against: str) -> str:
         print(f"{name}: {reason}", flush=True)
     if found["void"]:
         return "void"
-    text = json.dumps(before | found | {"benchmark_seconds": round(seconds)}, indent=2) + "\n"
-    write_text(ROOT / "results" / f"benchmark-{name}.json", text)
+    save(before | found | {"benchmark_seconds": round(seconds)})
     return "written"
 
 

@@ -7,26 +7,23 @@ is the rest of the step.
 """
 
 import argparse
-import json
+import sys
 from collections import defaultdict
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import torch
-from record import header
+from record import header, save
 from torch import nn
 
 from resnetkit.architecture.summary import measure as costs
 from resnetkit.benchmark.ceilings import ceilings
 from resnetkit.benchmark.job import make_job
-from resnetkit.benchmark.subject import prepared_step, random_images
+from resnetkit.benchmark.subject import prepared_step, training_step
 from resnetkit.training.allocator import keep_freed_memory
-from resnetkit.training.freezing import parts, set_training
-from resnetkit.training.loop import train_epoch
+from resnetkit.training.freezing import parts
 from resnetkit.training.run import new_state
 
-ROOT = Path(__file__).parents[1]
 STEPS = 7
 PASSES = {"forward": 1, "backward": 2}  # multiplications, in those of a forward pass: of inputs' and weights' gradients
 
@@ -67,20 +64,12 @@ def measure(model: str, batch_size: int | None, img_size: int | None) -> dict:
     job = make_job("step", model, batch_size=batch_size, img_size=img_size).to_dict()
     prepared = prepared_step(job, device)
     state, _ = new_state(prepared, device)
-    set_training(state.net, 0)
-    batch, laps = random_images(job), Laps(state.net, state.optimizer)
+    step, laps = training_step(prepared, state), Laps(state.net, state.optimizer)
     steps = []
     for _ in range(STEPS + 1):
         laps.seconds.clear()
         began = perf_counter()
-        train_epoch(
-            state,
-            iter([batch]),
-            prepared.recipe,
-            rate=lambda step: 1e-3,
-            preprocessing=prepared.preprocessing,
-            after_step=lambda state, waited: None,
-        )
+        step()
         steps.append({"step": perf_counter() - began} | dict(laps.seconds))
     steps = steps[1:]
     macs: dict[str, int] = defaultdict(int)
@@ -119,9 +108,9 @@ def main() -> None:
     parser.add_argument("--img-size", type=int)
     arguments = parser.parse_args()
     name = f"benchmark-stages-{arguments.model}"
-    found = header(name, f"python benchmarks/stages.py {arguments.model}", seeds=[0])
+    found = header(name, " ".join(["python benchmarks/stages.py", *sys.argv[1:]]), seeds=[0])
     found |= measure(arguments.model, arguments.batch_size, arguments.img_size)
-    (ROOT / "results" / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
+    save(found)
     for row in found["rows"]:
         print(f"{row['part']:<10} {row['way']:<9} {row['share_of_step']:6.1%}, {row['gflops']:,.0f} GFLOP/s")
     print(f"{'the rest':<20} {found['rest']['share_of_step']:6.1%}")

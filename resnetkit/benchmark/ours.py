@@ -46,11 +46,9 @@ class Step(Contender):
     """Training steps of `train_epoch` on images at hand, with the recipe that such images get."""
 
     def build(self, job: Job) -> dict[str, Any]:
-        from resnetkit.benchmark.subject import prepared_step, random_images
+        from resnetkit.benchmark.subject import prepared_step, training_step
         from resnetkit.device import find_device
         from resnetkit.training.allocator import keep_freed_memory
-        from resnetkit.training.freezing import set_training
-        from resnetkit.training.loop import train_epoch
         from resnetkit.training.run import new_state
 
         device = find_device(job["device"])
@@ -58,21 +56,7 @@ class Step(Contender):
             keep_freed_memory()
         prepared = prepared_step(job, device)
         state, _ = new_state(prepared, device)
-        set_training(state.net, 0)
-        batch = random_images(job)
-
-        def step() -> int:
-            train_epoch(
-                state,
-                iter([batch]),
-                prepared.recipe,
-                rate=lambda step: 1e-3,  # labels drawn at random teach nothing, and must not diverge
-                preprocessing=prepared.preprocessing,
-                after_step=lambda state, waited: None,
-            )
-            return job["batch_size"]
-
-        self._work = step
+        self._work = training_step(prepared, state)
         return {"runs": f"resnet train, {prepared.recipe.precision}", "precision": prepared.recipe.precision}
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from resnetkit.architecture.variants import spec
+from resnetkit.benchmark.worker import Work
 from resnetkit.data.augment import Augmentation
 from resnetkit.data.datasets import Dataset, Part, open_dataset
 from resnetkit.data.ingest import SMALL
@@ -16,9 +17,12 @@ from resnetkit.data.loaders import TrainingBatches
 from resnetkit.data.photo_cache import PhotoCache
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ResnetkitError
+from resnetkit.training.freezing import set_training
+from resnetkit.training.loop import train_epoch
 from resnetkit.training.precision import resolve_precision
 from resnetkit.training.prepare import DEFAULT_RECIPES, Prepared
 from resnetkit.training.recipe import CROP_PCT, load_recipe
+from resnetkit.training.state import TrainingState
 from resnetkit.weights.files import Model
 from resnetkit.weights.load import build
 
@@ -46,6 +50,27 @@ def prepared_step(job: dict[str, Any], device: torch.device) -> Prepared:
     part = Part(images, labels, [str(i) for i in range(len(labels))])
     dataset = Dataset("random", [str(i) for i in range(job["classes"])], {"train": part})
     return Prepared(dataset, {"train": part}, "", recipe, Preprocessing(size=(side, side), framing="squash"), {})
+
+
+def training_step(prepared: Prepared, state: TrainingState) -> Work:
+    """A step of `train_epoch` on the images of `prepared`, all of them, as often as it is called."""
+    set_training(state.net, 0)
+    part = prepared.parts["train"]
+    assert isinstance(part.images, Tensor)
+    batch = part.images, part.labels
+
+    def step() -> int:
+        train_epoch(
+            state,
+            iter([batch]),
+            prepared.recipe,
+            rate=lambda step: 1e-3,  # labels drawn at random teach nothing, and must not diverge
+            preprocessing=prepared.preprocessing,
+            after_step=lambda state, waited: None,
+        )
+        return len(part)
+
+    return step
 
 
 def random_model(job: dict[str, Any]) -> tuple[Model, Tensor]:

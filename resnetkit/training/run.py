@@ -23,7 +23,7 @@ from resnetkit.training.memory import choose_memory
 from resnetkit.training.optimizer import make_optimizer
 from resnetkit.training.precision import resolve_precision
 from resnetkit.training.prepare import Prepared, prepare
-from resnetkit.training.range_test import RangeTest, range_test
+from resnetkit.training.range_test import range_test
 from resnetkit.training.state import TrainingState
 from resnetkit.training.trainer import Run, Trainer
 from resnetkit.weights.load import build, load, rebuild, transfer
@@ -79,10 +79,15 @@ def train(
             RunFolder.require_free(Path(out))
         place = find_device(device)
         max_bad = MAX_BAD if max_bad is None else max_bad
-        prepared, tested, found, mode, note = _settle(
-            data, recipe, settings, max_bad, place, workers, memory or "plain", budget
-        )
+        prepared, found = _settle(data, recipe, settings, max_bad, place, memory or "plain")
         state, notes = new_state(prepared, place)
+        mode, note = choose_memory(prepared, state.net, memory or "plain", budget)
+        tested = None
+        if settings.get("lr") == "auto":
+            state.net.set_memory(mode)
+            tested = range_test(state, training_batches(prepared, workers), prepared)
+            prepared = prepared.with_settings(lr=float(f"{tested.chosen:.2g}"))
+            state, notes = new_state(prepared, place)
         notes = [*found, *notes]
         places = tracking.begin(dict.fromkeys(track))
         path = Path(out) if out is not None else new_run_path(f"{prepared.dataset.name}-{prepared.recipe.model}")
@@ -123,27 +128,19 @@ def _settle(
     settings: dict[str, Any],
     max_bad: float,
     device: torch.device,
-    workers: int,
     memory: str,
-    budget: int | None,
-) -> tuple[Prepared, RangeTest | None, list[str], str, str]:
-    """What the run is decided by, its precision, batch size and rate found by trying where they are `auto`; what a user
-    should know of how they were found; the memory mode, and a line on it."""
+) -> tuple[Prepared, list[str]]:
+    """What the run is decided by, its precision and batch size found by trying where they are `auto`, its rate still 1
+    where that is; and what a user should know of how they were found."""
     automatic = {name for name in AUTOMATIC if settings.get(name) == "auto"}
     given = {name: value for name, value in settings.items() if name not in automatic}
     prepared = prepare(data, recipe, given | ({"lr": 1.0} if "lr" in automatic else {}), max_bad)
     prepared = prepared.with_settings(precision=resolve_precision(prepared.recipe.precision, device))
-    notes, tested = [], None
+    notes = []
     if "batch_size" in automatic:
         prepared, note = _with_largest_batch(prepared, device, memory, scale_rate="lr" not in settings)
         notes.append(note)
-    state, _ = new_state(prepared, device)
-    mode, line = choose_memory(prepared, state.net, memory, budget)
-    if "lr" in automatic:
-        state.net.set_memory(mode)
-        tested = range_test(state, training_batches(prepared, workers), prepared)
-        prepared = prepared.with_settings(lr=float(f"{tested.chosen:.2g}"))
-    return prepared, tested, notes, mode, line
+    return prepared, notes
 
 
 def _with_largest_batch(
@@ -156,7 +153,8 @@ def _with_largest_batch(
     note = f"batch  {found}"
     if scale_rate and found.images != recipe.batch_size:
         rate = scaled_rate(recipe, found.images)
-        note += f"; lr {recipe.lr:g} for {recipe.batch_size} images becomes {rate:g} (linear scaling)"
+        scaling = "linear" if recipe.optimizer == "sgd" else "square-root"
+        note += f"; lr {recipe.lr:g} for {recipe.batch_size} images becomes {rate:g} ({scaling} scaling)"
         prepared = prepared.with_settings(lr=rate)
     return prepared.with_settings(batch_size=found.images), note
 

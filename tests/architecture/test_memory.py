@@ -38,7 +38,7 @@ def small(**choices):
 
 
 class Step(NamedTuple):
-    """One training step: gradients by parameter, and of x; parameters and statistics after it; the next random draw."""
+    """A training step: gradients by parameter, and of x; parameters and statistics after it; the next random draw."""
 
     logits: torch.Tensor
     gradients: dict
