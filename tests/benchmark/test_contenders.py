@@ -6,6 +6,7 @@ import torch
 
 import resnetkit as rk
 from resnetkit.architecture.summary import complexity
+from resnetkit.benchmark import subject
 from resnetkit.benchmark.equal import compare_work
 from resnetkit.benchmark.job import make_job
 from resnetkit.benchmark.ours import Inference, Loader, Step
@@ -14,7 +15,6 @@ from resnetkit.benchmark.run import share_of_ceiling
 from resnetkit.benchmark.subject import random_images, random_model, write_photos
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ResnetkitError
-from resnetkit.training import loop
 from resnetkit.weights.files import save_model
 from tests.conftest import randomise
 
@@ -25,7 +25,7 @@ def job(kind, **choices):
 
 def test_a_step_is_that_of_the_loop(monkeypatch):
     steps = []
-    monkeypatch.setattr(loop, "train_epoch", lambda state, batches, *_, **__: steps.append(next(batches)[0].shape))
+    monkeypatch.setattr(subject, "train_epoch", lambda state, batches, *_, **__: steps.append(next(batches)[0].shape))
     step = Step()
     facts = step.prepare(job("step", precision="float32").to_dict())
     assert facts["runs"] == "resnet train, float32" and set(facts["start_seconds"]) == {"import", "build", "first"}

@@ -17,7 +17,7 @@ def speed(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     module = importlib.import_module("speed")
     (tmp_path / "results").mkdir()
-    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr("record.RESULTS", tmp_path / "results")
     return module
 
 
