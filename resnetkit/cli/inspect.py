@@ -31,9 +31,8 @@ def inspect(
 ) -> None:
     """Show what a network is: its plan, parameters, MACs, activations and, of a model file, where it comes from."""
     from resnetkit.architecture.summary import complexity
-    from resnetkit.training.memory import resident_bytes
 
-    resident = resident_bytes()
+    resident = _resident_bytes() if memory else 0
     network, model = _opened(target, num_classes, probe)
     if img_size:
         network.image_size = (img_size, img_size)
@@ -87,6 +86,12 @@ def _opened(target: str, num_classes: int | None, probe: str | None) -> "tuple[R
             raise
     model = load(target)
     return model.network, model
+
+
+def _resident_bytes() -> int:
+    from resnetkit.training.memory import resident_bytes  # loads what training takes
+
+    return resident_bytes()
 
 
 def _plan_memory(network: Any, batch_size: int, precision: str, resident: int) -> dict[str, Any]:
