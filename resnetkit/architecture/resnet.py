@@ -1,8 +1,6 @@
 """The network: stem, stages, head."""
 
-import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -16,6 +14,7 @@ from resnetkit.architecture.reversible import coupled, reversible_runs
 from resnetkit.architecture.spec import STEM_STRIDE, NetworkSpec
 from resnetkit.architecture.stages import plan
 from resnetkit.architecture.stems import Stem
+from resnetkit.collection import uncollected
 from resnetkit.errors import ResnetkitError
 
 MEMORY_MODES = ("plain", "checkpoint")
@@ -40,18 +39,6 @@ class Head(nn.Module):
         return self.classifier(x.mean((2, 3)))
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without garbage collection, which would walk the modules of a deep network again and again while it grows."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
 class ResNet(nn.Module):
     """A residual network: float (N, in_channels, H, W) -> logits (N, num_classes).
 
@@ -66,7 +53,7 @@ class ResNet(nn.Module):
         make_block = PreActBlock if spec.preactivation else ResidualBlock
         self.stem = Stem(spec)
         blocks: list[list[nn.Module]] = [[] for _ in spec.depths]
-        with _uncollected():
+        with uncollected():
             for row in self.rows:
                 blocks[row.stage].append(make_block(spec, row))
         self.stages = nn.Sequential(*(nn.Sequential(*stage) for stage in blocks))

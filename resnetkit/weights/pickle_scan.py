@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
+from resnetkit.collection import uncollected
 from resnetkit.weights.untrusted import shown
 
-# 11,000 tensors in 34 opcodes each; as many take half a second and build values of up to 70 bytes each.
+# 11,000 tensors in 34 opcodes each; as many take a quarter of a second and build values of up to 70 bytes each.
 OPCODES = 400_000
 PICKLE_BYTES = 16 << 20
 RANK = 16
@@ -106,19 +107,23 @@ class Scan:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         try:
-            while (code := self.take(1)[0]) != STOP:
-                self.opcodes += 1
-                if self.opcodes > OPCODES:
-                    raise Refusal("its pickle is too large for one of tensors; save it as safetensors")
-                step = STEPS.get(code)
-                if step is None:
-                    raise Refusal(f"a pickle with the opcode {opcode_name(code)}, which no state dict needs; {CURE}")
-                step(self)
+            with uncollected():
+                self.follow()
             return self.stack.pop()
         except Refusal:
             raise
         except (IndexError, KeyError, TypeError, ValueError, AttributeError, struct.error) as error:
             raise Refusal("a damaged pickle; download it again") from error
+
+    def follow(self) -> None:
+        while (code := self.take(1)[0]) != STOP:
+            self.opcodes += 1
+            if self.opcodes > OPCODES:
+                raise Refusal("its pickle is too large for one of tensors; save it as safetensors")
+            step = STEPS.get(code)
+            if step is None:
+                raise Refusal(f"a pickle with the opcode {opcode_name(code)}, which no state dict needs; {CURE}")
+            step(self)
 
     def take(self, count: int) -> bytes:
         taken = self.file.read(count)
