@@ -1,6 +1,7 @@
 """What the tests share: real data where it lies beside the project, and small runs."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,18 @@ def keras():
     """The real Keras on its torch back end; importing it takes seconds."""
     os.environ["KERAS_BACKEND"] = "torch"
     return pytest.importorskip("keras")
+
+
+@pytest.fixture
+def compilations(monkeypatch):
+    """`torch.compile` by tracing alone, which takes no compiler; the graphs that it was asked for."""
+    graphs = []
+
+    def traced(graph, _examples):
+        graphs.append(graph)
+        return graph
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=traced))
+    yield graphs
+    torch._dynamo.reset()

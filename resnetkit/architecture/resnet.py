@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,8 @@ from resnetkit.collection import uncollected
 from resnetkit.errors import ResnetkitError
 
 MEMORY_MODES = ("plain", "checkpoint")
+# Of code that blocks share, one for every shape of a block, image size, precision and mode; torch gives up beyond it.
+COMPILATIONS = 256
 
 
 class FeatureInfo(NamedTuple):
@@ -107,6 +110,20 @@ class ResNet(nn.Module):
             raise ResnetkitError(f"memory mode {mode!r} is not known; it must be {' or '.join(MEMORY_MODES)}")
         self.memory = mode
         return self
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the stem and each block with `torch.compile`, whose arguments these are.
+
+        Blocks of one shape share their code, so the time it takes does not grow with depth. Raises ResnetkitError for a
+        network of stochastic depth or a reversible one, whose blocks are not run as they are.
+        """
+        if self.spec.drop_path_rate or self.spec.reversible:
+            choice = "reversible" if self.spec.reversible else "drop_path_rate"
+            raise ResnetkitError(f"a network with {choice} cannot be compiled block by block; build it without")
+        limits = torch._dynamo.config
+        limits.recompile_limit = max(limits.recompile_limit, COMPILATIONS)
+        for module in chain([self.stem], *self.stages):
+            module.compile(*args, **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
         x = recomputed([self.stem], x) if self.memory == "checkpoint" else self.stem(x)

@@ -56,6 +56,10 @@ def train(
     memory_budget: Annotated[
         str | None, typer.Option(metavar="SIZE", help="What auto may use, as 4GiB [default: a share of what is free].")
     ] = None,
+    compile: Annotated[
+        str | None,
+        typer.Option(help="off, on (blocks by torch.compile) or auto, what ends the run sooner by a trial."),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Train a network on images, test it, and write a run folder."""
@@ -78,6 +82,7 @@ def train(
         track=track or (),
         memory=memory,
         memory_budget=memory_budget,
+        compile=compile,
         **settings,
     )
     if json:

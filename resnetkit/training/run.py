@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from os import cpu_count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,6 +16,7 @@ from resnetkit.sizes import parse_bytes
 from resnetkit.training import tracking
 from resnetkit.training.averaging import Average
 from resnetkit.training.batch_size import find_batch_size, scaled_rate
+from resnetkit.training.compiling import check_compile, compiling_pays
 from resnetkit.training.epochs import training_batches
 from resnetkit.training.folder import RunFolder, new_run_path
 from resnetkit.training.freezing import frozen_parts
@@ -44,6 +45,7 @@ def train(
     track: Sequence[str] = (),
     memory: str | None = None,
     memory_budget: str | None = None,
+    compile: str | None = None,
     **settings: Any,
 ) -> Run:
     """Train on `data`: a named set, a folder of class folders, a CSV, an archive, ...; see datasets.KINDS.
@@ -53,61 +55,120 @@ def train(
     runs/<data>-<model>-<number>; a share `max_bad` of the images (a tenth) may be unreadable and is left out. `track`
     names what follows the run: tensorboard, mlflow, wandb. `memory` is plain, checkpoint (see ResNet.set_memory; the
     numbers are the same) or auto, which is plain where a step fits `memory_budget`, such as 4GiB, or the free memory.
-    `resume` goes on with an interrupted run, on a CPU bit for bit, and takes no other setting than `device`, `workers`
-    and `memory`. Raises ResnetkitError, of which Interrupted means saved and resumable.
+    `compile` is off, on (see ResNet.compile; its numbers differ in their last bits) or auto, which tries what ends the
+    run sooner. `resume` goes on with an interrupted run, on a CPU bit for bit, and takes no other setting than
+    `device`, `workers` and `memory`. Raises ResnetkitError, of which Interrupted means saved and resumable.
     """
     memory, budget = _memory(memory, memory_budget)
+    check_compile(compile)
     workers = min(4, cpu_count() or 1) if workers is None else workers
     if resume is not None:
-        if data is not None or recipe is not None or out is not None or max_bad is not None or track or settings:
+        if any(given is not None for given in (data, recipe, out, max_bad, compile)) or track or settings:
             raise ResnetkitError("a resumed run keeps its data and settings; give --resume alone")
         folder = RunFolder.reopen(Path(resume))
         if folder.finished:
             return Run(folder.path, folder.read("evaluation/metrics.json"))
-        command = folder.read(folder.command)
-        tracking.require(command.get("track", ()))
-        place = find_device(command["device"] if device == "auto" else device)
-        prepared = prepare(command["data"], folder.recipe(), {}, command["max_bad"])
-        folder.check_same_data(prepared)
-        state, notes = new_state(prepared, place)
-        mode, note = choose_memory(prepared, state.net, memory or command.get("memory", "plain"), budget)
+        start = _resumed(folder, device, memory, budget)
     else:
-        if data is None:
-            raise ResnetkitError("nothing to train on: name a dataset (`digits` needs no files), or --resume a run")
-        tracking.require(track)
-        if out is not None:
-            RunFolder.require_free(Path(out))
-        place = find_device(device)
-        max_bad = MAX_BAD if max_bad is None else max_bad
-        prepared, found = _settle(data, recipe, settings, max_bad, place, memory or "plain")
-        state, notes = new_state(prepared, place)
-        mode, note = choose_memory(prepared, state.net, memory or "plain", budget)
-        tested = None
-        if settings.get("lr") == "auto":
-            state.net.set_memory(mode)
-            tested = range_test(state, training_batches(prepared, workers), prepared)
-            prepared = prepared.with_settings(lr=float(f"{tested.chosen:.2g}"))
-            state, notes = new_state(prepared, place)
-        notes = [*found, *notes]
-        places = tracking.begin(dict.fromkeys(track))
-        path = Path(out) if out is not None else new_run_path(f"{prepared.dataset.name}-{prepared.recipe.model}")
-        command = {"argv": sys.argv, "data": absolute(data), "max_bad": max_bad, "device": str(place)}
-        command |= {"task": prepared.task.NAME, "track": places, "memory": mode}
-        folder = RunFolder.create(path, prepared, command)
-        if tested is not None:
-            from resnetkit.evaluation.plots import draw_range_test
+        start = _begun(
+            data,
+            recipe,
+            settings,
+            out=out,
+            device=find_device(device),
+            workers=workers,
+            max_bad=MAX_BAD if max_bad is None else max_bad,
+            track=track,
+            memory=memory or "plain",
+            budget=budget,
+            compile=compile,
+        )
+    return _trained(start, workers)
 
-            draw_range_test(*tested, folder.range_test)
-    state.net.set_memory(mode)
-    notes += [note] if note else []
+
+class Start(NamedTuple):
+    """What a run begins or goes on with. `command` is what its folder keeps of how it was called, the memory mode
+    among it."""
+
+    folder: RunFolder
+    prepared: Prepared
+    state: TrainingState
+    device: torch.device
+    notes: list[str]
+    command: dict[str, Any]
+
+
+def _resumed(folder: RunFolder, device: str, memory: str | None, budget: int | None) -> Start:
+    command = folder.read(folder.command)
+    tracking.require(command.get("track", ()))
+    place = find_device(command["device"] if device == "auto" else device)
+    prepared = prepare(command["data"], folder.recipe(), {}, command["max_bad"])
+    folder.check_same_data(prepared)
+    state, notes = new_state(prepared, place)
+    mode, note = choose_memory(prepared, state.net, memory or command.get("memory", "plain"), budget)
+    if command.get("compile"):
+        state.net.compile()
     if folder.last.exists():
         state.restore(folder.last)
+    return Start(folder, prepared, state, place, [*notes, note], command | {"memory": mode})
+
+
+def _begun(
+    data: str | Path | None,
+    recipe: str | None,
+    settings: dict[str, Any],
+    *,
+    out: str | Path | None,
+    device: torch.device,
+    workers: int,
+    max_bad: float,
+    track: Sequence[str],
+    memory: str,
+    budget: int | None,
+    compile: str | None,
+) -> Start:
+    """A new run, everything settled and its folder made."""
+    if data is None:
+        raise ResnetkitError("nothing to train on: name a dataset (`digits` needs no files), or --resume a run")
+    tracking.require(track)
+    if out is not None:
+        RunFolder.require_free(Path(out))
+    prepared, found = _settle(data, recipe, settings, max_bad, device, memory)
+    state, notes = new_state(prepared, device)
+    mode, note = choose_memory(prepared, state.net, memory, budget)
+    tested, compiled, said = None, compile == "on", ""
+    if settings.get("lr") == "auto":
+        state.net.set_memory(mode)
+        tested = range_test(state, training_batches(prepared, workers), prepared)
+        prepared = prepared.with_settings(lr=float(f"{tested.chosen:.2g}"))
+        state, notes = new_state(prepared, device)
+    if compile == "auto":
+        state.net.set_memory(mode)
+        compiled, said = compiling_pays(prepared, state, training_batches(prepared, workers).steps)
+        state, notes = new_state(prepared, device)
+    if compiled:
+        state.net.compile()
+    places = tracking.begin(dict.fromkeys(track))
+    path = Path(out) if out is not None else new_run_path(f"{prepared.dataset.name}-{prepared.recipe.model}")
+    command = {"argv": sys.argv, "data": absolute(data), "max_bad": max_bad, "device": str(device)}
+    command |= {"task": prepared.task.NAME, "track": places, "memory": mode, "compile": compiled}
+    folder = RunFolder.create(path, prepared, command)
+    if tested is not None:
+        from resnetkit.evaluation.plots import draw_range_test
+
+        draw_range_test(*tested, folder.range_test)
+    return Start(folder, prepared, state, device, [*found, *notes, said, note], command)
+
+
+def _trained(start: Start, workers: int) -> Run:
+    folder, prepared, state, device, notes, command = start
+    state.net.set_memory(command["memory"])
     trackers = tracking.Trackers(folder.path, command.get("track", {}))
     try:
-        return Trainer(prepared, folder, state, place, workers, notes, trackers).run()
+        return Trainer(prepared, folder, state, device, workers, list(filter(None, notes)), trackers).run()
     except torch.OutOfMemoryError as error:
-        less = "" if mode == "checkpoint" else ", or resume with memory=checkpoint"
-        raise ResourceExhausted(f"{place} has too little memory; lower batch_size or img_size{less}") from error
+        less = "" if command["memory"] == "checkpoint" else ", or resume with memory=checkpoint"
+        raise ResourceExhausted(f"{device} has too little memory; lower batch_size or img_size{less}") from error
 
 
 def _memory(memory: str | None, budget: str | None) -> tuple[str | None, int | None]:
