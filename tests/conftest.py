@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.backends.debugging import aot_eager
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -57,14 +58,16 @@ def keras():
 
 @pytest.fixture
 def compilations(monkeypatch):
-    """`torch.compile` by tracing alone, which takes no compiler; the graphs that it was asked for."""
+    """`torch.compile` as far as forward and backward graphs, which takes no compiler; the graphs it was asked for."""
     graphs = []
 
-    def traced(graph, _examples):
+    def traced(graph, examples):
         graphs.append(graph)
-        return graph
+        return aot_eager(graph, examples)
 
     torch._dynamo.reset()
+    limit = torch._dynamo.config.recompile_limit
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=traced))
     yield graphs
+    torch._dynamo.config.recompile_limit = limit
     torch._dynamo.reset()

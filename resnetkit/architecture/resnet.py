@@ -15,12 +15,13 @@ from resnetkit.architecture.reversible import coupled, reversible_runs
 from resnetkit.architecture.spec import STEM_STRIDE, NetworkSpec
 from resnetkit.architecture.stages import plan
 from resnetkit.architecture.stems import Stem
-from resnetkit.collection import uncollected
 from resnetkit.errors import ResnetkitError
+from resnetkit.garbage import without_collection
 
 MEMORY_MODES = ("plain", "checkpoint")
-# Of code that blocks share, one for every shape of a block, image size, precision and mode; torch gives up beyond it.
-COMPILATIONS = 256
+# Compilations of the code that blocks share, one for every shape of a block, image size, precision and mode: as many as
+# torch makes of any (accumulated_recompile_limit), and not 8.
+RECOMPILE_LIMIT = 256
 
 
 class FeatureInfo(NamedTuple):
@@ -56,7 +57,7 @@ class ResNet(nn.Module):
         make_block = PreActBlock if spec.preactivation else ResidualBlock
         self.stem = Stem(spec)
         blocks: list[list[nn.Module]] = [[] for _ in spec.depths]
-        with uncollected():
+        with without_collection():
             for row in self.rows:
                 blocks[row.stage].append(make_block(spec, row))
         self.stages = nn.Sequential(*(nn.Sequential(*stage) for stage in blocks))
@@ -119,9 +120,11 @@ class ResNet(nn.Module):
         """
         if self.spec.drop_path_rate or self.spec.reversible:
             choice = "reversible" if self.spec.reversible else "drop_path_rate"
-            raise ResnetkitError(f"a network with {choice} cannot be compiled block by block; build it without")
+            raise ResnetkitError(
+                f"a network with {choice} cannot be compiled block by block; build it without, or use torch.compile"
+            )
         limits = torch._dynamo.config
-        limits.recompile_limit = max(limits.recompile_limit, COMPILATIONS)
+        limits.recompile_limit = max(limits.recompile_limit, RECOMPILE_LIMIT)
         for module in chain([self.stem], *self.stages):
             module.compile(*args, **kwargs)
 

@@ -1,7 +1,6 @@
 """Whether a run's network is compiled: as it is asked for, or by a short trial on the machine at hand."""
 
-import os
-from shutil import which
+from math import prod
 from time import perf_counter
 
 import torch
@@ -9,38 +8,53 @@ import torch
 from resnetkit.errors import ResnetkitError, did_you_mean
 from resnetkit.training.memory import trial_step
 from resnetkit.training.prepare import Prepared
+from resnetkit.training.schedule import training_size
 from resnetkit.training.state import TrainingState
 
 COMPILE_MODES = ("off", "on", "auto")
-COMPILERS = (os.environ.get("CXX", "clang++"), "clang++", "g++")  # as torch looks for them
 SHORT = 600.0  # seconds of a run, of which compiling, about a minute on two cores, would take too large a share
 TRIALS = 3  # steps of which the fastest counts
-COMPILATIONS = 3  # for the first batch, for batches of another size, for images of another size
+AFRESH = 2  # times that it compiles again: for batches of another size, for images of another size
 
 
-def check_compile(asked: str | None) -> None:
-    """Raises ResnetkitError where it is no mode, or one that this machine cannot have."""
+def check_compile(asked: str | None) -> str | None:
+    """The same. Raises ResnetkitError where it is no mode."""
     if asked not in (None, *COMPILE_MODES):
         raise ResnetkitError(f"compile={asked!r}: {did_you_mean(str(asked), COMPILE_MODES)}")
-    if asked in ("on", "auto") and not any(map(which, COMPILERS)):
-        raise ResnetkitError(f"compile={asked} needs a C++ compiler: install {COMPILERS[-1]}, or leave compile off")
+    return asked
 
 
-def compiling_pays(prepared: Prepared, state: TrainingState, steps_per_epoch: int) -> tuple[bool, str]:
+def compile_network(state: TrainingState) -> None:
+    """Compile it block by block. Raises ResnetkitError for a network that cannot be, or where nothing can."""
+    state.net.compile()
+    device = next(state.net.parameters()).device
+    try:
+        torch.compile(lambda x: x + 1)(torch.ones(2, device=device))
+    except RuntimeError as error:  # torch._dynamo.exc.TorchDynamoException is one
+        reason = str(error).strip().splitlines()[0]
+        raise ResnetkitError(
+            f"torch.compile does not work here: {reason}; install a C++ compiler, or leave compile off"
+        ) from error
+
+
+def compiling_pays(prepared: Prepared, state: TrainingState) -> tuple[bool, str]:
     """Whether the run ends sooner with the time to compile in it, and a line on it.
 
-    Timed by steps on blank images of the full size; `state` is spent.
+    Timed by steps on blank images of the full size, smaller ones by their pixels; `state` is spent.
     """
-    if state.net.spec.drop_path_rate or state.net.spec.reversible:
-        return False, "compile off: the network is of stochastic depth or reversible"
-    steps = prepared.recipe.epochs * steps_per_epoch
+    recipe, size = prepared.recipe, prepared.preprocessing.size
+    pixels = sum(prod(training_size(recipe, size, epoch)) for epoch in range(recipe.epochs))
+    steps = len(prepared.parts["train"]) / recipe.batch_size * pixels / prod(size)
     plain = _least(prepared, state)
     if plain * steps < SHORT:
         return False, f"compile off: {plain * steps / 60:.1f} minutes of training are too few for it to pay"
-    state.net.compile()
+    try:
+        compile_network(state)
+    except ResnetkitError as error:
+        return False, f"compile off: {error}"
     first = _seconds(prepared, state)
     compiled = _least(prepared, state)
-    pays = COMPILATIONS * first + compiled * steps < plain * steps
+    pays = AFRESH * first + compiled * steps < plain * steps
     told = f"a step takes {compiled:.3g} s compiled and {plain:.3g} s not, and compiling {first:.0f} s"
     return pays, f"compile {'on' if pays else 'off'}: {told}"
 
@@ -51,7 +65,5 @@ def _least(prepared: Prepared, state: TrainingState) -> float:
 
 def _seconds(prepared: Prepared, state: TrainingState) -> float:
     began = perf_counter()
-    trial_step(state, prepared, prepared.recipe.batch_size)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    trial_step(state, prepared, prepared.recipe.batch_size)  # waits for the device
     return perf_counter() - began

@@ -82,11 +82,13 @@ def resident_bytes() -> int:
     return int(lines["VmRSS"].split()[0]) * 1024
 
 
-def choose_memory(prepared: Prepared, net: ResNet, memory: str, budget: int | None) -> tuple[str, str]:
-    """The memory mode of a run, and a line on it. `auto` is plain where a step fits `budget`, by default a share of the
-    free memory, as planned; else checkpoint."""
+def choose_memory(prepared: Prepared, net: ResNet, memory: str, budget: int | None) -> tuple[str, list[str]]:
+    """The memory mode of a run, and a line on it where it is another than plain as asked.
+
+    `auto` is plain where a step fits `budget`, by default a share of the free memory, as planned; else checkpoint.
+    """
     if memory != "auto":
-        return memory, "" if memory == "plain" else f"memory {memory}"
+        return memory, [] if memory == "plain" else [f"memory {memory}"]
     recipe, device = prepared.recipe, next(net.parameters()).device
     limit = f"the budget of {written_bytes(budget)}" if budget is not None else "what is free"
     if budget is None:
@@ -108,7 +110,7 @@ def choose_memory(prepared: Prepared, net: ResNet, memory: str, budget: int | No
             break
     told = ", ".join(f"{mode} needs {written_bytes(need)}" for mode, need in needs.items())
     over = "" if needs[mode] <= budget else ", which is over it too: lower batch_size or img_size"
-    return mode, f"memory {mode}: a step in {told}, of {limit}{over}"
+    return mode, [f"memory {mode}: a step in {told}, of {limit}{over}"]
 
 
 def fits_on_gpu(state: TrainingState, prepared: Prepared, images: int, share: float) -> bool:

@@ -1,7 +1,8 @@
 """A run begun or gone on with: read the data, settle everything, build the network, hand over to the trainer."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import cpu_count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from resnetkit.sizes import parse_bytes
 from resnetkit.training import tracking
 from resnetkit.training.averaging import Average
 from resnetkit.training.batch_size import find_batch_size, scaled_rate
-from resnetkit.training.compiling import check_compile, compiling_pays
+from resnetkit.training.compiling import check_compile, compile_network, compiling_pays
 from resnetkit.training.epochs import training_batches
 from resnetkit.training.folder import RunFolder, new_run_path
 from resnetkit.training.freezing import frozen_parts
@@ -24,7 +25,7 @@ from resnetkit.training.memory import choose_memory
 from resnetkit.training.optimizer import make_optimizer
 from resnetkit.training.precision import resolve_precision
 from resnetkit.training.prepare import Prepared, prepare
-from resnetkit.training.range_test import range_test
+from resnetkit.training.range_test import RangeTest, range_test
 from resnetkit.training.state import TrainingState
 from resnetkit.training.trainer import Run, Trainer
 from resnetkit.weights.load import build, load, rebuild, transfer
@@ -57,38 +58,51 @@ def train(
     numbers are the same) or auto, which is plain where a step fits `memory_budget`, such as 4GiB, or the free memory.
     `compile` is off, on (see ResNet.compile; its numbers differ in their last bits) or auto, which tries what ends the
     run sooner. `resume` goes on with an interrupted run, on a CPU bit for bit, and takes no other setting than
-    `device`, `workers` and `memory`. Raises ResnetkitError, of which Interrupted means saved and resumable.
+    `device`, `workers`, `memory` and `compile`. Raises ResnetkitError, of which Interrupted means saved and resumable.
     """
-    memory, budget = _memory(memory, memory_budget)
-    check_compile(compile)
+    computing = Computing(*_memory(memory, memory_budget), check_compile(compile))
     workers = min(4, cpu_count() or 1) if workers is None else workers
-    if resume is not None:
-        if any(given is not None for given in (data, recipe, out, max_bad, compile)) or track or settings:
-            raise ResnetkitError("a resumed run keeps its data and settings; give --resume alone")
-        folder = RunFolder.reopen(Path(resume))
-        if folder.finished:
-            return Run(folder.path, folder.read("evaluation/metrics.json"))
-        start = _resumed(folder, device, memory, budget)
-    else:
-        start = _begun(
-            data,
-            recipe,
-            settings,
-            out=out,
-            device=find_device(device),
-            workers=workers,
-            max_bad=MAX_BAD if max_bad is None else max_bad,
-            track=track,
-            memory=memory or "plain",
-            budget=budget,
-            compile=compile,
-        )
-    return _trained(start, workers)
+    with _short_of_memory():
+        if resume is not None:
+            if any(given is not None for given in (data, recipe, out, max_bad)) or track or settings:
+                raise ResnetkitError("a resumed run keeps its data and settings; give --resume alone")
+            folder = RunFolder.reopen(Path(resume))
+            if folder.finished:
+                return Run(folder.path, folder.read("evaluation/metrics.json"))
+            return _resumed(folder, device, computing).trainer(workers).run()
+        if data is None:
+            raise ResnetkitError("nothing to train on: name a dataset (`digits` needs no files), or --resume a run")
+        tracking.require(track)
+        if out is not None:
+            RunFolder.require_free(Path(out))
+        place = find_device(device)
+        max_bad = MAX_BAD if max_bad is None else max_bad
+        prepared, notes = _settle(data, recipe, settings, max_bad, place, computing.memory or "plain")
+        found = _tried(prepared, place, workers, computing, range_tested=settings.get("lr") == "auto")
+        command = {"argv": sys.argv, "data": absolute(data), "max_bad": max_bad, "device": str(place)}
+        return _begun(found, notes, command, out, track).trainer(workers).run()
+
+
+class Computing(NamedTuple):
+    """How a run computes, whatever it computes; None as the folder of a resumed run has it, else the default."""
+
+    memory: str | None
+    budget: int | None
+    compile: str | None
+
+
+@contextmanager
+def _short_of_memory() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ResourceExhausted(
+            "the device has too little memory; lower batch_size or img_size, or take memory=checkpoint"
+        ) from error
 
 
 class Start(NamedTuple):
-    """What a run begins or goes on with. `command` is what its folder keeps of how it was called, the memory mode
-    among it."""
+    """What a run begins or goes on with. `command` is what its folder keeps of how it was called."""
 
     folder: RunFolder
     prepared: Prepared
@@ -97,78 +111,80 @@ class Start(NamedTuple):
     notes: list[str]
     command: dict[str, Any]
 
+    def trainer(self, workers: int) -> Trainer:
+        trackers = tracking.Trackers(self.folder.path, self.command.get("track", {}))
+        return Trainer(self.prepared, self.folder, self.state, self.device, workers, self.notes, trackers)
 
-def _resumed(folder: RunFolder, device: str, memory: str | None, budget: int | None) -> Start:
+
+def _resumed(folder: RunFolder, device: str, computing: Computing) -> Start:
+    if computing.compile == "auto":
+        raise ResnetkitError("compile=auto is for a new run; give a resumed one on or off, or nothing")
     command = folder.read(folder.command)
     tracking.require(command.get("track", ()))
     place = find_device(command["device"] if device == "auto" else device)
     prepared = prepare(command["data"], folder.recipe(), {}, command["max_bad"])
     folder.check_same_data(prepared)
     state, notes = new_state(prepared, place)
-    mode, note = choose_memory(prepared, state.net, memory or command.get("memory", "plain"), budget)
-    if command.get("compile"):
-        state.net.compile()
+    memory = computing.memory or command.get("memory", "plain")
+    mode, note = choose_memory(prepared, state.net, memory, computing.budget)
+    compiled = command.get("compile", False) if computing.compile is None else computing.compile == "on"
+    _set_computing(state, mode, compiled)
     if folder.last.exists():
         state.restore(folder.last)
-    return Start(folder, prepared, state, place, [*notes, note], command | {"memory": mode})
+    return Start(folder, prepared, state, place, [*notes, *note], command)
+
+
+def _set_computing(state: TrainingState, memory: str, compiled: bool) -> None:
+    state.net.set_memory(memory)
+    if compiled:
+        compile_network(state)
+
+
+class Found(NamedTuple):
+    """A run whose settings are all numbers, in the memory mode and compiled as it will be, before its first step."""
+
+    prepared: Prepared
+    state: TrainingState
+    notes: list[str]
+    range_test: RangeTest | None
+    compiled: bool
+
+
+def _tried(
+    prepared: Prepared, device: torch.device, workers: int, computing: Computing, *, range_tested: bool
+) -> Found:
+    """What is left to trials: the memory mode, the rate where it is `auto`, and whether compiling pays."""
+    state, notes = new_state(prepared, device)
+    mode, told = choose_memory(prepared, state.net, computing.memory or "plain", computing.budget)
+    compiled, tested = computing.compile == "on", None
+    _set_computing(state, mode, compiled)
+    if range_tested:
+        tested = range_test(state, training_batches(prepared, workers), prepared)
+        prepared = prepared.with_settings(lr=float(f"{tested.chosen:.2g}"))
+        state, _ = new_state(prepared, device)
+        _set_computing(state, mode, compiled)
+    if computing.compile == "auto":
+        compiled, why = compiling_pays(prepared, state)
+        told = [*told, why]
+        state, _ = new_state(prepared, device)
+        _set_computing(state, mode, compiled)
+    return Found(prepared, state, [*notes, *told], tested, compiled)
 
 
 def _begun(
-    data: str | Path | None,
-    recipe: str | None,
-    settings: dict[str, Any],
-    *,
-    out: str | Path | None,
-    device: torch.device,
-    workers: int,
-    max_bad: float,
-    track: Sequence[str],
-    memory: str,
-    budget: int | None,
-    compile: str | None,
+    found: Found, notes: list[str], command: dict[str, Any], out: str | Path | None, track: Sequence[str]
 ) -> Start:
-    """A new run, everything settled and its folder made."""
-    if data is None:
-        raise ResnetkitError("nothing to train on: name a dataset (`digits` needs no files), or --resume a run")
-    tracking.require(track)
-    if out is not None:
-        RunFolder.require_free(Path(out))
-    prepared, found = _settle(data, recipe, settings, max_bad, device, memory)
-    state, notes = new_state(prepared, device)
-    mode, note = choose_memory(prepared, state.net, memory, budget)
-    tested, compiled, said = None, compile == "on", ""
-    if settings.get("lr") == "auto":
-        state.net.set_memory(mode)
-        tested = range_test(state, training_batches(prepared, workers), prepared)
-        prepared = prepared.with_settings(lr=float(f"{tested.chosen:.2g}"))
-        state, notes = new_state(prepared, device)
-    if compile == "auto":
-        state.net.set_memory(mode)
-        compiled, said = compiling_pays(prepared, state, training_batches(prepared, workers).steps)
-        state, notes = new_state(prepared, device)
-    if compiled:
-        state.net.compile()
-    places = tracking.begin(dict.fromkeys(track))
+    """The run with its folder."""
+    prepared, state = found.prepared, found.state
     path = Path(out) if out is not None else new_run_path(f"{prepared.dataset.name}-{prepared.recipe.model}")
-    command = {"argv": sys.argv, "data": absolute(data), "max_bad": max_bad, "device": str(device)}
-    command |= {"task": prepared.task.NAME, "track": places, "memory": mode, "compile": compiled}
+    command |= {"task": prepared.task.NAME, "track": tracking.begin(dict.fromkeys(track))}
+    command |= {"memory": state.net.memory, "compile": found.compiled}
     folder = RunFolder.create(path, prepared, command)
-    if tested is not None:
+    if found.range_test is not None:
         from resnetkit.evaluation.plots import draw_range_test
 
-        draw_range_test(*tested, folder.range_test)
-    return Start(folder, prepared, state, device, [*found, *notes, said, note], command)
-
-
-def _trained(start: Start, workers: int) -> Run:
-    folder, prepared, state, device, notes, command = start
-    state.net.set_memory(command["memory"])
-    trackers = tracking.Trackers(folder.path, command.get("track", {}))
-    try:
-        return Trainer(prepared, folder, state, device, workers, list(filter(None, notes)), trackers).run()
-    except torch.OutOfMemoryError as error:
-        less = "" if command["memory"] == "checkpoint" else ", or resume with memory=checkpoint"
-        raise ResourceExhausted(f"{device} has too little memory; lower batch_size or img_size{less}") from error
+        draw_range_test(*found.range_test, folder.range_test)
+    return Start(folder, prepared, state, torch.device(command["device"]), [*notes, *found.notes], command)
 
 
 def _memory(memory: str | None, budget: str | None) -> tuple[str | None, int | None]:

@@ -1,12 +1,12 @@
 """What changes over a run, as pure functions: the learning rate by step, the image size by epoch."""
 
-from math import cos, pi
+from math import ceil, cos, pi
 
 from resnetkit.training.recipe import Recipe
 
 ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-4 / 25  # shares of the peak rate (Smith & Topin 2018, as PyTorch has it)
 ONE_CYCLE_RISE = 0.3  # share of the steps
-SMALLEST = 12  # pixels of a side, below which little is left to see
+SMALLEST = 12  # pixels of the shorter side; chosen, with the recipe `small`, on CIFAR-10's training images
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
@@ -37,13 +37,14 @@ def _between(start: float, end: float, share: float) -> float:
 def training_size(recipe: Recipe, size: tuple[int, int], epoch: int) -> tuple[int, int]:
     """(height, width) that an epoch, counted from 0, trains at.
 
-    From `start_size` of the full size linearly to all of it at 4/5 of the epochs, in eighths of the full size, no side
-    below 12 pixels where it has more (progressive resizing, as in the ImageNet recipes of Howard 2018 and FFCV 2022).
+    From `start_size` of the full size linearly to all of it at 4/5 of the epochs, in eighths of the full size and no
+    shorter side below 12 pixels (progressive resizing, as in the ImageNet recipes of Howard 2018 and FFCV 2022).
     The full size is `train_size` where that is less: objects look larger in random crops than in the centre that
     evaluation sees, so training at fewer pixels than evaluating gains twice (Touvron et al. 2019, FixRes).
     """
     if recipe.train_size and recipe.train_size < max(size):
         size = (recipe.train_size * size[0] // max(size), recipe.train_size * size[1] // max(size))
     share = min(1.0, recipe.start_size + (1 - recipe.start_size) * epoch / (0.8 * recipe.epochs))
-    height, width = (max(min(side, SMALLEST), int(share * 8 + 1e-9) * side // 8) for side in size)
+    eighths = max(int(share * 8 + 1e-9), min(8, ceil(8 * SMALLEST / min(size))))
+    height, width = (eighths * side // 8 for side in size)
     return height, width

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from resnetkit.collection import uncollected
+from resnetkit.garbage import without_collection
 from resnetkit.weights.untrusted import shown
 
 # 11,000 tensors in 34 opcodes each; as many take a quarter of a second and build values of up to 70 bytes each.
@@ -107,7 +107,7 @@ class Scan:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         try:
-            with uncollected():
+            with without_collection():
                 self.follow()
             return self.stack.pop()
         except Refusal:

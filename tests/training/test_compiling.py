@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 import resnetkit as rk
 from resnetkit.training import compiling, trainer
@@ -22,12 +23,20 @@ def test_a_compiled_run_is_the_same_but_for_rounding(tmp_path, compilations):
     assert compiled.metrics["loss"] == pytest.approx(plain.metrics["loss"], rel=1e-3)
 
 
-def test_a_resumed_run_is_compiled_again(tmp_path, compilations, monkeypatch):
-    monkeypatch.setattr(trainer.Trainer, "run", lambda self: [m for m in self.state.net.modules() if is_compiled(m)])
-    assert rk.train("digits", out=tmp_path / "run", compile="on", **TINY)
-    assert rk.train(resume=tmp_path / "run")
-    with pytest.raises(rk.ResnetkitError, match="give --resume alone"):
-        rk.train(resume=tmp_path / "run", compile="off")
+def test_in_the_memory_mode_checkpoint_too(tmp_path, compilations):
+    rk.train("digits", out=tmp_path / "run", compile="on", memory="checkpoint", **TINY | {"model": "resnet20_cifar"})
+    graphs = len(compilations)
+    rk.train("digits", out=tmp_path / "deeper", compile="on", memory="checkpoint", **TINY | {"model": "resnet56_cifar"})
+    assert 0 < graphs < 40 and len(compilations) - graphs <= graphs
+
+
+def test_a_resumed_run_is_compiled_again_or_as_it_says(tmp_path, compilations, monkeypatch):
+    monkeypatch.setattr(trainer.Trainer, "run", lambda self: sum(map(is_compiled, self.state.net.modules())))
+    assert rk.train("digits", out=tmp_path / "run", compile="on", **TINY) == 1 + 3  # the stem and the blocks
+    assert rk.train(resume=tmp_path / "run") == 1 + 3
+    assert rk.train(resume=tmp_path / "run", compile="off") == 0
+    with pytest.raises(rk.ResnetkitError, match="compile=auto is for a new run"):
+        rk.train(resume=tmp_path / "run", compile="auto")
 
 
 def is_compiled(module):
@@ -38,29 +47,51 @@ def is_compiled(module):
     ("plain", "compiled", "first", "pays"),
     [(1.0, 0.5, 30.0, True), (1.0, 0.95, 30.0, False), (1.0, 0.5, 300.0, False)],
 )
-def test_auto_takes_what_ends_the_run_sooner(tmp_path, monkeypatch, plain, compiled, first, pays):
-    """1,000 steps; compiling is waited for three times."""
+def test_auto_takes_what_ends_the_run_sooner(tmp_path, compilations, monkeypatch, plain, compiled, first, pays):
+    """1,006 steps; compiling is waited for twice more."""
     seconds = iter([plain] * 4 + [first] + [compiled] * 4)
     monkeypatch.setattr(compiling, "_seconds", lambda prepared, state: next(seconds))
     monkeypatch.setattr(trainer.Trainer, "run", lambda self: self.notes[-1])
-    note = rk.train("digits", out=tmp_path / "run", compile="auto", **TINY | {"epochs": 250, "batch_size": 400})
+    note = rk.train("digits", out=tmp_path / "run", compile="auto", **TINY | {"epochs": 280, "batch_size": 400})
     assert note.startswith(f"compile {'on' if pays else 'off'}: a step takes {compiled:g} s compiled and 1 s not")
     assert recorded(tmp_path / "run") is pays
 
 
-def test_a_short_run_is_not_worth_the_trial(tmp_path, monkeypatch):
+def test_auto_counts_small_images_as_small(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiling, "_seconds", lambda prepared, state: 60.0)
     monkeypatch.setattr(trainer.Trainer, "run", lambda self: self.notes[-1])
-    note = rk.train("digits", out=tmp_path / "run", compile="auto", **TINY)
-    assert "minutes of training are too few" in note and recorded(tmp_path / "run") is False
+    minutes = []
+    for share in (1.0, 0.5):
+        how = TINY | {"epochs": 2, "img_size": 16, "start_size": share, "batch_size": 1437}
+        note = rk.train("digits", out=tmp_path / str(share), compile="auto", **how)
+        minutes.append(float(note.removeprefix("compile off: ").split()[0]))
+    assert minutes[0] == pytest.approx(2, rel=0.01)
+    assert minutes[1] < 0.95 * minutes[0]
 
 
-def test_mistakes_are_named(tmp_path, monkeypatch):
+def test_where_nothing_compiles_auto_is_off_and_on_is_refused(tmp_path, monkeypatch):
+    def broken(*_arguments, **_settings):
+        raise RuntimeError("no C++ compiler\nand much more")
+
+    monkeypatch.setattr(torch, "compile", lambda function, **_: broken)
+    monkeypatch.setattr(trainer.Trainer, "run", lambda self: self.notes[-1])
+    with pytest.raises(rk.ResnetkitError, match=r"does not work here: no C\+\+ compiler; install"):
+        rk.train("digits", out=tmp_path / "run", compile="on", **TINY)
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr(compiling, "_seconds", lambda prepared, state: 1000.0)
+    assert "off: torch.compile does not work" in rk.train("digits", out=tmp_path / "run", compile="auto", **TINY)
+
+
+def test_a_network_that_cannot_be_is_refused_by_on_and_left_by_auto(tmp_path, monkeypatch):
+    how = TINY | {"drop_path_rate": 0.2}
+    with pytest.raises(rk.ResnetkitError, match="drop_path_rate cannot be compiled"):
+        rk.train("digits", out=tmp_path / "run", compile="on", **how)
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr(compiling, "_seconds", lambda prepared, state: 1000.0)
+    monkeypatch.setattr(trainer.Trainer, "run", lambda self: self.notes[-1])
+    assert "off: a network with drop_path_rate" in rk.train("digits", out=tmp_path / "run", compile="auto", **how)
+
+
+def test_mistakes_are_named(tmp_path):
     with pytest.raises(rk.ResnetkitError, match="compile='of': did you mean off"):
         rk.train("digits", out=tmp_path / "run", compile="of")
-    with monkeypatch.context() as patch:
-        patch.setattr(compiling, "which", lambda name: None)
-        with pytest.raises(rk.ResnetkitError, match=r"needs a C\+\+ compiler"):
-            rk.train("digits", out=tmp_path / "run", compile="on")
-    with pytest.raises(rk.ResnetkitError, match="drop_path_rate cannot be compiled"):
-        rk.train("digits", out=tmp_path / "run", compile="on", drop_path_rate=0.2)
-    assert not (tmp_path / "run").exists()

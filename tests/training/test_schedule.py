@@ -65,9 +65,6 @@ def test_sizes_grow_to_the_whole():
     assert training_size(recipe(train_size=160), (224, 224), 3) == (160, 160)
     assert training_size(recipe(train_size=160), (32, 32), 3) == (32, 32)
     assert training_size(recipe(train_size=160, start_size=0.5), (224, 112), 0) == (80, 40)
-    assert [training_size(recipe(start_size=0.25), (side, 8), 0) for side in (28, 32, 64)] == [
-        (12, 8),
-        (12, 8),
-        (16, 8),
-    ]
+    small = [training_size(recipe(start_size=0.25), size, 0) for size in ((28, 28), (64, 64), (64, 16), (8, 8))]
+    assert small == [(14, 14), (16, 16), (48, 12), (8, 8)]
     assert {training_size(recipe(), (32, 48), e) for e in range(7)} == {(32, 48)}

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def without_collection() -> Iterator[None]:
     """Without collections, which walk everything that is alive again and again while it grows."""
     enabled = gc.isenabled()
     gc.disable()
