@@ -86,7 +86,8 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(source: str, settings: dict[str, Any] | None = None) -> Recipe:
-    """A recipe by name or TOML file, with `settings` in place of its own.
+    """A recipe by name or TOML file, with `settings` in place of its own; `train_size` follows an `img_size` that is
+    given without it.
 
     Raises ResnetkitError that names the setting, the value, and the nearest setting for one unknown.
     """
@@ -103,7 +104,16 @@ def load_recipe(source: str, settings: dict[str, Any] | None = None) -> Recipe:
         raise ResnetkitError(f"{source}: not valid TOML: {error}") from error
     if isinstance(own := values.get("weights"), str) and not own.startswith("hf:"):
         values["weights"] = str((path.parent / own).resolve())  # from wherever it is read
-    return make_recipe(values | (settings or {}))
+    return make_recipe(_in_proportion(values, settings or {}) | (settings or {}))
+
+
+def _in_proportion(values: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """A recipe trains at a share of the size that it evaluates at; at another `img_size` it is the same share."""
+    own, train_size = values.get("img_size"), values.get("train_size")
+    asked = str(settings.get("img_size") or "")
+    if own is None or train_size is None or not asked.isdigit():
+        return values
+    return values | {"train_size": round(train_size * int(asked) / own)}
 
 
 def make_recipe(values: dict[str, Any]) -> Recipe:

@@ -53,3 +53,12 @@ def test_weights_in_a_recipe_are_found_beside_it(tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     assert load_recipe(str(tmp_path / "own.toml")).weights == str(tmp_path / "runs/first")
     assert load_recipe(str(tmp_path / "hub.toml")).weights == "hf:me/net"
+
+
+def test_the_training_size_follows_an_image_size():
+    own = load_recipe("photos")
+    assert own.train_size < own.img_size
+    for size in (64, "256"):
+        other = load_recipe("photos", {"img_size": size})
+        assert other.train_size / int(size) == own.train_size / own.img_size
+    assert load_recipe("photos", {"img_size": 256, "train_size": 200}).train_size == 200
