@@ -11,7 +11,7 @@ from resnetkit.training import trainer
 from resnetkit.training.recipe import recipe_names
 from tests.training.test_run import stop_at
 
-SMALL = {"model": "resnet8_cifar", "img_size": 40, "epochs": 2, "warmup_epochs": 0, "seed": 3}
+SMALL = {"model": "resnet8_cifar", "img_size": 40, "epochs": 2, "warmup_epochs": 0, "seed": 3, "precision": "float32"}
 
 
 @pytest.fixture(scope="module")
