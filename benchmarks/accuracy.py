@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[1]
 SIDE = 2048  # of the matrices that are timed
 UNREGULARISED = ("min_scale=1", "flip=false", "label_smoothing=0", "weight_decay=0")
 FLOWERS = ["--model", "resnet18"]
+# At full size throughout, which was better by 6 points than the recipe's own sizes on training photos held out.
+SMALL_FLOWERS = ["--model", "resnet20_cifar", "--img-size", "32", "--set", "train_size=32", "--set", "start_size=1"]
 MEASUREMENTS: dict[str, dict] = {
     "digits": {"data": "digits", "flags": [], "seeds": 5},
     "cifar10-resnet20": {"flags": ["--model", "resnet20_cifar", "--epochs", "10"], "seeds": 3},
@@ -34,8 +36,8 @@ MEASUREMENTS: dict[str, dict] = {
         "flags": [*FLOWERS, *(word for setting in UNREGULARISED for word in ("--set", setting))],
         "seeds": 5,
     },
-    "flowers-resnet20-scratch": {"flags": ["--model", "resnet20_cifar", "--img-size", "32"], "seeds": 5},
-    "flowers-resnet20-finetuned": {"flags": ["--weights", "WEIGHTS", "--freeze", "stem", "--epochs", "60"], "seeds": 5},
+    "flowers-resnet20-scratch": {"flags": [*SMALL_FLOWERS, "--epochs", "20"], "seeds": 5},
+    "flowers-resnet20-finetuned": {"flags": ["--weights", "WEIGHTS", "--freeze", "stem", "--epochs", "20"], "seeds": 5},
 }
 
 
