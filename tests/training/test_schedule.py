@@ -67,4 +67,5 @@ def test_sizes_grow_to_the_whole():
     assert training_size(recipe(train_size=160, start_size=0.5), (224, 112), 0) == (80, 40)
     small = [training_size(recipe(start_size=0.25), size, 0) for size in ((28, 28), (64, 64), (64, 16), (8, 8))]
     assert small == [(14, 14), (16, 16), (48, 12), (8, 8)]
+    assert [training_size(recipe(epochs=n, start_size=0.5), (32, 32), n - 1) for n in (1, 2, 3)] == [(32, 32)] * 3
     assert {training_size(recipe(), (32, 48), e) for e in range(7)} == {(32, 48)}
