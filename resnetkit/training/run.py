@@ -60,30 +60,29 @@ def train(
     run sooner. `resume` goes on with an interrupted run, on a CPU bit for bit, and takes no other setting than
     `device`, `workers`, `memory` and `compile`. Raises ResnetkitError, of which Interrupted means saved and resumable.
     """
-    computing = Computing(*_memory(memory, memory_budget), check_compile(compile))
+    execution = Execution(*_memory(memory, memory_budget), check_compile(compile))
     workers = min(4, cpu_count() or 1) if workers is None else workers
-    with _short_of_memory():
-        if resume is not None:
-            if any(given is not None for given in (data, recipe, out, max_bad)) or track or settings:
-                raise ResnetkitError("a resumed run keeps its data and settings; give --resume alone")
-            folder = RunFolder.reopen(Path(resume))
-            if folder.finished:
-                return Run(folder.path, folder.read("evaluation/metrics.json"))
-            return _resumed(folder, device, computing).trainer(workers).run()
-        if data is None:
-            raise ResnetkitError("nothing to train on: name a dataset (`digits` needs no files), or --resume a run")
-        tracking.require(track)
-        if out is not None:
-            RunFolder.require_free(Path(out))
-        place = find_device(device)
-        max_bad = MAX_BAD if max_bad is None else max_bad
-        prepared, notes = _settle(data, recipe, settings, max_bad, place, computing.memory or "plain")
-        found = _tried(prepared, place, workers, computing, range_tested=settings.get("lr") == "auto")
-        command = {"argv": sys.argv, "data": absolute(data), "max_bad": max_bad, "device": str(place)}
-        return _begun(found, notes, command, out, track).trainer(workers).run()
+    if resume is not None:
+        if any(given is not None for given in (data, recipe, out, max_bad)) or track or settings:
+            raise ResnetkitError("a resumed run keeps its data and settings; give --resume alone")
+        folder = RunFolder.reopen(Path(resume))
+        if folder.finished:
+            return Run(folder.path, folder.read("evaluation/metrics.json"))
+        return _resumed(folder, device, execution).run(workers)
+    if data is None:
+        raise ResnetkitError("nothing to train on: name a dataset (`digits` needs no files), or --resume a run")
+    tracking.require(track)
+    if out is not None:
+        RunFolder.require_free(Path(out))
+    place = find_device(device)
+    max_bad = MAX_BAD if max_bad is None else max_bad
+    prepared, notes = _settle(data, recipe, settings, max_bad, place, execution.memory or "plain")
+    found = _tried(prepared, place, workers, execution, range_tested=settings.get("lr") == "auto")
+    command = {"argv": sys.argv, "data": absolute(data), "max_bad": max_bad, "device": str(place)}
+    return _begun(found, notes, command, out, track).run(workers)
 
 
-class Computing(NamedTuple):
+class Execution(NamedTuple):
     """How a run computes, whatever it computes; None as the folder of a resumed run has it, else the default."""
 
     memory: str | None
@@ -92,13 +91,13 @@ class Computing(NamedTuple):
 
 
 @contextmanager
-def _short_of_memory() -> Iterator[None]:
+def _within_memory(device: torch.device, memory: str) -> Iterator[None]:
+    """Raises ResourceExhausted where a GPU's memory is not enough."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise ResourceExhausted(
-            "the device has too little memory; lower batch_size or img_size, or take memory=checkpoint"
-        ) from error
+        less = "" if memory == "checkpoint" else ", or resume with memory=checkpoint"
+        raise ResourceExhausted(f"{device} has too little memory; lower batch_size or img_size{less}") from error
 
 
 class Start(NamedTuple):
@@ -111,13 +110,15 @@ class Start(NamedTuple):
     notes: list[str]
     command: dict[str, Any]
 
-    def trainer(self, workers: int) -> Trainer:
+    def run(self, workers: int) -> Run:
         trackers = tracking.Trackers(self.folder.path, self.command.get("track", {}))
-        return Trainer(self.prepared, self.folder, self.state, self.device, workers, self.notes, trackers)
+        trainer = Trainer(self.prepared, self.folder, self.state, self.device, workers, self.notes, trackers)
+        with _within_memory(self.device, self.state.net.memory):
+            return trainer.run()
 
 
-def _resumed(folder: RunFolder, device: str, computing: Computing) -> Start:
-    if computing.compile == "auto":
+def _resumed(folder: RunFolder, device: str, execution: Execution) -> Start:
+    if execution.compile == "auto":
         raise ResnetkitError("compile=auto is for a new run; give a resumed one on or off, or nothing")
     command = folder.read(folder.command)
     tracking.require(command.get("track", ()))
@@ -125,16 +126,16 @@ def _resumed(folder: RunFolder, device: str, computing: Computing) -> Start:
     prepared = prepare(command["data"], folder.recipe(), {}, command["max_bad"])
     folder.check_same_data(prepared)
     state, notes = new_state(prepared, place)
-    memory = computing.memory or command.get("memory", "plain")
-    mode, note = choose_memory(prepared, state.net, memory, computing.budget)
-    compiled = command.get("compile", False) if computing.compile is None else computing.compile == "on"
-    _set_computing(state, mode, compiled)
+    memory = execution.memory or command.get("memory", "plain")
+    mode, note = choose_memory(prepared, state.net, memory, execution.budget)
+    compiled = command.get("compile", False) if execution.compile is None else execution.compile == "on"
+    _set_execution(state, mode, compiled)
     if folder.last.exists():
         state.restore(folder.last)
     return Start(folder, prepared, state, place, [*notes, *note], command)
 
 
-def _set_computing(state: TrainingState, memory: str, compiled: bool) -> None:
+def _set_execution(state: TrainingState, memory: str, compiled: bool) -> None:
     state.net.set_memory(memory)
     if compiled:
         compile_network(state)
@@ -151,23 +152,25 @@ class Found(NamedTuple):
 
 
 def _tried(
-    prepared: Prepared, device: torch.device, workers: int, computing: Computing, *, range_tested: bool
+    prepared: Prepared, device: torch.device, workers: int, execution: Execution, *, range_tested: bool
 ) -> Found:
     """What is left to trials: the memory mode, the rate where it is `auto`, and whether compiling pays."""
     state, notes = new_state(prepared, device)
-    mode, told = choose_memory(prepared, state.net, computing.memory or "plain", computing.budget)
-    compiled, tested = computing.compile == "on", None
-    _set_computing(state, mode, compiled)
+    mode, told = choose_memory(prepared, state.net, execution.memory or "plain", execution.budget)
+    compiled, tested = execution.compile == "on", None
+    _set_execution(state, mode, compiled)
     if range_tested:
-        tested = range_test(state, training_batches(prepared, workers), prepared)
+        with _within_memory(device, mode):
+            tested = range_test(state, training_batches(prepared, workers), prepared)
         prepared = prepared.with_settings(lr=float(f"{tested.chosen:.2g}"))
         state, _ = new_state(prepared, device)
-        _set_computing(state, mode, compiled)
-    if computing.compile == "auto":
-        compiled, why = compiling_pays(prepared, state)
+        _set_execution(state, mode, compiled)
+    if execution.compile == "auto":
+        with _within_memory(device, mode):
+            compiled, why = compiling_pays(prepared, state)
         told = [*told, why]
         state, _ = new_state(prepared, device)
-        _set_computing(state, mode, compiled)
+        _set_execution(state, mode, compiled)
     return Found(prepared, state, [*notes, *told], tested, compiled)
 
 
@@ -177,7 +180,7 @@ def _begun(
     """The run with its folder."""
     prepared, state = found.prepared, found.state
     path = Path(out) if out is not None else new_run_path(f"{prepared.dataset.name}-{prepared.recipe.model}")
-    command |= {"task": prepared.task.NAME, "track": tracking.begin(dict.fromkeys(track))}
+    command = command | {"task": prepared.task.NAME, "track": tracking.begin(dict.fromkeys(track))}
     command |= {"memory": state.net.memory, "compile": found.compiled}
     folder = RunFolder.create(path, prepared, command)
     if found.range_test is not None:
