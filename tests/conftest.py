@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torch._dynamo.backends.debugging import aot_eager
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -59,6 +58,8 @@ def keras():
 @pytest.fixture
 def compilations(monkeypatch):
     """`torch.compile` as far as forward and backward graphs, which takes no compiler; the graphs it was asked for."""
+    from torch._dynamo.backends.debugging import aot_eager  # seconds, which few tests need
+
     graphs = []
 
     def traced(graph, examples):

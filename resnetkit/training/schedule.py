@@ -37,15 +37,16 @@ def _between(start: float, end: float, share: float) -> float:
 def training_size(recipe: Recipe, size: tuple[int, int], epoch: int) -> tuple[int, int]:
     """(height, width) that an epoch, counted from 0, trains at.
 
-    From `start_size` of the full size linearly to all of it at 4/5 of the epochs, or in the last, in eighths of it and
-    no shorter side below 12 pixels (progressive resizing, as in the ImageNet recipes of Howard 2018 and FFCV 2022).
+    From `start_size` of the full size linearly to all of it at 4/5 of the epochs, in the last at the latest; in eighths
+    of it, no shorter side below 12 pixels (progressive resizing, as in the ImageNet recipes of Howard 2018 and FFCV
+    2022).
     The full size is `train_size` where that is less: objects look larger in random crops than in the centre that
     evaluation sees, so training at fewer pixels than evaluating gains twice (Touvron et al. 2019, FixRes).
     """
     if recipe.train_size and recipe.train_size < max(size):
         size = (recipe.train_size * size[0] // max(size), recipe.train_size * size[1] // max(size))
-    grown = 1.0 if epoch == recipe.epochs - 1 else epoch / (0.8 * recipe.epochs)
-    share = min(1.0, recipe.start_size + (1 - recipe.start_size) * grown)
+    whole = min(0.8 * recipe.epochs, recipe.epochs - 1)
+    share = 1.0 if epoch >= whole else recipe.start_size + (1 - recipe.start_size) * epoch / whole
     eighths = max(int(share * 8 + 1e-9), min(8, ceil(8 * SMALLEST / min(size))))
     height, width = (eighths * side // 8 for side in size)
     return height, width
