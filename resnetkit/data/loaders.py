@@ -23,6 +23,7 @@ from resnetkit.data.photo_cache import PhotoCache
 from resnetkit.data.preprocess import Preprocessing, decode, resize
 
 Batch = tuple[Tensor, Tensor]
+_Request = tuple[int, list[float], tuple[int, int]]  # a sample, its row of draws, the size to augment to
 
 
 class TrainingBatches:
@@ -31,7 +32,8 @@ class TrainingBatches:
     The batches of an epoch lose no sample and differ in size by one at most, so no short one is left over. With `odds`
     (N,) an epoch draws as many samples by them, with replacement. With `repeats` a batch has so many copies of each of
     its images, augmented each in its own way, and an epoch sees as many images fewer (Hoffer et al. 2020). Photos come
-    from `cache` where there is one, else are decoded no larger than their crop needs.
+    from `cache` where there is one, else are decoded no larger than their crop needs, by processes that live as long as
+    this object: one epoch of photos is read at a time, and the next one breaks it off.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class TrainingBatches:
         self.odds = odds
         self.repeats = repeats
         self.steps = -(-len(part) // batch_size)
+        self._requests: list[list[_Request]] = []
+        self._photos: DataLoader[Batch] | None = None
 
     def epoch(self, epoch: int, size: tuple[int, int], first: int = 0) -> Iterator[Batch]:
         """uint8 (n, C, *size) and labels (n,) from step `first` of the epoch on."""
@@ -66,8 +70,12 @@ class TrainingBatches:
                 samples = chosen % len(self.part)
                 yield self._small_images(samples, drawn[chosen], size), self.part.labels[samples]
         else:
-            photos = _AugmentedPhotos(self.part, self.preprocessing, self.augmentation, size, drawn, self.cache)
-            yield from _load(photos, batches, self.workers)
+            # The loader keeps the list it was made with, and reads it again at each epoch.
+            self._requests[:] = [self._photo_requests(chosen, drawn[chosen], size) for chosen in batches]
+            if self._photos is None:
+                photos = _AugmentedPhotos(self.part, self.preprocessing, self.augmentation, self.cache)
+                self._photos = _loader(photos, self._requests, self.workers, lasting=True)
+            yield from self._photos
 
     def _order(self, epoch: int) -> Tensor:
         """The draws of an epoch, in order: that of sample i's copy c is c times the samples plus i."""
@@ -79,6 +87,10 @@ class TrainingBatches:
             order = torch.randperm(count, generator=generator)
         copies = torch.arange(self.repeats) * count
         return (order[:, None] + copies).flatten()[:count]
+
+    def _photo_requests(self, chosen: Tensor, drawn: Tensor, size: tuple[int, int]) -> list[_Request]:
+        samples = (chosen % len(self.part)).tolist()
+        return [(sample, own, size) for sample, own in zip(samples, drawn.tolist())]
 
     def _small_images(self, chosen: Tensor, drawn: Tensor, size: tuple[int, int]) -> Tensor:
         assert isinstance(self.part.images, Tensor)
@@ -96,7 +108,7 @@ def evaluation_batches(part: Part, preprocessing: Preprocessing, batch_size: int
         for chosen in batches:
             yield preprocessing.frame(part.images[chosen]), part.labels[chosen]
     else:
-        yield from _load(_Photos(part, preprocessing), batches, workers)
+        yield from _loader(_Photos(part, preprocessing), [chosen.tolist() for chosen in batches], workers)
 
 
 class _Photos(Dataset[Batch]):
@@ -111,40 +123,39 @@ class _Photos(Dataset[Batch]):
 
 
 class _AugmentedPhotos(Dataset[Batch]):
-    """Encoded images, decoded one by one in the workers and augmented by the draw asked for, of (draws, DRAWS)."""
+    """Encoded images, decoded one by one in the workers and augmented as the request for each says."""
 
     def __init__(
-        self,
-        part: Part,
-        preprocessing: Preprocessing,
-        augmentation: Augmentation,
-        size: tuple[int, int],
-        drawn: Tensor,
-        cache: PhotoCache | None,
+        self, part: Part, preprocessing: Preprocessing, augmentation: Augmentation, cache: PhotoCache | None
     ) -> None:
-        self.part, self.channels, self.drawn, self.cache = part, preprocessing.channels, drawn, cache
-        self.augmentation = augmentation
-        self.crop: dict[str, Any] = {"size": size, "augmentation": augmentation, "framing": preprocessing.framing}
+        self.part, self.channels, self.cache = part, preprocessing.channels, cache
+        self.framing, self.augmentation = preprocessing.framing, augmentation
 
-    def __getitem__(self, index: int) -> Batch:
-        drawn, sample = self.drawn[index], index % len(self.part)
+    def __getitem__(self, request: _Request) -> Batch:
+        sample, own, size = request
+        drawn = torch.tensor(own)
+        crop: dict[str, Any] = {"size": size, "augmentation": self.augmentation, "framing": self.framing}
         if self.cache is not None:
             image = self.cache[sample]
         else:
-            image = decode(self.part.images[sample], self.channels, partial(spare, drawn=drawn, **self.crop))
-        box = random_resized_crop(image, drawn, **self.crop)
+            image = decode(self.part.images[sample], self.channels, partial(spare, drawn=drawn, **crop))
+        box = random_resized_crop(image, drawn, **crop)
         if self.augmentation.changes_pixels:
             box = recolour_and_erase(box, drawn, self.augmentation)
         return box, self.part.labels[sample]
 
 
-def _load(photos: Dataset[Batch], batches: tuple[Tensor, ...], workers: int) -> Iterator[Batch]:
-    yield from DataLoader(
+def _loader(photos: Dataset[Batch], batches: list[Any], workers: int, *, lasting: bool = False) -> DataLoader[Batch]:
+    """Lasting workers are forked once, while the process is small: a training process forked anew at each epoch copies
+    every page that it then writes to, and its steps wait for that."""
+    return DataLoader(
         photos,
-        batch_sampler=[chosen.tolist() for chosen in batches],
+        batch_sampler=batches,
         num_workers=workers,
+        persistent_workers=lasting and workers > 0,
         worker_init_fn=_leave_signals_to_the_run,
         pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # nothing is drawn in a worker: the run's own generator is left alone
     )
 
 

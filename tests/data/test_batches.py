@@ -1,5 +1,7 @@
 """Batches: order and augmentation are functions of (seed, epoch, sample) and nothing else."""
 
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
@@ -118,17 +120,35 @@ def photos(tmp_path):
     return Part(paths, torch.arange(9), [p.name for p in paths])
 
 
-def test_photos_are_the_same_with_any_number_of_workers(photos):
+def photo_batches(photos, workers):
     preprocessing = Preprocessing(size=(16, 16), resize=18)
-    runs = []
-    for workers in (0, 2):
-        loader = TrainingBatches(
-            photos, preprocessing, Augmentation(0, 0.3, True), batch_size=4, seed=0, workers=workers
-        )
-        runs.append(list(loader.epoch(0, (12, 12))))
-    for (x, y), (wx, wy) in zip(*runs, strict=True):
-        assert x.shape[1:] == (3, 12, 12)
+    return TrainingBatches(photos, preprocessing, Augmentation(0, 0.3, True), batch_size=4, seed=0, workers=workers)
+
+
+def test_photos_are_the_same_with_any_number_of_workers(photos):
+    here, workers = photo_batches(photos, 0), photo_batches(photos, 2)
+    for number, size, first in [(0, (12, 12), 0), (1, (16, 10), 0), (1, (16, 10), 1)]:
+        ours, theirs = list(here.epoch(number, size, first)), list(workers.epoch(number, size, first))
+        assert len(ours) == 3 - first
+        for (x, y), (wx, wy) in zip(ours, theirs, strict=True):
+            assert x.shape[1:] == (3, *size)
+            assert torch.equal(x, wx) and torch.equal(y, wy)
+
+
+def test_an_epoch_broken_off_leaves_nothing_in_the_next(photos):
+    whole = photo_batches(photos, 0)
+    workers = photo_batches(photos, 2)
+    next(workers.epoch(0, (12, 12)))
+    for (x, y), (wx, wy) in zip(whole.epoch(1, (12, 12)), workers.epoch(1, (12, 12)), strict=True):
         assert torch.equal(x, wx) and torch.equal(y, wy)
+
+
+def test_workers_outlive_an_epoch(photos):
+    workers = photo_batches(photos, 2)
+    list(workers.epoch(0, (12, 12)))
+    first = {child.pid for child in multiprocessing.active_children()}
+    list(workers.epoch(1, (12, 12)))
+    assert {child.pid for child in multiprocessing.active_children()} == first and len(first) >= 2
 
 
 def test_evaluation_frames_every_image_in_order(photos):
