@@ -1,14 +1,16 @@
-"""How far the probabilities of a trained run can be believed: calibration error with and without its temperature, and
-how often its conformal sets hold the truth.
+"""How far the probabilities of trained runs can be believed: calibration error with and without their temperature, and
+how often their conformal sets hold the truth.
 
-python benchmarks/calibration.py RUN
+python benchmarks/calibration.py RUN...
 
-RUN was trained with a holdout, which fitted the temperature and the thresholds; measured on its test part.
+The runs differ in their seed and were trained with a holdout, which fitted the temperature and the thresholds; measured
+on their test part. The holdout is the same for every seed.
 """
 
 import argparse
 import json
 from pathlib import Path
+from statistics import mean
 
 import torch
 from record import header, save
@@ -35,6 +37,7 @@ def measure(run: Path) -> dict:
         size = float((calibrated >= threshold).sum(1).double().mean())
         sets[str(coverage)] = {"share": held / n, "share_interval": wilson_interval(held, n), "mean_size": size}
     return {
+        "seed": model.provenance["recipe"]["seed"],
         "temperature": model.calibration.temperature,
         "calibrated_on": model.calibration.n,
         "n": n,
@@ -48,13 +51,18 @@ def measure(run: Path) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    run = parser.parse_args().run
-    told = json.loads((run / "environment.json").read_text())
-    argv = json.loads((run / "command.json").read_text())["argv"]
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    folders = parser.parse_args().runs
+    told = json.loads((folders[0] / "environment.json").read_text())
+    argv = json.loads((folders[0] / "command.json").read_text())["argv"]
     command = " ".join(["resnet", *(Path(word).name if "/" in word else word for word in argv[1:])])
-    seeds = [load(run).provenance["recipe"]["seed"]]
-    result = header("calibration", command, seeds) | {"trained_at": told["commit"]} | measure(run)
+    runs = [measure(folder) for folder in folders]
+    result = header("calibration", command, [run["seed"] for run in runs]) | {
+        "trained_at": told["commit"],
+        "ece_mean": mean(run["ece"] for run in runs),
+        "share_mean": {str(c): mean(run["sets"][str(c)]["share"] for run in runs) for c in COVERAGES},
+        "runs": runs,
+    }
     save(result)
     print(json.dumps(result, indent=2))
 

@@ -1,7 +1,7 @@
 """Parts to batches of uint8 images. The order is a function of (seed, epoch) and nothing is kept between batches."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -58,7 +58,7 @@ class TrainingBatches:
         self.odds = odds
         self.repeats = repeats
         self.steps = -(-len(part) // batch_size)
-        self._requests: list[list[_Request]] = []
+        self._requests = _Requests()
         self._photos: DataLoader[Batch] | None = None
 
     def epoch(self, epoch: int, size: tuple[int, int], first: int = 0) -> Iterator[Batch]:
@@ -70,8 +70,7 @@ class TrainingBatches:
                 samples = chosen % len(self.part)
                 yield self._small_images(samples, drawn[chosen], size), self.part.labels[samples]
         else:
-            # The loader keeps the list it was made with, and reads it again at each epoch.
-            self._requests[:] = [self._photo_requests(chosen, drawn[chosen], size) for chosen in batches]
+            self._requests.of_epoch = (self._photo_requests(chosen, drawn[chosen], size) for chosen in batches)
             if self._photos is None:
                 photos = _AugmentedPhotos(self.part, self.preprocessing, self.augmentation, self.cache)
                 self._photos = _loader(photos, self._requests, self.workers, lasting=True)
@@ -99,6 +98,15 @@ class TrainingBatches:
             changed = [recolour_and_erase(image, own, self.augmentation) for image, own in zip(images, drawn)]
             images = torch.stack(changed)
         return images if tuple(images.shape[2:]) == size else resize(images, list(size))
+
+
+class _Requests:
+    """What a loader that outlives an epoch asks its workers for: a batch at a time, of the epoch being read."""
+
+    of_epoch: Iterator[list[_Request]] = iter(())
+
+    def __iter__(self) -> Iterator[list[_Request]]:
+        return self.of_epoch
 
 
 def evaluation_batches(part: Part, preprocessing: Preprocessing, batch_size: int, workers: int) -> Iterator[Batch]:
@@ -145,7 +153,9 @@ class _AugmentedPhotos(Dataset[Batch]):
         return box, self.part.labels[sample]
 
 
-def _loader(photos: Dataset[Batch], batches: list[Any], workers: int, *, lasting: bool = False) -> DataLoader[Batch]:
+def _loader(
+    photos: Dataset[Batch], batches: Iterable[list[Any]], workers: int, *, lasting: bool = False
+) -> DataLoader[Batch]:
     """Lasting workers are forked once, while the process is small: a training process forked anew at each epoch copies
     every page that it then writes to, and its steps wait for that."""
     return DataLoader(

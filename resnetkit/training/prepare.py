@@ -115,6 +115,8 @@ def read_source(
     _require_every_class(read.dataset)
     if chosen is None:
         chosen = load_recipe(dataset.recipe or DEFAULT_RECIPES[_small(read), start is not None], settings)
+    if read.channels not in COLOURS and "policy" not in settings:  # the recipe's own is for colours
+        chosen = chosen.model_copy(update={"policy": "none"})
     _require_settings_that_apply(chosen, _small(read), read.channels)
     return Source(read, chosen, start)
 
@@ -158,6 +160,8 @@ def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> 
         raise ResnetkitError("setting patience needs a holdout to watch, such as holdout=0.1; the test set is no judge")
     if recipe.freeze and not recipe.weights:
         raise ResnetkitError("setting freeze needs trained weights to keep; name them with --weights")
+    if recipe.zero_init_residual and recipe.weights:
+        raise ResnetkitError("setting zero_init_residual is how a network without trained weights begins; leave it out")
     if recipe.batch_size < 2 * recipe.accumulate:
         raise ResnetkitError("batch norm needs pieces of two images or more; raise batch_size or lower accumulate")
     if recipe.repeats > recipe.batch_size:

@@ -245,8 +245,9 @@ def new_state(prepared: Prepared, device: torch.device) -> tuple[TrainingState, 
     torch.manual_seed(recipe.seed)
     classes, channels = len(prepared.dataset.classes), len(preprocessing.mean)
     choices: dict[str, Any] = {"drop_path_rate": recipe.drop_path_rate}
-    if recipe.reversible:  # else as the weights have it
-        choices["reversible"] = True
+    for choice in ("reversible", "zero_init_residual"):  # else as the weights have it
+        if getattr(recipe, choice):
+            choices[choice] = True
     start = load(recipe.weights) if recipe.weights else None
     if start is not None and start.network.spec.name == recipe.model:
         net = rebuild(start.network.spec, classes, channels, **choices)
