@@ -9,6 +9,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.errors import ResnetkitError
+from resnetkit.training.channels_last import step_in_memory_order
 from resnetkit.training.freezing import parts
 from resnetkit.training.lamb import Lamb
 from resnetkit.training.muon import Muon
@@ -34,11 +35,14 @@ def make_optimizer(net: ResNet, recipe: Recipe) -> Optimizer:
         ):
             if chosen:
                 groups.append({"params": chosen, "weight_decay": decay, "scale": scale})
-    if recipe.optimizer == "adamw":
-        return AdamW(groups, lr=recipe.lr, fused=True)
     if recipe.optimizer == "lamb":
         return Lamb(groups, lr=recipe.lr)
-    return SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
+    if recipe.optimizer == "adamw":
+        fused: Optimizer = AdamW(groups, lr=recipe.lr, fused=True)
+    else:
+        fused = SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
+    on_cpu = next(net.parameters()).device.type == "cpu"
+    return step_in_memory_order(fused) if on_cpu else fused
 
 
 def _muon(net: ResNet, recipe: Recipe) -> Muon:
