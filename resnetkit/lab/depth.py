@@ -172,20 +172,19 @@ def tenths(losses: Sequence[float]) -> list[float]:
 def trains(rows: list[Cell], steps: int, classes: int) -> bool:
     """Whether every seed took all steps and ended below FALLEN of the loss of guessing among so many classes."""
     lines = [row["losses"] for row in rows]
-    return all(len(line) >= steps and tenths(line)[-1] < FALLEN * log(classes) for line in lines)
+    return bool(lines) and all(len(line) >= steps and tenths(line)[-1] < FALLEN * log(classes) for line in lines)
 
 
 def _findings(of: Of, depths: Sequence[int], laws: dict[str, PowerLaw], steps: int, classes: int) -> list[Finding]:
     able = {net: [depth for depth in depths if trains(of(net, depth), steps, classes)] for net in NETS}
     deepest = max(depths)
     below = f"Guessing has {log(classes):.3f}; below {FALLEN} of it end"
-    residual_trains = deepest in able["residual"] or deepest in able[ZERO]
     findings = [
         Finding(
             "residual_trains",
             f"A residual network of {deepest:,} layers trains",
             # That it learned nothing in so few steps does not say that it cannot.
-            True if residual_trains else None,
+            True if deepest in able["residual"] + able[ZERO] else None,
             f"Over {steps} steps its loss goes {_course(of('residual', deepest))} with He's initialisation and "
             f"{_course(of(ZERO, deepest))} with zero-init. {below} {_listed(able['residual'])} with He's and "
             f"{_listed(able[ZERO])} with zero-init.",
@@ -193,7 +192,8 @@ def _findings(of: Of, depths: Sequence[int], laws: dict[str, PowerLaw], steps: i
         Finding(
             "plain_does_not",
             "Its plain twin does not",
-            False if deepest in able["plain"] else True if residual_trains else None,
+            # Against the one that begins as it does: a plain network of branches that end in zero passes nothing on.
+            False if deepest in able["plain"] else True if deepest in able["residual"] else None,
             f"Over the same steps its loss goes {_course(of('plain', deepest))}. {below} {_listed(able['plain'])}.",
         ),
     ]
