@@ -53,12 +53,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     folders = parser.parse_args().runs
-    told = json.loads((folders[0] / "environment.json").read_text())
+    told = [load(folder).provenance for folder in folders]
+    seeds = [provenance["recipe"].pop("seed") for provenance in told]
+    if any(provenance["recipe"] != told[0]["recipe"] for provenance in told) or len(set(seeds)) < len(seeds):
+        parser.error("the runs must be of one recipe and of different seeds")
     argv = json.loads((folders[0] / "command.json").read_text())["argv"]
     command = " ".join(["resnet", *(Path(word).name if "/" in word else word for word in argv[1:])])
     runs = [measure(folder) for folder in folders]
-    result = header("calibration", command, [run["seed"] for run in runs]) | {
-        "trained_at": told["commit"],
+    result = header("calibration", command, seeds) | {
+        "trained_at": [json.loads((folder / "environment.json").read_text())["commit"] for folder in folders],
         "ece_mean": mean(run["ece"] for run in runs),
         "share_mean": {str(c): mean(run["sets"][str(c)]["share"] for run in runs) for c in COVERAGES},
         "runs": runs,

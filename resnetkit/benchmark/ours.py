@@ -79,8 +79,8 @@ class Inference(Contender):
 
 
 class Loader(Contender):
-    """Whole epochs of augmented and normalised batches from a folder of JPEGs. Workers end with an epoch, so none works
-    on. Training normalises on its device; peers do in their workers, so it belongs to the time."""
+    """Whole epochs of augmented and normalised batches from a folder of JPEGs. Workers wait between epochs, so none
+    works on. Training normalises on its device; peers do in their workers, so it belongs to the time."""
 
     def build(self, job: Job) -> dict[str, Any]:
         from resnetkit.benchmark.subject import photo_batches

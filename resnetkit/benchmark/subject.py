@@ -83,7 +83,8 @@ def random_model(job: dict[str, Any]) -> tuple[Model, Tensor]:
 
 
 def photo_batches(job: dict[str, Any]) -> tuple[TrainingBatches, str]:
-    """The training batches of the folder at `job["data"]`, as the recipe for photos asks for them, and in words how."""
+    """Training batches of the folder at `job["data"]`, crop and flip of the recipe for photos alone, as the peers do,
+    and in words how."""
     recipe = load_recipe(DEFAULT_RECIPES[False, False], {})
     side = job["img_size"]
     parts = open_dataset(job["data"]).parts

@@ -1,9 +1,11 @@
-"""Parts to batches of uint8 images. The order is a function of (seed, epoch) and nothing is kept between batches."""
+"""Parts to batches of uint8 images. The order is a function of (seed, epoch), no state of a generator is kept."""
 
+import atexit
 import signal
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -33,7 +35,7 @@ class TrainingBatches:
     (N,) an epoch draws as many samples by them, with replacement. With `repeats` a batch has so many copies of each of
     its images, augmented each in its own way, and an epoch sees as many images fewer (Hoffer et al. 2020). Photos come
     from `cache` where there is one, else are decoded no larger than their crop needs, by processes that live as long as
-    this object: one epoch of photos is read at a time, and the next one breaks it off.
+    this object: an epoch of photos is not read on once the next has begun.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class TrainingBatches:
             if self._photos is None:
                 photos = _AugmentedPhotos(self.part, self.preprocessing, self.augmentation, self.cache)
                 self._photos = _loader(photos, self._requests, self.workers, lasting=True)
-            yield from self._photos
+            yield from _read(self._photos)
 
     def _order(self, epoch: int) -> Tensor:
         """The draws of an epoch, in order: that of sample i's copy c is c times the samples plus i."""
@@ -116,7 +118,7 @@ def evaluation_batches(part: Part, preprocessing: Preprocessing, batch_size: int
         for chosen in batches:
             yield preprocessing.frame(part.images[chosen]), part.labels[chosen]
     else:
-        yield from _loader(_Photos(part, preprocessing), [chosen.tolist() for chosen in batches], workers)
+        yield from _read(_loader(_Photos(part, preprocessing), [chosen.tolist() for chosen in batches], workers))
 
 
 class _Photos(Dataset[Batch]):
@@ -167,6 +169,24 @@ def _loader(
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # nothing is drawn in a worker: the run's own generator is left alone
     )
+
+
+_readers: WeakSet[Any] = WeakSet()  # those that have workers
+
+
+def _read(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    reader = iter(loader)
+    if loader.num_workers:
+        _readers.add(reader)
+    yield from reader
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Before torch and multiprocessing leave, which was registered earlier and comes later: torch then no longer ends
+    workers, and multiprocessing waits for ever for those to die of the SIGTERM that they ignore."""
+    for reader in list(_readers):
+        reader._shutdown_workers()
 
 
 def _leave_signals_to_the_run(worker: int) -> None:

@@ -17,7 +17,7 @@ from resnetkit.data.split import stratified
 from resnetkit.errors import ResnetkitError
 from resnetkit.tables import csv_text
 from resnetkit.tasks.task import Task, task_of
-from resnetkit.training.recipe import Recipe, load_recipe, make_recipe
+from resnetkit.training.recipe import Recipe, load_recipe, make_recipe, recipe_names
 from resnetkit.weights.files import Model
 from resnetkit.weights.load import lasting, load
 
@@ -115,10 +115,16 @@ def read_source(
     _require_every_class(read.dataset)
     if chosen is None:
         chosen = load_recipe(dataset.recipe or DEFAULT_RECIPES[_small(read), start is not None], settings)
-    if read.channels not in COLOURS and "policy" not in settings:  # the recipe's own is for colours
-        chosen = chosen.model_copy(update={"policy": "none"})
+    if recipe is None or (isinstance(recipe, str) and recipe in recipe_names()):
+        chosen = _fitting(chosen, settings, coloured=read.channels in COLOURS, trained=start is not None)
     _require_settings_that_apply(chosen, _small(read), read.channels)
     return Source(read, chosen, start)
+
+
+def _fitting(recipe: Recipe, settings: dict[str, Any], *, coloured: bool, trained: bool) -> Recipe:
+    """A recipe that comes along, without what it cannot do to these images or weights."""
+    left_out = ({} if coloured else {"policy": "none"}) | ({"zero_init_residual": False} if trained else {})
+    return recipe.model_copy(update={name: value for name, value in left_out.items() if name not in settings})
 
 
 def divide(source: Source) -> Prepared:

@@ -1,6 +1,8 @@
 """Batches: order and augmentation are functions of (seed, epoch, sample) and nothing else."""
 
 import multiprocessing
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -149,6 +151,29 @@ def test_workers_outlive_an_epoch(photos):
     first = {child.pid for child in multiprocessing.active_children()}
     list(workers.epoch(1, (12, 12)))
     assert {child.pid for child in multiprocessing.active_children()} == first and len(first) >= 2
+
+
+HELD = """
+import sys, torch
+from pathlib import Path
+from resnetkit.data.augment import Augmentation
+from resnetkit.data.datasets import Part
+from resnetkit.data.loaders import TrainingBatches
+from resnetkit.data.preprocess import Preprocessing
+photos = Part([Path(path) for path in sys.argv[1:]], torch.arange(9), sys.argv[1:])
+how = Preprocessing(size=(16, 16), resize=18), Augmentation(0, 0.3, True)
+batches = TrainingBatches(photos, *how, batch_size=4, seed=0, workers=2)
+print(sum(len(labels) for _, labels in batches.epoch(0, (12, 12))), flush=True)
+unfinished = batches.epoch(1, (12, 12))
+next(unfinished)
+"""
+
+
+def test_a_process_that_holds_its_batches_ends(photos):
+    ran = subprocess.run(
+        [sys.executable, "-c", HELD, *map(str, photos.images)], capture_output=True, text=True, timeout=60
+    )
+    assert ran.stdout == "9\n" and ran.returncode == 0, ran.stderr
 
 
 def test_evaluation_frames_every_image_in_order(photos):
