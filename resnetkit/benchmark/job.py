@@ -1,11 +1,11 @@
 """What is measured: one record, told to every contender alike."""
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from resnetkit.architecture.variants import spec
+from resnetkit.cores import usable_cores
 from resnetkit.errors import ResnetkitError
 
 Kind = Literal["step", "inference", "loader", "memory", "startup"]
@@ -57,7 +57,7 @@ def make_job(
     network = spec(model)
     small = model.endswith("_cifar")
     one_image = kind in ("inference", "startup")
-    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    usable = usable_cores()
     if threads is not None and not 1 <= threads <= len(usable):
         raise ResnetkitError(f"threads={threads}: this process may use {len(usable)} cores")
     return Job(

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
 from itertools import repeat
-from os import cpu_count
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from resnetkit.cores import usable_cores
 from resnetkit.data import encoded
 from resnetkit.data.encoded import BadImage, Encoded
 from resnetkit.data.parts import Dataset
@@ -110,7 +110,7 @@ def _look(images: Tensor | Sequence[Encoded], measure: Measure | None) -> list[_
         ]
     # Large images decode outside Python's lock; small ones spend their time in it, where threads only get in the way.
     size = max(map(encoded.size, images[:8]), default=0)
-    with ThreadPoolExecutor(cpu_count() if size > LARGE_FILE else 1) as pool:
+    with ThreadPoolExecutor(len(usable_cores()) if size > LARGE_FILE else 1) as pool:
         return list(pool.map(partial(_look_at, measure=measure), images))
 
 

@@ -185,8 +185,8 @@ def _findings(of: Of, depths: Sequence[int], laws: dict[str, PowerLaw], steps: i
             f"A residual network of {deepest:,} layers trains",
             # That it learned nothing in so few steps does not say that it cannot.
             True if deepest in able["residual"] + able[ZERO] else None,
-            f"Over {steps} steps its loss goes {_course(of('residual', deepest))} with He's initialisation and "
-            f"{_course(of(ZERO, deepest))} with zero-init. {below} {_listed(able['residual'])} with He's and "
+            f"Over {steps} steps its loss goes {_course(of('residual', deepest), steps)} with He's initialisation and "
+            f"{_course(of(ZERO, deepest), steps)} with zero-init. {below} {_listed(able['residual'])} with He's and "
             f"{_listed(able[ZERO])} with zero-init.",
         ),
         Finding(
@@ -194,7 +194,8 @@ def _findings(of: Of, depths: Sequence[int], laws: dict[str, PowerLaw], steps: i
             "Its plain twin does not",
             # Against the one that begins as it does: a plain network of branches that end in zero passes nothing on.
             False if deepest in able["plain"] else True if deepest in able["residual"] else None,
-            f"Over the same steps its loss goes {_course(of('plain', deepest))}. {below} {_listed(able['plain'])}.",
+            f"Over the same steps its loss goes {_course(of('plain', deepest), steps)}. {below} "
+            f"{_listed(able['plain'])}.",
         ),
     ]
     claims = {
@@ -209,12 +210,13 @@ def _findings(of: Of, depths: Sequence[int], laws: dict[str, PowerLaw], steps: i
     return findings
 
 
-def _course(rows: list[Cell]) -> str:
+def _course(rows: list[Cell], steps: int) -> str:
     begun = [row for row in rows if row["losses"]]
     if not begun:
         return "to no number at the first step"
     first, last = mean([row["losses"][0] for row in begun]), mean([tenths(row["losses"])[-1] for row in begun])
-    return f"from {first} to {last}"
+    taken = min(len(row["losses"]) for row in rows)
+    return f"from {first} to {last}" + (f" and is no number after step {taken}" if taken < steps else "")
 
 
 def _listed(depths: list[int]) -> str:

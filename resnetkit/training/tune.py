@@ -2,12 +2,12 @@
 
 import sys
 from dataclasses import dataclass, replace
-from os import cpu_count
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from resnetkit.cores import usable_cores
 from resnetkit.data.datasets import absolute
 from resnetkit.device import find_device
 from resnetkit.errors import Diverged, Interrupted, ResnetkitError, ResourceExhausted
@@ -85,7 +85,7 @@ def tune(
     runs the trials that an interrupted search lacks. Raises ResnetkitError, of which Interrupted means resumable.
     """
     require_optuna()
-    workers = min(4, cpu_count() or 1) if workers is None else workers
+    workers = min(4, len(usable_cores())) if workers is None else workers
     if resume is not None:
         if data is not None or recipe is not None or out is not None or trials is not None or settings:
             raise ResnetkitError("a resumed search keeps its data and settings; give --resume alone")

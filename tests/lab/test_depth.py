@@ -56,6 +56,12 @@ def test_every_branch_of_a_zero_init_network_begins_at_zero():
         assert all((block.last_layer().weight == 0).all() == begins_as_shortcut for block in blocks)
 
 
+def test_a_loss_that_becomes_no_number_is_told():
+    rows = [{"losses": [BEGIN, GUESS]}, {"losses": [BEGIN]}]
+    assert depth._course(rows, 2).endswith("and is no number after step 1")
+    assert "no number" not in depth._course(rows[:1], 2)
+
+
 def test_one_seed_that_learns_is_not_enough():
     rows = [{"losses": [BEGIN, LEARNED]}, {"losses": [BEGIN, GUESS]}]
     assert not trains(rows, 2, 10) and trains(rows[:1], 2, 10)
