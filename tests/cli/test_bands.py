@@ -112,3 +112,12 @@ def test_colour_policies_are_refused(trained, policy):
     assert str(refused.value) == (
         f"setting policy={policy!r} is for grey and rgb; these images have 5 bands: leave it out"
     )
+
+
+def test_a_policy_that_was_written_down_is_refused_not_dropped(tmp_path):
+    data = write_set(tmp_path / "data", **PHOTOS)
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('model = "resnet8_cifar"\nimg_size = 24\nepochs = 1\nlr = 0.1\npolicy = "rand"\n')
+    with pytest.raises(rk.ResnetkitError, match="policy='rand' is for grey and rgb"):
+        prepare(data, str(recipe), {}, 0.0)
+    assert prepare(data, "photos", {"model": "resnet8_cifar", "img_size": 24}, 0.0).recipe.policy == "none"

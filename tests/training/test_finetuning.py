@@ -8,10 +8,13 @@ import resnetkit as rk
 from resnetkit.errors import ModelFileRefused
 from resnetkit.training.freezing import frozen_parts, parts, set_training
 from resnetkit.training.optimizer import make_optimizer
+from resnetkit.training.prepare import prepare
 from resnetkit.training.recipe import make_recipe
 from resnetkit.weights.files import Model, save_model
 
 TINY = {"model": "resnet8_cifar", "epochs": 2}
+# ImageNet's procedure on images of 8 pixels: without what is for photos alone.
+SMALL_A3 = TINY | {"min_scale": 1.0, "img_size": 8, "train_size": None, "crop_pct": 0.875, "repeats": 1}
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +36,16 @@ def other_head(trained, tmp_path_factory):
 
 def finetune(out, weights, **settings):
     return rk.train("digits", out=out, weights=weights, **{"epochs": 2} | settings)
+
+
+def test_a_recipe_that_comes_along_leaves_out_how_untrained_weights_begin(trained, tmp_path):
+    for weights, begins in (({}, True), ({"weights": str(trained)}, False)):
+        prepared = prepare("digits", recipe="imagenet_a3", settings=SMALL_A3 | weights, max_bad=0.0)
+        assert prepared.recipe.zero_init_residual == begins
+    with pytest.raises(rk.ResnetkitError, match="zero_init_residual is how a network without"):
+        prepare(
+            "digits", recipe=None, settings=TINY | {"weights": str(trained), "zero_init_residual": True}, max_bad=0.0
+        )
 
 
 def split_by(tensors, prefixes):
