@@ -28,7 +28,7 @@ ARMS = {
     "scratch": {"recipe": "photos", "model": "resnet20_cifar", "start_size": 1, **SIZE},
     # The recipe of fine-tuning without its weights: what of the difference is the recipe's.
     "untrained": {"recipe": "finetune", "model": "resnet20_cifar", **SIZE},
-    "finetuned": {"recipe": "finetune", "freeze": "stem", "epochs": 20, **SIZE},
+    "finetuned": {"recipe": "finetune", "freeze": "stem", **SIZE},
 }
 
 
