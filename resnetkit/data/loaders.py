@@ -2,14 +2,15 @@
 
 import atexit
 import signal
+import weakref
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
-from weakref import WeakSet
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from resnetkit.data.augment import (
     Augmentation,
@@ -72,10 +73,13 @@ class TrainingBatches:
                 samples = chosen % len(self.part)
                 yield self._small_images(samples, drawn[chosen], size), self.part.labels[samples]
         else:
-            self._requests.of_epoch = (self._photo_requests(chosen, drawn[chosen], size) for chosen in batches)
+            count = len(self.part)
+            self._requests.of_epoch = (_photo_requests(chosen % count, drawn[chosen], size) for chosen in batches)
             if self._photos is None:
                 photos = _AugmentedPhotos(self.part, self.preprocessing, self.augmentation, self.cache)
                 self._photos = _loader(photos, self._requests, self.workers, lasting=True)
+                # Not left to the loader: in a cycle of garbage its queues end before it can send its workers away.
+                weakref.finalize(self, _end_workers, self._photos)
             yield from _read(self._photos)
 
     def _order(self, epoch: int) -> Tensor:
@@ -89,10 +93,6 @@ class TrainingBatches:
         copies = torch.arange(self.repeats) * count
         return (order[:, None] + copies).flatten()[:count]
 
-    def _photo_requests(self, chosen: Tensor, drawn: Tensor, size: tuple[int, int]) -> list[_Request]:
-        samples = (chosen % len(self.part)).tolist()
-        return [(sample, own, size) for sample, own in zip(samples, drawn.tolist())]
-
     def _small_images(self, chosen: Tensor, drawn: Tensor, size: tuple[int, int]) -> Tensor:
         assert isinstance(self.part.images, Tensor)
         images = crop_and_flip(self.part.images[chosen], drawn, self.augmentation)
@@ -100,6 +100,10 @@ class TrainingBatches:
             changed = [recolour_and_erase(image, own, self.augmentation) for image, own in zip(images, drawn)]
             images = torch.stack(changed)
         return images if tuple(images.shape[2:]) == size else resize(images, list(size))
+
+
+def _photo_requests(samples: Tensor, drawn: Tensor, size: tuple[int, int]) -> list[_Request]:
+    return [(sample, own, size) for sample, own in zip(samples.tolist(), drawn.tolist())]
 
 
 class _Requests:
@@ -171,7 +175,7 @@ def _loader(
     )
 
 
-_readers: WeakSet[Any] = WeakSet()  # those that have workers
+_readers: weakref.WeakSet[Any] = weakref.WeakSet()  # those that have workers
 
 
 def _read(loader: DataLoader[Batch]) -> Iterator[Batch]:
@@ -181,8 +185,13 @@ def _read(loader: DataLoader[Batch]) -> Iterator[Batch]:
     yield from reader
 
 
+def _end_workers(loader: DataLoader[Batch]) -> None:
+    if isinstance(loader._iterator, _MultiProcessingDataLoaderIter):
+        loader._iterator._shutdown_workers()
+
+
 @atexit.register
-def _end_workers() -> None:
+def _end_all_workers() -> None:
     """Before torch and multiprocessing leave, which was registered earlier and comes later: torch then no longer ends
     workers, and multiprocessing waits for ever for those to die of the SIGTERM that they ignore."""
     for reader in list(_readers):

@@ -1,5 +1,6 @@
 """Batches: order and augmentation are functions of (seed, epoch, sample) and nothing else."""
 
+import gc
 import multiprocessing
 import subprocess
 import sys
@@ -151,6 +152,19 @@ def test_workers_outlive_an_epoch(photos):
     first = {child.pid for child in multiprocessing.active_children()}
     list(workers.epoch(1, (12, 12)))
     assert {child.pid for child in multiprocessing.active_children()} == first and len(first) >= 2
+
+
+@pytest.mark.parametrize("broken_off", [False, True])
+def test_workers_end_with_their_batches_in_a_cycle_too(photos, broken_off):
+    before = set(multiprocessing.active_children())
+    batches = photo_batches(photos, 2)
+    next(epoch := batches.epoch(0, (12, 12)))
+    if not broken_off:
+        list(epoch)
+    batches.itself = batches
+    del batches, epoch
+    gc.collect()
+    assert set(multiprocessing.active_children()) <= before
 
 
 HELD = """
