@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from resnetkit.architecture.resnet import MEMORY_MODES
-from resnetkit.cores import usable_cores
+from resnetkit.cores import default_workers
 from resnetkit.data.datasets import absolute
 from resnetkit.device import find_device
 from resnetkit.errors import ResnetkitError, ResourceExhausted, did_you_mean
@@ -61,7 +61,7 @@ def train(
     `device`, `workers`, `memory` and `compile`. Raises ResnetkitError, of which Interrupted means saved and resumable.
     """
     execution = Execution(*_memory(memory, memory_budget), check_compile(compile))
-    workers = min(4, len(usable_cores())) if workers is None else workers
+    workers = default_workers() if workers is None else workers
     if resume is not None:
         if any(given is not None for given in (data, recipe, out, max_bad)) or track or settings:
             raise ResnetkitError("a resumed run keeps its data and settings; give --resume alone")

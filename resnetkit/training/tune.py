@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from resnetkit.cores import usable_cores
+from resnetkit.cores import default_workers
 from resnetkit.data.datasets import absolute
 from resnetkit.device import find_device
 from resnetkit.errors import Diverged, Interrupted, ResnetkitError, ResourceExhausted
@@ -85,7 +85,7 @@ def tune(
     runs the trials that an interrupted search lacks. Raises ResnetkitError, of which Interrupted means resumable.
     """
     require_optuna()
-    workers = min(4, len(usable_cores())) if workers is None else workers
+    workers = default_workers() if workers is None else workers
     if resume is not None:
         if data is not None or recipe is not None or out is not None or trials is not None or settings:
             raise ResnetkitError("a resumed search keeps its data and settings; give --resume alone")
