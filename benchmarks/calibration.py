@@ -12,10 +12,9 @@ import json
 from pathlib import Path
 from statistics import mean
 
-import torch
+from answers import own_answers
 from record import header, save
 
-from resnetkit.evaluation.evaluate import Computing, choose_images
 from resnetkit.evaluation.intervals import wilson_interval
 from resnetkit.evaluation.metrics import expected_calibration_error
 from resnetkit.weights.load import load
@@ -25,8 +24,7 @@ COVERAGES = (0.8, 0.9, 0.95, 0.99)
 
 def measure(run: Path) -> dict:
     model = load(run)
-    computing = Computing(torch.device("cpu"), torch.float32, batch_size=256, workers=0)
-    answers = computing.answers(model, choose_images(run, model, None, None, 0.0))
+    answers = own_answers(run, model)
     raw, calibrated = answers.logits.double().softmax(1), model.calibration.probabilities(answers.logits)
     n = len(answers.labels)
     of_truth = calibrated.gather(1, answers.labels[:, None])[:, 0]

@@ -1,9 +1,10 @@
 """Does training on other images help? Fine-tuned from a run against from scratch, in cross-validation of one set.
 
-python benchmarks/transfer.py PATH/flowers RUN
+python benchmarks/transfer.py PATH/flowers RUN...
 
-RUN is a resnet20_cifar trained on CIFAR-10. Every photo is answered once by either, after training on photos that it is
-not among, and the two are compared photo by photo.
+Each RUN is a resnet20_cifar trained on CIFAR-10 with a seed of its own, which the photos are trained with too. With
+every seed a photo is answered once by either, after training on photos that it is not among; the two are compared photo
+by photo, each by the share of seeds that answer it rightly.
 """
 
 import argparse
@@ -12,14 +13,14 @@ import tempfile
 from pathlib import Path
 
 import torch
+from answers import own_answers
 from record import header, save
+from scipy.stats import ttest_rel
 
 import resnetkit as rk
 from resnetkit.data.datasets import open_dataset
 from resnetkit.data.resplit import SplitPlan, divide, write_division
 from resnetkit.data.survey import survey
-from resnetkit.evaluation.compare import paired
-from resnetkit.evaluation.evaluate import Computing, choose_images
 from resnetkit.weights.load import load
 
 FOLDS = 5
@@ -50,57 +51,75 @@ def write_folds(data: str, folder: Path) -> list[Path]:
     return tables
 
 
-def right(run: Path) -> torch.Tensor:
-    """Whether each image of the run's test part is answered rightly, (N,)."""
-    model = load(run)
-    computing = Computing(torch.device("cpu"), torch.float32, batch_size=256, workers=0)
-    return computing.answers(model, choose_images(run, model, None, None, 0.0)).right
-
-
 def stem_is_equal(first: Path, second: Path) -> bool:
     """Weights and batch-norm statistics of the frozen part, to the bit."""
     stems = [load(run).network.stem.state_dict() for run in (first, second)]
     return stems[0].keys() == stems[1].keys() and all(torch.equal(stems[0][key], stems[1][key]) for key in stems[0])
 
 
+def cross_validate(tables: list[Path], start: Path, seed: int, folder: Path) -> tuple[dict, dict, bool]:
+    """By arm: whether each photo is answered rightly, (N,), and the recipe; whether the frozen stem stayed the same."""
+    rights: dict[str, list[torch.Tensor]] = {name: [] for name in ARMS}
+    recipes, equal = {}, True
+    for table in tables:
+        for name, settings in ARMS.items():
+            out = folder / f"{table.stem}-{name}-{seed}"
+            weights = {"weights": str(start)} if name == "finetuned" else {}
+            rk.train(table, out=out, seed=seed, **settings, **weights)
+            model = load(out)
+            rights[name].append(own_answers(out, model).right)
+            recipes[name] = model.provenance["recipe"] | ({"weights": "RUN"} if weights else {})
+            recipes[name].pop("seed")
+        equal = equal and stem_is_equal(start, out)
+        print(seed, table.stem, {name: f"{float(own[-1].float().mean()):.1%}" for name, own in rights.items()})
+    return {name: torch.cat(own) for name, own in rights.items()}, recipes, equal
+
+
+def compare(first: torch.Tensor, second: torch.Tensor) -> dict:
+    """Of two (seeds, N) tables of right answers: the mean difference, second minus first, over the photos."""
+    shares = [table.double().mean(0) for table in (second, first)]
+    test = ttest_rel(*shares)
+    return {
+        "top1": [float(table.double().mean()) for table in (first, second)],
+        "top1_by_seed": [table.double().mean(1).tolist() for table in (first, second)],
+        "difference": float((shares[0] - shares[1]).mean()),
+        "difference_interval": [float(bound) for bound in test.confidence_interval(0.95)],
+        "p_value": float(test.pvalue),
+        "test": "paired t over the photos, each by its mean over the seeds",
+        "n": first.shape[1],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
-    parser.add_argument("run", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     arguments = parser.parse_args()
-    command = f"python benchmarks/transfer.py {Path(arguments.data).name} {arguments.run.name}"
-    result = header("transfer", command, seeds=[0])
-    answers: dict[str, list[torch.Tensor]] = {name: [] for name in ARMS}
-    recipes, frozen = {}, []
+    begun = [load(run).provenance["recipe"] for run in arguments.runs]
+    seeds = [recipe["seed"] for recipe in begun]
+    if len(set(seeds)) < len(seeds):
+        parser.error("the runs must be of different seeds")
+    names = [Path(arguments.data).name, *(run.name for run in arguments.runs)]
+    result = header("transfer", " ".join(["python benchmarks/transfer.py", *names]), seeds)
+    found = []
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        for table in write_folds(arguments.data, folder):
-            for name, settings in ARMS.items():
-                out = folder / f"{table.stem}-{name}"
-                start = {"weights": str(arguments.run)} if name == "finetuned" else {}
-                rk.train(table, out=out, **settings, **start)
-                answers[name].append(right(out))
-                recipes[name] = load(out).provenance["recipe"] | ({"weights": "RUN"} if start else {})
-            frozen.append(stem_is_equal(arguments.run, out))
-            print(
-                table.stem, {name: f"{float(own[-1].float().mean()):.1%}" for name, own in answers.items()}, flush=True
-            )
-    rights = {name: torch.cat(own) for name, own in answers.items()}
-    against = {name: paired(rights[name], rights["finetuned"]) for name in ("scratch", "untrained")}
-    source = load(arguments.run).provenance["recipe"]
-    begun = {key: source[key] for key in ("model", "epochs", "seed")}
+        tables = write_folds(arguments.data, Path(temporary))
+        for run, seed in zip(arguments.runs, seeds):
+            found.append(cross_validate(tables, run, seed, Path(temporary)))
+    rights = {name: torch.stack([own[name] for own, _, _ in found]) for name in ARMS}
+    against = {name: compare(rights[name], rights["finetuned"]) for name in ("scratch", "untrained")}
     save(
         result
         | {
-            "start": begun,
+            "starts": [{key: recipe[key] for key in ("model", "epochs", "seed")} for recipe in begun],
             "folds": FOLDS,
-            "frozen_stem_equal": all(frozen),
+            "frozen_stem_equal": all(equal for _, _, equal in found),
             "finetuned_against": against,
-            "recipes": recipes,
+            "recipes": found[0][1],
         }
     )
-    for name, found in against.items():
-        print(f"{name} {found['top1'][0]:.1%}, fine-tuned {found['top1'][1]:.1%}, p {found['p_value']:.2g}")
+    for name, one in against.items():
+        print(f"{name} {one['top1'][0]:.1%}, fine-tuned {one['top1'][1]:.1%}, p {one['p_value']:.2g}")
 
 
 if __name__ == "__main__":
