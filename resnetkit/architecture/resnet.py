@@ -70,6 +70,8 @@ class ResNet(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
+        if next(self.parameters()).is_meta:  # no values; and normal_ there imports PyTorch's compiler, in a second
+            return
         for module in self.modules():
             if isinstance(module, nn.Conv2d):  # He et al. 2015 (rectifiers), equation 14
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -5,12 +5,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+
+from resnetkit.training.untraced import Untraced
 
 BETAS, EPSILON = (0.9, 0.999), 1e-6  # the paper's, section 4
 
 
-class Lamb(Optimizer):
+class Lamb(Untraced):
     """With Adam's correction of both moments. A group without weight decay (norms, biases) takes Adam's own step, as in
     the training that made ResNet strikes back (Wightman et al. 2021)."""
 

@@ -5,13 +5,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+
+from resnetkit.training.untraced import Untraced
 
 ITERATIONS = 3  # of Newton-Schulz, as in airbench94_muon
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic whose slope at 0 is steepest (Jordan et al. 2024)
 
 
-class Muon(Optimizer):
+class Muon(Untraced):
     """Groups with `orthogonal` hold convolutions under a norm layer, each of which keeps the norm that it begins with:
     only its direction matters there, and `lr` is the length of a step as a share of that norm. It takes the place of
     weight decay. The other groups take a step of SGD with Nesterov momentum and decay.

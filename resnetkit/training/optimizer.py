@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import Optimizer
 
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.errors import ResnetkitError
@@ -14,6 +14,7 @@ from resnetkit.training.freezing import parts
 from resnetkit.training.lamb import Lamb
 from resnetkit.training.muon import Muon
 from resnetkit.training.recipe import Recipe
+from resnetkit.training.untraced import SGD, AdamW
 
 REST_OF_MUON = 4.0  # the rate of all others as a multiple of that of the convolutions under a norm
 
