@@ -25,12 +25,17 @@ def ratio(ours: Sequence[float], theirs: Sequence[float], *, more_is_better: boo
     return spread([a / b if more_is_better else b / a for a, b in pairs])
 
 
+def agrees(control: dict[str, float]) -> bool:
+    """Whether ours against ours, a `ratio`, is 1 as nearly as its interval must say."""
+    return CONTROL[0] <= control["low"] <= control["high"] <= CONTROL[1]
+
+
 def reasons_void(control: dict[str, float], kept: int, unequal: dict[str, dict[str, Any]]) -> list[str]:
     """Why the run says nothing, if so; `unequal` has the peers that did other work."""
     reasons = []
     if kept < FEWEST:
         reasons.append(f"only {kept} rounds between steady probes; {FEWEST} are needed: the machine is not quiet")
-    if not CONTROL[0] <= control["low"] <= control["high"] <= CONTROL[1]:
+    if not agrees(control):
         reasons.append(
             f"ours against ours is {control['low']:.3f} to {control['high']:.3f}, "
             f"which must lie within {CONTROL[0]} and {CONTROL[1]}: the machine is not quiet"

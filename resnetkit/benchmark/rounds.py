@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 DRIFT = 0.05  # between the probes around a round, at most
-PATIENCE = 2  # times the rounds asked for, tried where rounds are dropped
+PATIENCE = 8  # times the rounds asked for, at most
 
 Probe = Callable[[], Sequence[float]]  # seconds of fixed pieces of work
 
@@ -31,9 +31,16 @@ def orders(names: Sequence[str], seed: int = 0) -> Iterator[list[str]]:
 
 
 def take_rounds(
-    names: Sequence[str], sample: Callable[[str], float], probe: Probe, rounds: int, *, seed: int = 0
+    names: Sequence[str],
+    sample: Callable[[str], float],
+    probe: Probe,
+    rounds: int,
+    settled: Callable[[Rounds], bool] = lambda found: True,
+    *,
+    seed: int = 0,
 ) -> Rounds:
-    """`rounds` rounds whose probes agree within DRIFT, of PATIENCE times as many at most."""
+    """`rounds` rounds whose probes agree within DRIFT, and more until they are `settled`; PATIENCE times as many, those
+    that were dropped among them, are the end."""
     found = Rounds({name: [] for name in names})
     before = probe()
     for order in orders(names, seed):
@@ -45,7 +52,8 @@ def take_rounds(
             for name, value in values.items():
                 found.values[name].append(value)
         before = after
-        if len(found) == rounds or len(found) + found.dropped == PATIENCE * rounds:
+        enough = len(found) >= rounds and settled(found)
+        if enough or len(found) + found.dropped == PATIENCE * rounds:
             break
     return found
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -14,7 +15,7 @@ from resnetkit.benchmark.first_step import first_step_seconds
 from resnetkit.benchmark.job import Job, make_job
 from resnetkit.benchmark.peers import chosen, command
 from resnetkit.benchmark.process import Worker, ours
-from resnetkit.benchmark.ratios import FEWEST, ratio, reasons_void, spread
+from resnetkit.benchmark.ratios import FEWEST, agrees, ratio, reasons_void, spread
 from resnetkit.benchmark.rounds import Rounds, take_rounds
 from resnetkit.benchmark.subject import write_photos
 from resnetkit.errors import ResnetkitError
@@ -120,7 +121,7 @@ def _taking_turns(
             return answer["images"] / answer["seconds"]
 
         tell(f"{rounds} rounds")
-        return take_rounds(list(commands), sample, probe, rounds), facts, equal
+        return take_rounds(list(commands), sample, probe, rounds, partial(_settled, job)), facts, equal
 
 
 def _fresh_processes(
@@ -146,7 +147,20 @@ def _fresh_processes(
             worker.ask("sample", seconds=seconds)
             return worker.ask("peak")
 
-    return take_rounds(list(commands), sample, probe, rounds), facts, {}
+    return take_rounds(list(commands), sample, probe, rounds, partial(_settled, job)), facts, {}
+
+
+def _more_is_better(job: Job) -> bool:
+    return UNITS[job.kind] == "images_per_second"
+
+
+def _control(job: Job, found: Rounds) -> dict[str, float]:
+    return ratio(found.values[OURS], found.values[CONTROL], more_is_better=_more_is_better(job))
+
+
+def _settled(job: Job, found: Rounds) -> bool:
+    """The control alone says when there are rounds enough, never the ratio that is looked for."""
+    return agrees(_control(job, found))
 
 
 def _conclude(
@@ -159,9 +173,8 @@ def _conclude(
     if not len(found):
         raise ResnetkitError(f"all {found.dropped} rounds were dropped: the machine is too busy to measure anything")
     unit = UNITS[job.kind]
-    better = unit == "images_per_second"
-    own = found.values[OURS]
-    control = ratio(own, found.values[CONTROL], more_is_better=better)
+    better = _more_is_better(job)
+    own, control = found.values[OURS], _control(job, found)
     unequal = {name: work for name, work in equal.items() if not work["equal"]}
     reasons = reasons_void(control, len(found), unequal)
     result: dict[str, Any] = {

@@ -27,7 +27,9 @@ def benchmark(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images at a time.")] = None,
     precision: Annotated[str | None, typer.Option(help="Ours: float32 or bfloat16, of a step also auto.")] = None,
-    rounds: Annotated[int, typer.Option(help="Turns that each gets, 5 at least.")] = 9,
+    rounds: Annotated[
+        int, typer.Option(help="Turns that each gets, 5 at least; more until the control is steady.")
+    ] = 9,
     seconds: Annotated[float, typer.Option(min=0, help="Of a turn, at least.")] = 0.3,
     threads: Annotated[int | None, typer.Option(min=1, help="Cores, the same for each [default: all].")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",

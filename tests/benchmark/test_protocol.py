@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from resnetkit.benchmark import peers
 from resnetkit.benchmark.job import Job, make_job
 from resnetkit.benchmark.process import Worker
-from resnetkit.benchmark.ratios import ratio, reasons_void, spread
+from resnetkit.benchmark.ratios import agrees, ratio, reasons_void, spread
 from resnetkit.benchmark.rounds import orders, take_rounds
 from resnetkit.benchmark.run import benchmark, measure
 from resnetkit.benchmark.worker import peak_bytes, timed
@@ -44,6 +44,23 @@ def test_twice_as_fast(tmp_path):
 def test_a_control_that_is_off_voids_the_run(tmp_path):
     found = measured(tmp_path, control=9.0)
     assert found["void"] and "0.98" in found["reasons"][0] and found["control"]["median"] == pytest.approx(10 / 9)
+    assert found["rounds"] == 8 * 9  # in vain
+
+
+def test_rounds_go_on_until_the_control_is_steady():
+    """Here it is off by a tenth for 12 rounds, then never again: the interval of its median closes in."""
+    turns = {"ours": 0, "control": 0}
+
+    def sample(name):
+        turns[name] += 1
+        return 1.1 if name == "control" and turns[name] <= 12 else 1.0
+
+    def settled(found):
+        return agrees(ratio(found.values["ours"], found.values["control"], more_is_better=True))
+
+    found = take_rounds(["ours", "control"], sample, lambda: [1.0], 9, settled)
+    assert settled(found) and 24 < len(found) < 72
+    assert len(take_rounds(["ours", "control"], lambda name: 1.0, lambda: [1.0], 9, settled)) == 9
 
 
 def test_rounds_between_unlike_probes_are_dropped_and_made_up_for(tmp_path):
@@ -54,7 +71,7 @@ def test_rounds_between_unlike_probes_are_dropped_and_made_up_for(tmp_path):
 def test_a_machine_that_is_never_steady():
     unsteady = iter(range(1, 100))
     found = take_rounds(["a", "b"], lambda name: 1.0, lambda: [float(next(unsteady) % 2 + 1)], 9)
-    assert (len(found), found.dropped) == (0, 18)
+    assert (len(found), found.dropped) == (0, 72)
     assert reasons_void({"low": 1, "high": 1}, 4, {}) and not reasons_void({"low": 1, "high": 1}, 5, {})
 
 
