@@ -20,7 +20,8 @@ from resnetkit.architecture.variants import spec
 from resnetkit.device import find_device
 from resnetkit.errors import ResnetkitError
 from resnetkit.lab.ablation import Trials, read_ablation
-from resnetkit.lab.experiment import Cell, Experiment, Reading
+from resnetkit.lab.cells import Cell
+from resnetkit.lab.experiment import Experiment, Reading
 from resnetkit.lab.images import few_images
 from resnetkit.lab.surgery import droppable, keeps_shape, one_path, reordered, without
 from resnetkit.lab.twins import NAMES, framed_images, require_kind, trained_twin

@@ -8,7 +8,8 @@ from statistics import NormalDist, fmean, median
 from resnetkit.architecture.spec import NetworkSpec
 from resnetkit.architecture.stages import plan
 from resnetkit.evaluation.intervals import LEVEL, wilson_interval
-from resnetkit.lab.experiment import Cell, Finding, Reading, Table
+from resnetkit.lab.cells import Cell
+from resnetkit.lab.experiment import Finding, Reading, Table
 from resnetkit.lab.statistics import Mean, both, lies, mean
 from resnetkit.lab.surgery import keeps_shape
 from resnetkit.reporting.graphs import Graph, graph

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from resnetkit.errors import Diverged
 from resnetkit.evaluation.answers import answer
-from resnetkit.lab.experiment import Cell, Experiment, Finding, Reading, Table
+from resnetkit.lab.cells import Cell
+from resnetkit.lab.experiment import Experiment, Finding, Reading, Table
 from resnetkit.lab.images import few_images
 from resnetkit.lab.runs import trained
 from resnetkit.lab.statistics import Mean, exceeds, mean
@@ -47,6 +48,7 @@ class Degradation(Experiment):
         "He et al. 2015, Deep Residual Learning, section 4.2, figure 6 and table 6. Here the momentum is Nesterov's, "
         "and norms and biases are not decayed."
     )
+    SIDE_BY_SIDE = True
     QUICK = {"depths": (20, 56), "images": 5000, "size": 16, "epochs": 10, "batch": 32}
 
     data: str = "digits"

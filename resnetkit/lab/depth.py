@@ -11,7 +11,8 @@ from typing import Any
 
 from resnetkit.device import find_device
 from resnetkit.errors import Diverged, ResnetkitError
-from resnetkit.lab.experiment import Cell, Experiment, Finding, Reading, Table
+from resnetkit.lab.cells import Cell
+from resnetkit.lab.experiment import Experiment, Finding, Reading, Table
 from resnetkit.lab.images import few_images
 from resnetkit.lab.statistics import PowerLaw, lies, mean, power_law
 from resnetkit.reporting.graphs import Graph, graph

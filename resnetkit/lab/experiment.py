@@ -3,23 +3,26 @@
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from time import perf_counter
 from typing import Any, ClassVar
 
 from resnetkit.atomic import write_text
+from resnetkit.cores import usable_cores
+from resnetkit.device import find_device
 from resnetkit.errors import Interrupted, ResnetkitError, ResourceExhausted
+from resnetkit.lab.cells import Cell, measured
 from resnetkit.reporting.graphs import Graph, Heat
 from resnetkit.reporting.report import render
 from resnetkit.training.allocator import keep_freed_memory
 from resnetkit.training.folder import environment, new_run_path
 from resnetkit.training.interrupt import StopRequest
 
-Cell = dict[str, Any]
 PAGE, RESULTS = "report.html", "results.json"
 
 
@@ -67,6 +70,7 @@ class Experiment(ABC):
     SOURCE: ClassVar[str]
     POSITIONAL: ClassVar[str] = "data"
     QUICK: ClassVar[dict[str, Any]] = {}  # settings that take minutes where the experiment's own take hours
+    SIDE_BY_SIDE: ClassVar[bool] = False  # whether cells neither are timed nor use what another has made
 
     seeds: int = 3
 
@@ -108,6 +112,17 @@ class Experiment(ABC):
         return " ".join(["resnet lab", self.NAME, *map(quote, words)])
 
 
+def _measured(
+    experiment: Experiment, cells: Sequence[Cell], folder: Path, processes: int | None
+) -> Iterator[tuple[Cell, Cell]]:
+    if processes is None:
+        on_cpu = find_device(getattr(experiment, "device", "cpu")).type == "cpu"
+        processes = len(usable_cores()) if experiment.SIDE_BY_SIDE and on_cpu else 1
+    measure = partial(experiment.measure, folder=folder)
+    with StopRequest() as stop:
+        yield from measured(measure, cells, min(processes, len(cells)), lambda: stop.requested)
+
+
 @dataclass(frozen=True)
 class Result:
     """A finished experiment; `record` is what results.json holds."""
@@ -120,11 +135,13 @@ class Result:
         return self.folder / PAGE
 
 
-def conduct(experiment: Experiment, out: str | Path | None = None) -> Result:
+def conduct(experiment: Experiment, out: str | Path | None = None, processes: int | None = None) -> Result:
     """Measure every cell that the folder lacks, then write results.json and report.html.
 
     The folder is `out`, by default runs/lab-<name>-<number>. One where the same experiment was begun is gone on with.
-    Raises ResnetkitError where it holds something else, Interrupted when told to stop: the cells so far are kept.
+    `processes` measure cells side by side, by default one for each core where the experiment allows it.
+    Raises ResnetkitError where the folder holds something else, Interrupted when told to stop: the cells so far are
+    kept.
     """
     cells = experiment.cells()
     folder = new_run_path(f"lab-{experiment.NAME}") if out is None else Path(out)
@@ -132,21 +149,20 @@ def conduct(experiment: Experiment, out: str | Path | None = None) -> Result:
     keep_freed_memory()
     todo = [cell for cell in cells if kept.get(cell) is None]
     _say(f"{experiment.NAME}: {len(cells)} cells, {len(cells) - len(todo)} of them measured already, in {folder}")
-    began = perf_counter()
-    with StopRequest() as stop:
-        for number, cell in enumerate(todo, 1):
-            started, cure = perf_counter(), f"give the same command with --out {folder} to go on"
-            if stop.requested:
-                raise Interrupted(f"stopped after {number - 1} of {len(todo)} cells; {cure}")
-            try:
-                found = experiment.measure(cell, folder)
-            except Interrupted as error:  # of a training, which has saved itself
-                raise Interrupted(f"stopped in cell {number} of {len(todo)}, which is saved; {cure}") from error
-            kept.add(cell, found, perf_counter() - started)
-            left = (perf_counter() - began) / number * (len(todo) - number)
+    began = before = perf_counter()
+    done = 0
+    try:
+        for cell, found in _measured(experiment, todo, folder, processes):
+            now, done = perf_counter(), done + 1
+            kept.add(cell, found, now - before)
             words = "  ".join(f"{key} {value}" for key, value in cell.items())
-            took = f"{perf_counter() - started:.1f} s  ETA {left:.0f} s"
-            _say(f"{number:>{len(str(len(todo)))}}/{len(todo)}  {words}  {took}")
+            left = (now - began) / done * (len(todo) - done)
+            _say(f"{done:>{len(str(len(todo)))}}/{len(todo)}  {words}  {now - before:.1f} s  ETA {left:.0f} s")
+            before = now
+    except Interrupted as error:
+        raise Interrupted(
+            f"stopped after {done} of {len(todo)} cells; give the same command with --out {folder} to go on"
+        ) from error
     rows = [cell | (kept.get(cell) or {}) for cell in cells]
     reading = experiment.read(rows)
     record = kept.told | {

@@ -17,7 +17,8 @@ from resnetkit.architecture.resnet import ResNet
 from resnetkit.architecture.variants import spec
 from resnetkit.data.loaders import TrainingBatches
 from resnetkit.errors import Diverged
-from resnetkit.lab.experiment import Cell, Experiment, Finding, Reading, Table
+from resnetkit.lab.cells import Cell
+from resnetkit.lab.experiment import Experiment, Finding, Reading, Table
 from resnetkit.lab.images import NOISE, few_images
 from resnetkit.lab.statistics import Mean, both, geometric_mean, lies, number
 from resnetkit.reporting.graphs import Graph, graph
@@ -153,6 +154,7 @@ class Gradients(Experiment):
     batch: int = 64
     steps: int = 24
 
+    SIDE_BY_SIDE = True
     QUICK = {"seeds": 2, "depths": (8, 20, 56), "steps": 12}
 
     def cells(self) -> list[Cell]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from resnetkit.data.datasets import Dataset
 from resnetkit.device import find_device
 from resnetkit.errors import Diverged, ResnetkitError
-from resnetkit.lab.experiment import Cell, Experiment, Finding, Reading, Table
+from resnetkit.lab.cells import Cell
+from resnetkit.lab.experiment import Experiment, Finding, Reading, Table
 from resnetkit.lab.images import few_images
 from resnetkit.lab.statistics import exceeds, geometric_mean, mean
 from resnetkit.lab.twins import framed_images, trained_twin

@@ -29,7 +29,7 @@ TINY = {
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
-    return {name: conduct(experiment, folder / name) for name, experiment in TINY.items()}
+    return {name: conduct(experiment, folder / name, processes=1) for name, experiment in TINY.items()}
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -85,7 +85,9 @@ def test_a_rerun_goes_on_where_it_stopped(tmp_path, monkeypatch):
     with pytest.raises(Interrupted, match="give the same command with --out"):
         conduct(experiment, tmp_path / "a")
     assert not (tmp_path / "a/results.json").exists()
-    monkeypatch.setattr(Depth, "measure", lambda *a: measured.append(a[1]) or measure(*a))
+    monkeypatch.setattr(
+        Depth, "measure", lambda self, cell, folder: measured.append(cell) or measure(self, cell, folder)
+    )
     for _ in range(2):  # the second time nothing is left to do
         with open(tmp_path / "a/cells.jsonl", "a") as file:
             file.write('{"cell": {"net": "pl')  # killed while it wrote
