@@ -25,6 +25,7 @@ from resnetkit.training.recipe import make_recipe
 from resnetkit.training.trainer import Run
 
 NETS = {"plain": "plain{}_cifar", "residual": "resnet{}_cifar"}
+RATE = 0.1  # for the paper's batch
 WARMED_UP = 110  # layers from which training begins slowly (He et al. 2015, section 4.2)
 PAPERS_DATA = ("cifar10", "cifar-10-batches-py", "cifar-10-batches-bin")  # as the folder is called
 PADDING = 1 / 8  # of the side: 4 pixels of 32
@@ -38,15 +39,16 @@ class Degradation(Experiment):
     QUESTION = "Does a deeper plain network train worse, and a deeper residual network not?"
     METHOD = (
         "Plain and residual networks of the CIFAR family, alike but for their shortcuts, are trained at several depths "
-        "with the same images, budget and recipe: momentum SGD at rate 0.1, a tenth from half of the steps on and a "
-        "hundredth from three quarters on, weight decay 0.0001, crops and, but for digits, flips; in bfloat16 where "
-        "the machine is faster in it, else in float32 (each run's folder says which). Error is the share of images "
-        "answered wrongly: in the curves on training images as they are augmented and on test images after each "
-        "epoch; in the table on the same images as they are, after the last epoch. Nothing is chosen by them."
+        "with the same images, budget and recipe: momentum SGD at rate 0.1 for batches of 128 and in proportion for "
+        "others, a tenth of it from half of the steps on and a hundredth from three quarters on, weight decay 0.0001, "
+        "crops and, but for digits, flips; in bfloat16 where the machine is faster in it, else in float32 (each run's "
+        "folder says which). Error is the share of images answered wrongly: in the curves on training images as they "
+        "are augmented and on test images after each epoch; in the table on the same images as they are, after the "
+        "last epoch. Nothing is chosen by them."
     )
     SOURCE = (
-        "He et al. 2015, Deep Residual Learning, section 4.2, figure 6 and table 6. Here the momentum is Nesterov's, "
-        "and norms and biases are not decayed."
+        "He et al. 2015, Deep Residual Learning, section 4.2, figure 6 and table 6; Goyal et al. 2017, section 2.1 "
+        "(the rate in proportion to the batch). Here the momentum is Nesterov's, and norms and biases are not decayed."
     )
     SIDE_BY_SIDE = True
     QUICK = {"depths": (20, 56), "images": 5000, "size": 16, "epochs": 10, "batch": 32}
@@ -88,7 +90,7 @@ class Degradation(Experiment):
                 "epochs": self.epochs,
                 "batch_size": self.batch,
                 "seed": cell["seed"],
-                "lr": 0.1,
+                "lr": RATE * self.batch / Degradation.batch,
                 "weight_decay": 1e-4,
                 "schedule": "step",
                 "milestones": (0.5, 0.75),  # 32k and 48k of 64k steps

@@ -42,3 +42,9 @@ def test_where_the_papers_numbers_are_of_the_same_budget():
 
 def test_two_that_learn_every_image_differ_in_nothing():
     assert verdicts(0.0, 0.0, spread=0.0) == [False, False]
+
+
+@pytest.mark.parametrize(("batch", "rate"), [(128, 0.1), (32, 0.025)])
+def test_the_rate_is_the_papers_in_proportion_to_the_batch(batch, rate):
+    recipe = Degradation(images=64, batch=batch)._prepared({"net": "plain", "depth": 8, "seed": 0}).recipe
+    assert recipe.lr == pytest.approx(rate)
