@@ -42,7 +42,9 @@ def evaluate(
     """Measure a trained network on labelled images, or compare two on the same ones."""
     from resnetkit.evaluation.compare import compare
     from resnetkit.evaluation.evaluate import evaluate as evaluate_model
+    from resnetkit.training.allocator import keep_freed_memory
 
+    keep_freed_memory()
     options: dict[str, Any] = {"split": split, "tta": tta, "precision": precision, "device": device}
     options |= {"batch_size": batch_size, "workers": workers, "max_bad": max_bad}
     if len(sources) == 1:

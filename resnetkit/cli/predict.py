@@ -43,8 +43,10 @@ def predict(
     from resnetkit.inference.predictor import Predictor, find_images
     from resnetkit.inference.results import answer_to_file, find_format
     from resnetkit.inference.sorting import Sorter
+    from resnetkit.training.allocator import keep_freed_memory
     from resnetkit.weights.load import load
 
+    keep_freed_memory()
     written = find_format(format or ("jsonl" if json and out is None else None), out)
     paths = find_images(images)
     model = load(source, preprocessing)

@@ -15,7 +15,8 @@ SEGMENTS_A_TRIM = 4  # at every segment a step takes a fifth more time, at every
 def keep_freed_memory() -> None:
     """Have glibc keep what is freed instead of giving it back to the kernel and faulting it in again at every step.
 
-    A step allocates the same activations as the one before. Elsewhere than under glibc this does nothing.
+    A step, or a batch that is answered, allocates the same activations as the one before. For the process as a whole,
+    so for one that is ours: a command, a training. Elsewhere than under glibc this does nothing.
     """
     mallopt = _glibc("mallopt")
     if mallopt is not None:
