@@ -70,18 +70,20 @@ def cross_validate(tables: list[Path], start: Path, seed: int, folder: Path) -> 
             rights[name].append(own_answers(out, model).right)
             recipes[name] = model.provenance["recipe"] | ({"weights": "RUN"} if weights else {})
             recipes[name].pop("seed")
-        equal = equal and stem_is_equal(start, out)
-        print(seed, table.stem, {name: f"{float(own[-1].float().mean()):.1%}" for name, own in rights.items()})
+        equal = equal and stem_is_equal(start, folder / f"{table.stem}-finetuned-{seed}")
+        shares = {name: f"{float(own[-1].float().mean()):.1%}" for name, own in rights.items()}
+        print(seed, table.stem, shares, flush=True)
     return {name: torch.cat(own) for name, own in rights.items()}, recipes, equal
 
 
 def compare(first: torch.Tensor, second: torch.Tensor) -> dict:
-    """Of two (seeds, N) tables of right answers: the mean difference, second minus first, over the photos."""
+    """Of two (seeds, N) tables of right answers: the mean difference, second minus first. Its interval is that over
+    photos, for these trainings; what other seeds would give, the differences of the seeds say."""
     shares = [table.double().mean(0) for table in (second, first)]
     test = ttest_rel(*shares)
     return {
         "top1": [float(table.double().mean()) for table in (first, second)],
-        "top1_by_seed": [table.double().mean(1).tolist() for table in (first, second)],
+        "difference_by_seed": (second.double().mean(1) - first.double().mean(1)).tolist(),
         "difference": float((shares[0] - shares[1]).mean()),
         "difference_interval": [float(bound) for bound in test.confidence_interval(0.95)],
         "p_value": float(test.pvalue),

@@ -10,7 +10,7 @@ from resnetkit.device import PRECISIONS
 SIDE = 2048  # of the square matrices
 COPIED = 2**28  # bytes; several times any cache of a processor
 TRIALS = 10
-# A copy that a cache holds in part is off by a sixth from one time to the next; one of 128 MiB by a fiftieth.
+# Of 32 MiB, which a cache may hold in part, a copy took a sixth longer or shorter from one time to the next.
 PROBE_SIDE, PROBED_BYTES, PROBE_TRIALS = 768, 2**27, 15
 
 

@@ -51,9 +51,9 @@ class Step(Contender):
         from resnetkit.training.allocator import keep_freed_memory
         from resnetkit.training.run import new_state
 
-        device = find_device(job["device"])
-        if device.type == "cpu":
+        if job["device"] == "cpu":
             keep_freed_memory()
+        device = find_device(job["device"])
         prepared = prepared_step(job, device)
         state, _ = new_state(prepared, device)
         self._work = training_step(prepared, state)
@@ -66,7 +66,10 @@ class Inference(Contender):
     def build(self, job: Job) -> dict[str, Any]:
         from resnetkit.benchmark.subject import random_model
         from resnetkit.inference.predictor import Predictor
+        from resnetkit.training.allocator import keep_freed_memory
 
+        if job["device"] == "cpu":
+            keep_freed_memory()
         model, frames = random_model(job)
         predictor = Predictor(model, device=job["device"], precision=job["precision"])
 

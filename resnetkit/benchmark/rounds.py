@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 DRIFT = 0.05  # between the probes around a round, at most
-PATIENCE = 8  # times the rounds asked for, at most
+LOOKS = (1, 2, 4, 8)  # times the rounds asked for, after which it is seen whether they are enough; the last is the end
 
 Probe = Callable[[], Sequence[float]]  # seconds of fixed pieces of work
 
@@ -39,8 +39,9 @@ def take_rounds(
     *,
     seed: int = 0,
 ) -> Rounds:
-    """`rounds` rounds whose probes agree within DRIFT, and more until they are `settled`; PATIENCE times as many, those
-    that were dropped among them, are the end."""
+    """`rounds` rounds whose probes agree within DRIFT, and twice, four and eight times as many where they are not
+    `settled`. So many, those that were dropped among them, are the end."""
+    looks = [times * rounds for times in LOOKS]
     found = Rounds({name: [] for name in names})
     before = probe()
     for order in orders(names, seed):
@@ -52,8 +53,11 @@ def take_rounds(
             for name, value in values.items():
                 found.values[name].append(value)
         before = after
-        enough = len(found) >= rounds and settled(found)
-        if enough or len(found) + found.dropped == PATIENCE * rounds:
+        if len(found) >= looks[0]:
+            looks.pop(0)
+            if not looks or settled(found):
+                break
+        if len(found) + found.dropped == LOOKS[-1] * rounds:
             break
     return found
 

@@ -120,7 +120,7 @@ def _taking_turns(
             answer = workers[name].ask("sample", seconds=seconds)
             return answer["images"] / answer["seconds"]
 
-        tell(f"{rounds} rounds")
+        tell(f"{rounds} rounds, more where the machine is not quiet")
         return take_rounds(list(commands), sample, probe, rounds, partial(_settled, job)), facts, equal
 
 
@@ -159,7 +159,7 @@ def _control(job: Job, found: Rounds) -> dict[str, float]:
 
 
 def _settled(job: Job, found: Rounds) -> bool:
-    """The control alone says when there are rounds enough, never the ratio that is looked for."""
+    """The control says when there are rounds enough, not the ratio that is looked for."""
     return agrees(_control(job, found))
 
 

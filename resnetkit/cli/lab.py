@@ -128,10 +128,11 @@ def landscape(
 
 def _conduct(kind: "type[Experiment]", quick: bool, out: Path | None, json: bool, **given: Any) -> None:
     """Run an experiment with the settings that were given, and print what it says."""
-    from resnetkit.lab.experiment import conduct
+    from resnetkit.lab.experiment import conduct, processes_for
 
     settings = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if v not in (None, [])}
-    result = conduct(kind(**(kind.QUICK if quick else {}) | settings), out)
+    experiment = kind(**(kind.QUICK if quick else {}) | settings)
+    result = conduct(experiment, out, processes_for(experiment))
     if json:
         print_json({"report": str(result.page)} | {k: v for k, v in result.record.items() if k != "cells"})
         return

@@ -7,23 +7,35 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from threading import Thread
-from typing import Any
+from time import perf_counter
+from typing import Any, NamedTuple
 
-from resnetkit.errors import Interrupted
+from resnetkit.cores import usable_cores
+from resnetkit.errors import Interrupted, ResourceExhausted
 from resnetkit.training.allocator import keep_freed_memory
 from resnetkit.training.interrupt import SIGNALS
 
 Cell = dict[str, Any]
+Measure = Callable[[Cell], Cell]
+MOST = 4  # processes at a time: each has a network and its images in memory
 GLANCE = 0.5  # seconds between looks at whether to stop
 
 
-def measured(
-    measure: Callable[[Cell], Cell], cells: Sequence[Cell], processes: int, stop: Callable[[], bool]
-) -> Iterator[tuple[Cell, Cell]]:
-    """Cells and their numbers as they come; with several `processes` each is measured in one that has a single thread.
+class Measured(NamedTuple):
+    """A cell, its numbers, and the seconds that they took."""
+
+    cell: Cell
+    found: Cell
+    seconds: float
+
+
+def measured(measure: Measure, cells: Sequence[Cell], processes: int, stop: Callable[[], bool]) -> Iterator[Measured]:
+    """Cells as they are done; with several `processes` each is measured in one that has its share of the cores.
 
     Raises Interrupted once `stop` says so: a training in progress saves itself, of other cells those done are kept.
+    Raises ResourceExhausted where a process was killed.
     """
     if processes > 1:
         yield from _side_by_side(measure, cells, processes, stop)
@@ -31,34 +43,48 @@ def measured(
     for cell in cells:
         if stop():
             raise Interrupted("told to stop")
-        yield cell, measure(cell)
+        yield _timed(measure, cell)
+
+
+def _timed(measure: Measure, cell: Cell) -> Measured:
+    began = perf_counter()
+    return Measured(cell, measure(cell), perf_counter() - began)
 
 
 def _side_by_side(
-    measure: Callable[[Cell], Cell], cells: Sequence[Cell], processes: int, stop: Callable[[], bool]
-) -> Iterator[tuple[Cell, Cell]]:
+    measure: Measure, cells: Sequence[Cell], processes: int, stop: Callable[[], bool]
+) -> Iterator[Measured]:
     waiting = list(reversed(cells))
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin) as pool:
-        running: dict[Future[Cell], Cell] = {}
+    others = set(multiprocessing.active_children())
+    threads = max(1, len(usable_cores()) // processes)
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin, (threads,)) as pool:
+        running: set[Future[Measured]] = set()
         try:
             while waiting or running:
                 while waiting and len(running) < processes:  # the pool would not let go of what it has in its queue
-                    cell = waiting.pop()
-                    running[pool.submit(measure, cell)] = cell
-                done, _ = wait(running, timeout=GLANCE, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield running.pop(future), future.result()
+                    running.add(pool.submit(_timed, measure, waiting.pop()))
+                done, running = wait(running, timeout=GLANCE, return_when=FIRST_COMPLETED)
+                for future in sorted(done, key=lambda one: one.exception() is not None):
+                    yield future.result()
                 if (waiting or running) and stop():
                     raise Interrupted("told to stop")
+        except BrokenProcessPool as error:
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.kill()
+            if stop():  # a worker that is told to while it is starting dies of it
+                raise Interrupted("told to stop") from error
+            raise ResourceExhausted("a process that measured a cell was killed; free some memory") from error
         finally:
-            for worker in multiprocessing.active_children() if running else ():
-                worker.terminate()  # a signal that only a training hears
+            # Only a training hears it, and not before it has begun.
+            while running and wait(running, timeout=GLANCE).not_done:
+                for worker in set(multiprocessing.active_children()) - others:
+                    worker.terminate()
 
 
-def _begin() -> None:
+def _begin(threads: int) -> None:
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     keep_freed_memory()
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - lines of several trainings at once
     for number in SIGNALS:

@@ -1,9 +1,9 @@
-"""An experiment from its question to its page: cells are measured one by one, kept, and read together."""
+"""An experiment from its question to its page: cells are measured, each is kept, and all are read together."""
 
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +16,7 @@ from resnetkit.atomic import write_text
 from resnetkit.cores import usable_cores
 from resnetkit.device import find_device
 from resnetkit.errors import Interrupted, ResnetkitError, ResourceExhausted
-from resnetkit.lab.cells import Cell, measured
+from resnetkit.lab.cells import MOST, Cell, measured
 from resnetkit.reporting.graphs import Graph, Heat
 from resnetkit.reporting.report import render
 from resnetkit.training.allocator import keep_freed_memory
@@ -84,7 +84,7 @@ class Experiment(ABC):
 
     @abstractmethod
     def cells(self) -> list[Cell]:
-        """What is to be measured, one after the other: the cells of a grid."""
+        """What is to be measured, in this order: the cells of a grid."""
 
     @abstractmethod
     def measure(self, cell: Cell, folder: Path) -> dict[str, Any]:
@@ -112,15 +112,11 @@ class Experiment(ABC):
         return " ".join(["resnet lab", self.NAME, *map(quote, words)])
 
 
-def _measured(
-    experiment: Experiment, cells: Sequence[Cell], folder: Path, processes: int | None
-) -> Iterator[tuple[Cell, Cell]]:
-    if processes is None:
-        on_cpu = find_device(getattr(experiment, "device", "cpu")).type == "cpu"
-        processes = len(usable_cores()) if experiment.SIDE_BY_SIDE and on_cpu else 1
-    measure = partial(experiment.measure, folder=folder)
-    with StopRequest() as stop:
-        yield from measured(measure, cells, min(processes, len(cells)), lambda: stop.requested)
+def processes_for(experiment: Experiment) -> int:
+    """One for each core up to MOST, where cells may be measured side by side."""
+    if not experiment.SIDE_BY_SIDE or find_device(getattr(experiment, "device", "cpu")).type != "cpu":
+        return 1
+    return min(MOST, len(usable_cores()))
 
 
 @dataclass(frozen=True)
@@ -135,11 +131,12 @@ class Result:
         return self.folder / PAGE
 
 
-def conduct(experiment: Experiment, out: str | Path | None = None, processes: int | None = None) -> Result:
+def conduct(experiment: Experiment, out: str | Path | None = None, processes: int = 1) -> Result:
     """Measure every cell that the folder lacks, then write results.json and report.html.
 
     The folder is `out`, by default runs/lab-<name>-<number>. One where the same experiment was begun is gone on with.
-    `processes` measure cells side by side, by default one for each core where the experiment allows it.
+    So many `processes` measure cells side by side, if the experiment allows it; with more than one a script must keep
+    its own work under `if __name__ == "__main__"`.
     Raises ResnetkitError where the folder holds something else, Interrupted when told to stop: the cells so far are
     kept.
     """
@@ -149,16 +146,19 @@ def conduct(experiment: Experiment, out: str | Path | None = None, processes: in
     keep_freed_memory()
     todo = [cell for cell in cells if kept.get(cell) is None]
     _say(f"{experiment.NAME}: {len(cells)} cells, {len(cells) - len(todo)} of them measured already, in {folder}")
+    together = min(processes, max(1, len(todo))) if experiment.SIDE_BY_SIDE else 1
     began = before = perf_counter()
     done = 0
     try:
-        for cell, found in _measured(experiment, todo, folder, processes):
-            now, done = perf_counter(), done + 1
-            kept.add(cell, found, now - before)
-            words = "  ".join(f"{key} {value}" for key, value in cell.items())
-            left = (now - began) / done * (len(todo) - done)
-            _say(f"{done:>{len(str(len(todo)))}}/{len(todo)}  {words}  {now - before:.1f} s  ETA {left:.0f} s")
-            before = now
+        with StopRequest() as stop:
+            measure = partial(experiment.measure, folder=folder)
+            for cell, found, seconds in measured(measure, todo, together, lambda: stop.requested):
+                now, done = perf_counter(), done + 1
+                kept.add(cell, found, seconds, now - before)
+                words = "  ".join(f"{key} {value}" for key, value in cell.items())
+                left = (now - began) / done * (len(todo) - done)
+                _say(f"{done:>{len(str(len(todo)))}}/{len(todo)}  {words}  {seconds:.1f} s  ETA {left:.0f} s")
+                before = now
     except Interrupted as error:
         raise Interrupted(
             f"stopped after {done} of {len(todo)} cells; give the same command with --out {folder} to go on"
@@ -170,6 +170,7 @@ def conduct(experiment: Experiment, out: str | Path | None = None, processes: in
         "command": experiment.command(),
         "seeds": list(range(experiment.seeds)),
         "seconds": round(kept.seconds, 1),
+        "processes": together,
         "findings": [asdict(finding) | {"verdict": finding.verdict} for finding in reading.findings],
         "figures": reading.figures,
         "cells": rows,
@@ -205,11 +206,13 @@ class _Kept:
 
     def __init__(self, folder: Path, experiment: Experiment) -> None:
         self._told, self._lines = folder / "lab.json", folder / "cells.jsonl"
-        asked = {"experiment": experiment.NAME, "settings": experiment.settings()}
+        asked = {"experiment": experiment.NAME, "settings": experiment.settings(), "method": experiment.METHOD}
         if self._told.exists():
             self.told = self._read_told()
             if {key: self.told.get(key) for key in asked} != asked:
-                raise ResnetkitError(f"{folder} holds an experiment with other settings; choose another --out")
+                raise ResnetkitError(
+                    f"{folder} holds an experiment with other settings, or of another version; choose another --out"
+                )
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ResnetkitError(f"{folder} is there already and is no experiment's; choose another --out")
         else:
@@ -236,13 +239,14 @@ class _Kept:
 
     def _take(self, row: dict[str, Any]) -> None:
         self._found[json.dumps(row["cell"], sort_keys=True)] = row["found"]
-        self.seconds += row["seconds"]
+        self.seconds += row["passed"]
 
     def get(self, cell: Cell) -> Cell | None:
         return self._found.get(json.dumps(cell, sort_keys=True))
 
-    def add(self, cell: Cell, found: Cell, seconds: float) -> None:
-        row = {"cell": cell, "found": _short(found), "seconds": round(seconds, 3)}
+    def add(self, cell: Cell, found: Cell, seconds: float, passed: float) -> None:
+        """`seconds` are the cell's own, `passed` those since the last one was added."""
+        row = {"cell": cell, "found": _short(found), "seconds": round(seconds, 3), "passed": round(passed, 3)}
         try:
             with open(self._lines, "ab+") as file:
                 half = file.tell() and (file.seek(-1, 2), file.read(1))[1] != b"\n"  # of one that was killed

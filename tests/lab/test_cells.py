@@ -1,5 +1,6 @@
 """Cells side by side: the same numbers, and an interruption that loses no training."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from resnetkit.cores import usable_cores
+from resnetkit.errors import ResourceExhausted
 from resnetkit.lab.cells import measured
 from resnetkit.lab.experiment import conduct
 from resnetkit.lab.gradients import Gradients
 
-LONG = "lab degradation digits --depths 8 --depths 14 --images 1400 --epochs 200 --batch 16 --seeds 1 --out".split()
+# Two cells, so that as many processes measure them where there are cores.
+LONG = "lab degradation digits --depths 8 --images 1400 --epochs 200 --batch 16 --seeds 1 --out".split()
+several_cores = pytest.mark.skipif(len(usable_cores()) < 2, reason="one core measures one cell at a time")
 
 
 def test_numbers_are_those_of_cells_one_after_the_other(tmp_path):
@@ -25,34 +29,75 @@ def test_numbers_are_those_of_cells_one_after_the_other(tmp_path):
         assert a["gradients"] == pytest.approx(b["gradients"], rel=1e-3, nan_ok=True)
 
 
-def test_an_error_of_one_ends_all():
+def wait_or_fail(seconds):
+    """A cell: so long a sleep, or what is no number."""
+    time.sleep(float(seconds))
+    return float(seconds)
+
+
+def test_an_error_of_one_ends_all_and_keeps_what_is_done():
+    found = []
     with pytest.raises(ValueError, match="could not convert"):
-        list(measured(float, ["1", "2", "word", *"3456"], 2, lambda: False))
+        for one in measured(wait_or_fail, ["0", "1", "word", *["0"] * 50], 2, lambda: False):
+            found.append(one.cell)
+    assert "0" in found and len(found) < 50
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own way to end a process")
+def test_a_process_that_is_killed_is_told_and_the_others_end():
+    began = time.monotonic()
+    with pytest.raises(ResourceExhausted, match="was killed"):
+        list(measured(kill_or_wait, ["kill", "100"], 2, lambda: False))
+    assert time.monotonic() - began < 60
+
+
+def kill_or_wait(what):
+    if what != "kill":
+        return time.sleep(float(what))
+    time.sleep(2)  # until the other is at work
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def children(process):
     return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
 
 
+def lives(process):
+    """Not as a zombie, which is what is left where nobody asks for its exit code."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def all_gone(processes):
-    deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{process}").exists() for process in processes) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 30
+    while any(map(lives, processes)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    return not any(Path(f"/proc/{process}").exists() for process in processes)
+    left = [process for process in processes if lives(process)]
+    for process in left:
+        os.kill(int(process), signal.SIGKILL)
+    return not left
 
 
+@several_cores
 def test_an_interruption_saves_the_trainings_and_leaves_no_process(tmp_path):
     command = [sys.executable, "-m", "resnetkit.cli.main", *LONG, str(tmp_path / "a")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     runs, deadline = tmp_path / "a/runs", time.monotonic() + 120
-    while len(list(runs.glob("*/log.jsonl"))) < len(usable_cores()[:2]) and time.monotonic() < deadline:
+    while len(list(runs.glob("*/log.jsonl"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     started = children(process)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    try:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        gone = all_gone(started)
     assert process.returncode == 75 and "to go on" in errors and "Traceback" not in errors, errors
-    assert started and all_gone(started)
-    assert list(runs.glob("*/checkpoints/*"))
+    assert started and gone
+    saved = [run / "checkpoints/last.safetensors" for run in runs.iterdir()]
+    assert len(saved) == 2 and all(file.exists() for file in saved)
 
 
 def test_processes_end_with_a_parent_that_is_killed():

@@ -29,7 +29,7 @@ TINY = {
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
-    return {name: conduct(experiment, folder / name, processes=1) for name, experiment in TINY.items()}
+    return {name: conduct(experiment, folder / name) for name, experiment in TINY.items()}
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -58,7 +58,7 @@ def test_the_results_file_names_its_origin(results, name):
 def test_the_command_repeats_it(results, name, tmp_path, monkeypatch):
     """What the page says to type builds the same experiment."""
     asked = []
-    monkeypatch.setattr(machinery, "conduct", lambda experiment, out: asked.append(experiment) or results[name])
+    monkeypatch.setattr(machinery, "conduct", lambda experiment, *_: asked.append(experiment) or results[name])
     words = shlex.split(TINY[name].command())
     done = typer.testing.CliRunner().invoke(app, [*words[1:], "--json"])
     assert done.exit_code == 0, done.output
