@@ -98,7 +98,7 @@ def test_a_rerun_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
 def test_a_folder_of_another_experiment_is_left_alone(tmp_path, results):
     before = (results["depth"].folder / "lab.json").read_text()
-    with pytest.raises(ResnetkitError, match="other settings; choose another --out"):
+    with pytest.raises(ResnetkitError, match="other settings, or of another version; choose another --out"):
         conduct(Depth(data="digits", depths=(8,), steps=2), results["depth"].folder)
     assert (results["depth"].folder / "lab.json").read_text() == before
     (tmp_path / "letter.txt").write_text("mine")
