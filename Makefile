@@ -36,8 +36,9 @@ $(PEERS)/.ready: $(VENV)/.test
 train: setup
 	$(BIN)/resnet train digits
 
+# A process for each core, up to what fits in memory, with a thread each; a file's tests share what it has trained.
 test: $(VENV)/.test $(PEERS)/.ready
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 	$(PEERS)/bin/python -m pytest -m "peers and not slow"
 
 test-all: test
