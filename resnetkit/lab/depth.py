@@ -41,8 +41,8 @@ class Depth(Experiment):
     QUESTION = "How deep can a network be: does it train, how long does a step take, how much memory does it need?"
     METHOD = (
         "Plain and residual networks of the CIFAR family take the same training steps on the same images: momentum SGD "
-        "whose rate rises to 0.1 and falls again. Residual ones begin with He's initialisation, and with every branch "
-        "ending in zero (zero-init). A network trains where, at every seed, the mean loss over the last "
+        "whose rate rises to 0.1 and falls again. Residual ones are trained twice, from He's initialisation and from the "
+        "same with every branch ending in zero (zero-init). A network trains where, at every seed, the mean loss over the last "
         f"tenth of the steps lies below {FALLEN} of ln(classes), the loss of guessing (2.303 for ten classes). Time is "
         "the median of the steps but the first; memory is the bytes that live in a step when most do, weights among "
         "them, with every activation kept (up to 500 layers; deeper ones train checkpointed) and checkpointed; "

@@ -93,7 +93,7 @@ def test_a_rerun_goes_on_where_it_stopped(tmp_path, monkeypatch):
             file.write('{"cell": {"net": "pl')  # killed while it wrote
         whole = conduct(experiment, tmp_path / "a").record
         assert measured == experiment.cells()
-    assert [row["net"] for row in whole["cells"]] == ["plain", "residual"] * 2
+    assert [row["net"] for row in whole["cells"]] == ["plain", "residual", "residual, zero-init"] * 2
 
 
 def test_a_folder_of_another_experiment_is_left_alone(tmp_path, results):
