@@ -40,14 +40,15 @@ class Depth(Experiment):
     NAME = "depth"
     QUESTION = "How deep can a network be: does it train, how long does a step take, how much memory does it need?"
     METHOD = (
-        "Plain and residual networks of the CIFAR family take the same training steps on the same images: momentum SGD "
-        "whose rate rises to 0.1 and falls again. Residual ones are trained twice, from He's initialisation and from the "
-        "same with every branch ending in zero (zero-init). A network trains where, at every seed, the mean loss over the last "
-        f"tenth of the steps lies below {FALLEN} of ln(classes), the loss of guessing (2.303 for ten classes). Time is "
-        "the median of the steps but the first; memory is the bytes that live in a step when most do, weights among "
-        "them, with every activation kept (up to 500 layers; deeper ones train checkpointed) and checkpointed; "
-        "exponents are slopes of a straight line through the logarithms, that of time through those depths alone that "
-        "keep every activation. All in float32."
+        "Plain and residual networks of the CIFAR family take the same training steps on the same images: "
+        "momentum SGD whose rate rises to 0.1 and falls again. Residual ones are trained twice, from He's "
+        "initialisation and from the same with every branch ending in zero (zero-init). A network trains where, "
+        f"at every seed, the mean loss over the last tenth of the steps lies below {FALLEN} of ln(classes), the "
+        "loss of guessing (2.303 for ten classes). Time is the median of the steps but the first; memory is the "
+        "bytes that live in a step when most do, weights among them, with every activation kept (up to 500 "
+        "layers; deeper ones train checkpointed) and checkpointed; exponents are slopes of a straight line "
+        "through the logarithms, that of time through those depths alone that keep every activation. All in "
+        "float32."
     )
     SOURCE = (
         "He et al. 2015, Deep Residual Learning, section 4.2 (“Exploring Over 1000 layers”); He et al. 2016, Identity "
