@@ -22,7 +22,8 @@ from resnetkit.training.recipe import make_recipe
 from resnetkit.training.run import new_state
 from resnetkit.training.state import Tally, TrainingState
 
-NETS = {"plain": "plain{}_cifar", "residual": "resnet{}_cifar"}
+ZERO = "residual, zero-init"
+NETS = {"plain": "plain{}_cifar", "residual": "resnet{}_cifar", ZERO: "resnet{}_cifar"}
 # Of the loss that guessing has, the logarithm of the number of classes: untrained residual networks begin far above it,
 # and to come down to it nothing need be learned. The last tenth of the steps must lie below, at every seed.
 FALLEN = 0.9
@@ -39,7 +40,8 @@ class Depth(Experiment):
     QUESTION = "How deep can a network be: does it train, how long does a step take, how much memory does it need?"
     METHOD = (
         "Plain and residual networks of the CIFAR family take the same training steps on the same images: momentum SGD "
-        "whose rate rises to 0.1 and falls again. A network trains where, at every seed, the mean loss over the last "
+        "whose rate rises to 0.1 and falls again. Residual ones begin with He's initialisation, and with every branch "
+        "ending in zero (zero-init). A network trains where, at every seed, the mean loss over the last "
         f"tenth of the steps lies below {FALLEN} of ln(classes), the loss of guessing (2.303 for ten classes). Time is "
         "the median of the steps but the first; memory is the bytes that live in a step when most do, weights among "
         "them, with every activation kept (up to 500 layers; deeper ones train checkpointed) and checkpointed; "
@@ -48,7 +50,7 @@ class Depth(Experiment):
     )
     SOURCE = (
         "He et al. 2015, Deep Residual Learning, section 4.2 (“Exploring Over 1000 layers”); He et al. 2016, Identity "
-        "Mappings, section 3."
+        "Mappings, section 3; Goyal et al. 2017, section 5.1 (zero-init)."
     )
     QUICK = {"depths": (20, 56, 110), "steps": 20, "seeds": 1}
 
@@ -95,6 +97,7 @@ class Depth(Experiment):
                 "lr": 0.1,
                 "schedule": "one_cycle",
                 "weight_decay": 1e-4,
+                "zero_init_residual": cell["net"] == ZERO,
                 "flip": dataset.recipe != "digits",
                 "precision": "float32",
             }
@@ -181,13 +184,15 @@ def _findings(of: Of, depths: Sequence[int], laws: dict[str, PowerLaw], steps: i
             "residual_trains",
             f"A residual network of {deepest:,} layers trains",
             # That it learned nothing in so few steps does not say that it cannot.
-            True if deepest in able["residual"] else None,
-            f"Over {steps} steps its loss goes {_course(of('residual', deepest), steps)}. {below} "
-            f"{_listed(able['residual'])}.",
+            True if deepest in able["residual"] + able[ZERO] else None,
+            f"Over {steps} steps its loss goes {_course(of('residual', deepest), steps)} with He's initialisation and "
+            f"{_course(of(ZERO, deepest), steps)} with zero-init. {below} {_listed(able['residual'])} with He's and "
+            f"{_listed(able[ZERO])} with zero-init.",
         ),
         Finding(
             "plain_does_not",
             "Its plain twin does not",
+            # Against the one that begins as it does: a plain network of branches that end in zero passes nothing on.
             False if deepest in able["plain"] else True if deepest in able["residual"] else None,
             f"Over the same steps its loss goes {_course(of('plain', deepest), steps)}. {below} "
             f"{_listed(able['plain'])}.",

@@ -3,20 +3,23 @@
 from math import log
 
 import pytest
+import torch
 
+from resnetkit.architecture.blocks import Block
 from resnetkit.lab import depth
 from resnetkit.lab.depth import Depth, MiB, trains
+from resnetkit.training.run import new_state
 
 DEPTHS = (20, 56, 110, 1202)
 BEGIN, GUESS, LEARNED = 3.5, log(10), 1.2
 
 
-def read(ends, seconds=lambda depth: depth / 100, bytes_=lambda depth: depth * MiB, checkpointed=lambda d: d**0.5):
+def read(ends, *, seconds=lambda depth: depth / 100, bytes_=lambda depth: depth * MiB, checkpointed=lambda d: d**0.5):
     """Findings by key where the network of each kind ends at a loss, from BEGIN; None: no number at the first step."""
     experiment, rows = Depth(depths=DEPTHS, steps=10, seeds=2), []
     for cell in experiment.cells():
         own = {"losses": [], "parameters": 1, "classes": 10, "checkpoint": checkpointed(cell["depth"])}
-        if (end := ends[cell["net"]]) is not None:
+        if (end := ends.get(cell["net"], GUESS)) is not None:
             own |= {"losses": [BEGIN] * 9 + [end], "seconds": seconds(cell["depth"])}
         if cell["depth"] <= 500:
             own["plain"] = bytes_(cell["depth"])
@@ -38,6 +41,19 @@ def read(ends, seconds=lambda depth: depth / 100, bytes_=lambda depth: depth * M
 def test_what_only_guesses_does_not_train(residual, plain, verdicts):
     found = read({"residual": residual, "plain": plain})
     assert (found["residual_trains"], found["plain_does_not"]) == verdicts
+
+
+def test_zero_init_is_a_residual_network_but_no_twin_of_the_plain_one():
+    found = read({"residual": GUESS, "residual, zero-init": LEARNED, "plain": GUESS})
+    assert (found["residual_trains"], found["plain_does_not"]) == (True, None)
+
+
+def test_every_branch_of_a_zero_init_network_begins_at_zero():
+    for net, begins_as_shortcut in (("residual", False), ("residual, zero-init", True)):
+        prepared = Depth(batch=8, steps=2)._prepared({"net": net, "depth": 8, "seed": 0})
+        blocks = [m for m in new_state(prepared, torch.device("cpu"))[0].net.modules() if isinstance(m, Block)]
+        assert len(blocks) == 3
+        assert all((block.last_layer().weight == 0).all() == begins_as_shortcut for block in blocks)
 
 
 def test_a_loss_that_becomes_no_number_is_told():
