@@ -8,12 +8,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from threading import Thread
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from resnetkit.cores import usable_cores
-from resnetkit.errors import Interrupted, ResourceExhausted
+from resnetkit.errors import Interrupted, ResnetkitError, ResourceExhausted
 from resnetkit.training.allocator import keep_freed_memory
 from resnetkit.training.interrupt import SIGNALS
 
@@ -59,26 +60,34 @@ def _side_by_side(
     threads = max(1, len(usable_cores()) // processes)
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin, (threads,)) as pool:
         running: set[Future[Measured]] = set()
+        workers: set[BaseProcess] = set()
         try:
             while waiting or running:
                 while waiting and len(running) < processes:  # the pool would not let go of what it has in its queue
                     running.add(pool.submit(_timed, measure, waiting.pop()))
+                workers |= set(multiprocessing.active_children()) - others
                 done, running = wait(running, timeout=GLANCE, return_when=FIRST_COMPLETED)
                 for future in sorted(done, key=lambda one: one.exception() is not None):
                     yield future.result()
                 if (waiting or running) and stop():
                     raise Interrupted("told to stop")
+                if not all(worker.is_alive() for worker in workers):  # the pool may see it when the next cell is done
+                    raise BrokenProcessPool
         except BrokenProcessPool as error:
-            for worker in set(multiprocessing.active_children()) - others:
+            for worker in workers:
                 worker.kill()
-            if stop():  # a worker that is told to while it is starting dies of it
-                raise Interrupted("told to stop") from error
-            raise ResourceExhausted("a process that measured a cell was killed; free some memory") from error
+            raise _why_killed(told_to_stop=stop()) from error
         finally:
             # Only a training hears it, and not before it has begun.
             while running and wait(running, timeout=GLANCE).not_done:
-                for worker in set(multiprocessing.active_children()) - others:
+                for worker in workers:
                     worker.terminate()
+
+
+def _why_killed(*, told_to_stop: bool) -> ResnetkitError:
+    if told_to_stop:  # which kills a process that is still starting
+        return Interrupted("told to stop")
+    return ResourceExhausted("a process that measured a cell was killed; free some memory")
 
 
 def _begin(threads: int) -> None:
