@@ -32,7 +32,7 @@ PROMISES: list[tuple[str, str, tuple[str, ...]]] = [
     (
         "Deeper plain networks train worse, deeper residual ones do not",
         "lab-degradation",
-        ("plain_degrades", "residual_does_not"),
+        ("plain_degrades", "residual_does_not", "depth_costs_residual_less"),
     ),
     (THOUSANDS, "lab-depth", ("residual_trains",)),
     (WITHOUT, "lab-depth", ("plain_does_not",)),

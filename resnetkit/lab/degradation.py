@@ -150,10 +150,15 @@ def _findings(rows: list[Cell], depths: Sequence[int]) -> list[Finding]:
         ),
         Finding(
             "residual_does_not",
-            "The deeper residual network has not, or less of it than the plain one",
+            "The deeper residual network has not",
+            None if (higher := exceeds(residual, 0.0)) is None else not higher,
+            f"{pair}: training error {_points(residual)}.",
+        ),
+        Finding(
+            "depth_costs_residual_less",
+            "Depth costs the residual network less than the plain one",
             exceeds(gap, 0.0),
-            f"{pair}: training error {_points(residual)}. What depth costs the plain network is, seed by seed, "
-            f"{_points(gap)} more than what it costs the residual; it holds where that interval lies above 0.",
+            f"{_points(gap)}, seed by seed.",
         ),
     ]
 
