@@ -41,7 +41,7 @@ PROMISES: list[tuple[str, str, tuple[str, ...]]] = [
         "lab-ablate",
         ("residual_survives", "accuracy_falls_gradually", "order_matters_gradually", "paths_are_short"),
     ),
-    ("A plain network needs every block", "lab-ablate", ("plain_collapses",)),
+    ("A plain network needs every block", "lab-ablate-twin", ("plain_collapses",)),
     ("Shortcuts smooth the loss", "lab-landscape", ("steeper_20", "steeper_56")),
 ]
 
