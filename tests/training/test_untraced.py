@@ -12,7 +12,7 @@ from resnetkit.training import untraced
 SETTINGS = {"SGD": {"lr": 0.1, "momentum": 0.9, "nesterov": True}, "AdamW": {"lr": 0.1, "weight_decay": 0.1}}
 
 FRESH = """
-import sys, tempfile
+import sys
 import torch, resnetkit as rk
 from resnetkit.training.optimizer import make_optimizer
 from resnetkit.training.recipe import make_recipe
@@ -58,9 +58,8 @@ def test_numbers_and_state_are_pytorchs(name):
         assert all(
             torch.equal(state["state"][parameter][key], value) for key, value in values.items() if value is not None
         )
-    again = getattr(untraced, name)(ours, fused=True, **SETTINGS[name])
-    again.load_state_dict(copy.deepcopy(expected))
-    own = again
+    own = getattr(untraced, name)(ours, fused=True, **SETTINGS[name])
+    own.load_state_dict(copy.deepcopy(expected))
     step()
     own.zero_grad()
     assert ours[0].grad is None
