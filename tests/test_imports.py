@@ -27,7 +27,8 @@ BELOW = {
 }
 OTHERS = {"torchvision", "timm", "transformers", "keras"}
 THEIRS = {"export": {"keras"}}  # what a package may import of other libraries that build networks
-FOUNDATION = {"errors", "atomic", "cores", "device", "garbage", "tables", "sizes"}  # modules below every package
+# Modules below every package.
+FOUNDATION = {"errors", "atomic", "cores", "device", "garbage", "tables", "sizes", "user_cache"}
 
 
 def imports(file: Path) -> set[str]:

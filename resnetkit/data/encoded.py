@@ -17,7 +17,7 @@ class BadImage(ResnetkitError):
     """An image that cannot be read; the message is the reason."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # slots: a large set has millions
 class Member:
     """An image inside an archive: `packed` bytes at `offset`, deflated or as they are, that are `size` bytes unpacked.
 

@@ -1,37 +1,46 @@
 """Parquet as Hugging Face writes it: images embedded, one row each."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from resnetkit.data.encoded import Encoded
 from resnetkit.data.labels import from_sets, require_writable
 from resnetkit.data.parts import Dataset, Part, in_label_order, split_of
+from resnetkit.data.unpacked import unpacked
 from resnetkit.errors import ResnetkitError
+
+MAX_HELD = 2**30  # bytes of encoded images that are held in memory
+ROWS = 16  # read at a time
+BUFFER = 2**20  # bytes of a file read ahead
 
 
 def parquet(name: str, files: list[Path]) -> Dataset:
     """Hugging Face's layout: an image column of {bytes, path}, a label column, class names in the schema metadata.
 
     Labels that are lists have the classes of each image, none or several. A file belongs to the split whose name begins
-    its own, or is its folder's.
+    its own, or is its folder's. Images of more than MAX_HELD bytes together are unpacked into the user's cache.
     """
-    import pyarrow.parquet as pq
-
     splits = {file: split_of(file) for file in files}
     known = set(splits.values()) - {None}
-    tables: dict[str, list[tuple[Path, Any]]] = {}
+    of_split: dict[str, list[Path]] = {}
     for file, split in splits.items():
         if split is None and known:
             raise ResnetkitError(f"{file}: which part is it? Begin its name with train, val or test, as the others'")
-        try:
-            table = pq.read_table(file)
-        except Exception as error:
-            raise ResnetkitError(f"{file}: not readable as Parquet: {str(error).splitlines()[0]}") from error
-        tables.setdefault(split or "all", []).append((file, table))
-    image_column, label_column, classes = _columns(*next(iter(tables.values()))[0])
-    values = {split: _column(pairs, label_column) for split, pairs in tables.items()}
+        of_split.setdefault(split or "all", []).append(file)
+    about = {file: _metadata(file) for file in files}
+    first = next(iter(of_split.values()))[0]
+    image_column, label_column, classes = _columns(first, about[first])
+    for file, metadata in about.items():
+        _require_columns(file, metadata, image_column, label_column)
+    values = {
+        split: [label for file in own for rows in _rows(file, label_column) for label in rows]
+        for split, own in of_split.items()
+    }
     multilabel = any(isinstance(value, list) for column in values.values() for value in column)
     chosen = {split: [v if multilabel else [v] for v in column] for split, column in values.items()}
     index: dict[Any, int] = {label: i for i, label in enumerate(classes)} | {i: i for i in range(len(classes))}
@@ -41,18 +50,74 @@ def parquet(name: str, files: list[Path]) -> Dataset:
         }
         ranked = in_label_order(found)
         classes, index = [str(v) for v in ranked], {v: i for i, v in enumerate(ranked)}
+    sizes = {file: _bytes(metadata, image_column) for file, metadata in about.items()}
+    held = sum(sizes.values()) <= MAX_HELD
     parts = {}
-    for split, pairs in tables.items():
-        images = [row["bytes"] if isinstance(row, dict) else row for row in _column(pairs, image_column)]
-        names = [f"{file.name}#{i}" for file, table in pairs for i in range(table.num_rows)]
-        if bare := next((name for name, image in zip(names, images) if not isinstance(image, bytes)), None):
-            raise ResnetkitError(f"{bare}: the image column holds no bytes; embed the images in the file")
+    for split, own in of_split.items():
+        names = [f"{file.name}#{i}" for file in own for i in range(about[file].num_rows)]
         places = [_places(row, index, row_name, len(classes)) for row, row_name in zip(chosen[split], names)]
         labels = from_sets(places, len(classes)) if multilabel else torch.tensor(places)[:, 0]
+        images: list[Encoded] = []
+        for file in own:
+            rows = _images(file, image_column)
+            images += rows if held else unpacked(file, sizes[file], rows)
         parts[split] = Part(images, labels, names)
     if multilabel:
         require_writable(name, classes)
     return Dataset(name, classes, parts)
+
+
+def _metadata(file: Path) -> Any:
+    import pyarrow.parquet as pq
+
+    with _readable(file):
+        return pq.read_metadata(file)
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise ResnetkitError(f"{file}: not readable as Parquet: {str(error).splitlines()[0]}") from error
+
+
+def _require_columns(file: Path, metadata: Any, *columns: str) -> None:
+    for column in columns:
+        if column not in metadata.schema.to_arrow_schema().names:
+            raise ResnetkitError(f"{file}: no column {column!r}, which the first file has")
+
+
+def _images(file: Path, column: str) -> Iterator[bytes]:
+    row = 0
+    for rows in _rows(file, column):
+        for image in rows:
+            data = image["bytes"] if isinstance(image, dict) else image
+            if not isinstance(data, bytes):
+                raise ResnetkitError(
+                    f"{file.name}#{row}: the image column holds no bytes; embed the images in the file"
+                )
+            yield data
+            row += 1
+
+
+def _rows(file: Path, column: str) -> Iterator[list[Any]]:
+    """The values of a column, some rows at a time."""
+    import pyarrow.parquet as pq
+
+    # With pre_buffer pyarrow keeps what it has read until the end of the file.
+    with _readable(file), pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False) as opened:
+        for batch in opened.iter_batches(ROWS, columns=[column]):
+            yield batch.column(0).to_pylist()
+
+
+def _bytes(metadata: Any, column: str) -> int:
+    """What a column takes, unpacked."""
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    chunks = (group.column(i) for group in groups for i in range(group.num_columns))
+    return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] == column)
 
 
 def _places(labels: Any, index: dict[Any, int], row_name: str, classes: int) -> list[int]:
@@ -64,24 +129,18 @@ def _places(labels: Any, index: dict[Any, int], row_name: str, classes: int) -> 
     return [index[label] for label in labels]
 
 
-def _column(pairs: list[Any], column: str) -> list[Any]:
-    for file, table in pairs:
-        if column not in table.column_names:
-            raise ResnetkitError(f"{file}: no column {column!r}, which the first file has")
-    return [value for _, table in pairs for value in table.column(column).to_pylist()]
-
-
-def _columns(file: Path, table: Any) -> tuple[str, str, list[str]]:
+def _columns(file: Path, about: Any) -> tuple[str, str, list[str]]:
     """The image and the label column, and the class names where the metadata has them."""
-    metadata = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+    names = about.schema.to_arrow_schema().names
+    metadata = json.loads((about.metadata or {}).get(b"huggingface", b"{}"))
     features = metadata.get("info", {}).get("features", {})
     features = {column: _of_items(feature) for column, feature in features.items()}
     kinds = {name: f.get("_type") for name, f in features.items() if isinstance(f, dict)}
-    images = [n for n in table.column_names if kinds.get(n) == "Image" or n in ("image", "img", "bytes")]
-    labels = [n for n in table.column_names if kinds.get(n) == "ClassLabel" or n in ("label", "labels")]
+    images = [n for n in names if kinds.get(n) == "Image" or n in ("image", "img", "bytes")]
+    labels = [n for n in names if kinds.get(n) == "ClassLabel" or n in ("label", "labels")]
     if not images or not labels:
         missing = "image" if not images else "label"
-        raise ResnetkitError(f"{file}: no {missing} column; columns: {', '.join(table.column_names)}")
+        raise ResnetkitError(f"{file}: no {missing} column; columns: {', '.join(names)}")
     label = "label" if "label" in labels else labels[0]
     return images[0], label, list(features.get(label, {}).get("names", []))
 

@@ -16,9 +16,9 @@ from resnetkit.training.freezing import frozen_parts, set_training
 from resnetkit.training.loop import AfterStep, train_epoch
 from resnetkit.training.prepare import Prepared
 from resnetkit.training.recipe import CROP_PCT
-from resnetkit.training.remembered import cache_file
 from resnetkit.training.schedule import learning_rate, training_size
 from resnetkit.training.state import Tally, TrainingState
+from resnetkit.user_cache import cache_folder
 
 EVALUATION_BATCH = 256
 FRAMED_IN_MEMORY = 2**28  # bytes of framed images that are kept from one evaluation to the next
@@ -46,7 +46,7 @@ def photo_cache(prepared: Prepared) -> PhotoCache:
     side = round(max(preprocessing.size) / CROP_PCT)
     subject = f"{preprocessing.channels} {side}\n{prepared.split_table}"
     key = blake2b(subject.encode(errors="surrogateescape"), digest_size=16).hexdigest()
-    return PhotoCache(cache_file().parent / "photos" / key, images, preprocessing.channels, side)
+    return PhotoCache(cache_folder() / "photos" / key, images, preprocessing.channels, side)
 
 
 def class_weights(prepared: Prepared) -> Tensor:

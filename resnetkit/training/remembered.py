@@ -1,7 +1,6 @@
 """What was measured on this machine and need not be measured again: one small JSON file in the user's cache."""
 
 import json
-import os
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -9,12 +8,11 @@ from typing import Any
 
 from resnetkit.atomic import write_text
 from resnetkit.errors import ResourceExhausted
+from resnetkit.user_cache import cache_folder
 
 
 def cache_file() -> Path:
-    """Where it lies, as the XDG base directory specification has it: a path that is not absolute does not count."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (given if given.is_absolute() else Path.home() / ".cache") / "resnetkit" / "batch_sizes.json"
+    return cache_folder() / "batch_sizes.json"
 
 
 def recall(subject: dict[str, Any]) -> dict[str, Any] | None:

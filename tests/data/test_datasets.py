@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import tarfile
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +17,10 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from resnetkit.data import encoded, parquet, unpacked
 from resnetkit.data.datasets import open_dataset, with_test
 from resnetkit.data.ingest import ingest
-from resnetkit.errors import ResnetkitError, TooManyBadImages
+from resnetkit.errors import ResnetkitError, ResourceExhausted, TooManyBadImages
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -193,6 +195,68 @@ def test_parquet_problems_name_the_place(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"nonsense")
     with pytest.raises(ResnetkitError, match="not readable as Parquet"):
         open_dataset(tmp_path)
+
+
+def test_parquet_that_is_too_large_for_memory_is_unpacked_once(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0)
+    rows = [png(noise.integers(0, 256, (70, 70, 3), dtype=np.uint8)) for _ in range(150)]
+    files = [tmp_path / "data" / "train-0.parquet", tmp_path / "data" / "test-0.parquet"]
+    files[0].parent.mkdir()
+    write_parquet(files[0], rows[:100], [0, 1] * 50, ["cat", "dog"])
+    write_parquet(files[1], rows[100:], [1, 0] * 25, ["cat", "dog"])
+    held = open_dataset(files[0].parent)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(parquet, "MAX_HELD", sum(map(len, rows)) // 2)
+    for _ in range(2):
+        there = open_dataset(files[0].parent)
+        for name, part in there.parts.items():
+            assert not any(isinstance(image, bytes) for image in part.images)
+            assert [encoded.read(image) for image in part.images] == held.parts[name].images
+            assert part.names == held.parts[name].names and torch.equal(part.labels, held.parts[name].labels)
+        monkeypatch.setattr(parquet, "_images", lambda file, column: map(pytest.fail, ["read again"]))
+
+
+def test_parquet_that_has_changed_is_unpacked_again_and_a_failure_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(parquet, "MAX_HELD", 0)
+    file = tmp_path / "data.parquet"
+    black, white = (png(np.full((8, 8), value, np.uint8)) for value in (0, 255))
+    write_parquet(file, [black, white], [0, 1], ["x", "y"])
+    open_dataset(file)
+    write_parquet(file, [white, white, black], [0, 1, 1], ["x", "y"])
+    images = open_dataset(file).parts["all"].images
+    assert [encoded.read(image) for image in images] == [white, white, black]
+    write_parquet(file, [white, None], [0, 1], ["x", "y"])
+    kept = sorted((tmp_path / "cache").rglob("*"))
+    with pytest.raises(ResnetkitError, match="data.parquet#1: the image column holds no bytes"):
+        open_dataset(file)
+    assert sorted((tmp_path / "cache").rglob("*")) == kept
+    monkeypatch.setattr(unpacked, "disk_usage", lambda folder: SimpleNamespace(free=1))
+    with pytest.raises(ResourceExhausted, match="takes .* GB free; free some space or set XDG_CACHE_HOME"):
+        open_dataset(file)
+
+
+def test_little_of_a_parquet_file_is_in_memory_at_once(tmp_path):
+    noise = np.random.default_rng(0)
+    rows = [noise.bytes(100_000) for _ in range(200)]
+    file = tmp_path / "data.parquet"
+    pq.write_table(pa.table({"image": [{"bytes": row, "path": None} for row in rows]}), file, row_group_size=10)
+    pool = pa.default_memory_pool()
+    before, most = pool.bytes_allocated(), 0
+    for image, row in zip(parquet._images(file, "image"), rows, strict=True):
+        assert image == row
+        most = max(most, pool.bytes_allocated() - before)
+    assert 0 < most < 10_000_000  # of 20,000,000
+
+
+def test_a_damaged_page_of_parquet_is_named(tmp_path):
+    file = tmp_path / "data.parquet"
+    write_parquet(file, [png(np.zeros((8, 8), np.uint8))] * 40, [0, 1] * 20, ["x", "y"])
+    data = bytearray(file.read_bytes())
+    data[4:40] = b"\xff" * 36
+    file.write_bytes(data)
+    with pytest.raises(ResnetkitError, match="data.parquet: not readable as Parquet"):
+        open_dataset(file)
 
 
 def make_folder(root, counts, size=(40, 30)):
