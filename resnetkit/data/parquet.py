@@ -11,7 +11,7 @@ import torch
 from resnetkit.data.encoded import Encoded
 from resnetkit.data.labels import from_sets, require_writable
 from resnetkit.data.parts import Dataset, Part, in_label_order, split_of
-from resnetkit.data.unpacked import unpacked
+from resnetkit.data.unpacked import require_space, unpacked
 from resnetkit.errors import ResnetkitError
 
 MAX_HELD = 2**30  # bytes of encoded images that are held in memory
@@ -52,6 +52,8 @@ def parquet(name: str, files: list[Path]) -> Dataset:
         classes, index = [str(v) for v in ranked], {v: i for i, v in enumerate(ranked)}
     sizes = {file: _bytes(metadata, image_column) for file, metadata in about.items()}
     held = sum(sizes.values()) <= MAX_HELD
+    if not held:
+        require_space(sizes)
     parts = {}
     for split, own in of_split.items():
         names = [f"{file.name}#{i}" for file in own for i in range(about[file].num_rows)]
@@ -60,7 +62,7 @@ def parquet(name: str, files: list[Path]) -> Dataset:
         images: list[Encoded] = []
         for file in own:
             rows = _images(file, image_column)
-            images += rows if held else unpacked(file, sizes[file], rows)
+            images += rows if held else unpacked(file, rows)
         parts[split] = Part(images, labels, names)
     if multilabel:
         require_writable(name, classes)
@@ -117,7 +119,7 @@ def _bytes(metadata: Any, column: str) -> int:
     """What a column takes, unpacked."""
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
     chunks = (group.column(i) for group in groups for i in range(group.num_columns))
-    return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] == column)
+    return sum(chunk.total_uncompressed_size for chunk in chunks if f"{chunk.path_in_schema}.".startswith(f"{column}."))
 
 
 def _places(labels: Any, index: dict[Any, int], row_name: str, classes: int) -> list[int]:

@@ -27,7 +27,7 @@ def fetch_url(url: str, sha256: str) -> Path:
 
     Raises ModelFileRefused when it cannot be had or is not that file, ResourceExhausted when the disk refuses.
     """
-    path = cache_folder() / Path(urlsplit(url).path).name
+    path = checkpoint_folder() / Path(urlsplit(url).path).name
     if path.exists():
         if problem := _hash_problem(path, sha256):
             raise ModelFileRefused(f"{path}: {problem}; delete it to fetch it anew")
@@ -46,7 +46,7 @@ def fetch_url(url: str, sha256: str) -> Path:
     return path
 
 
-def cache_folder() -> Path:
+def checkpoint_folder() -> Path:
     """Where torch.hub keeps its checkpoints, so that a file that torchvision fetched serves too."""
     base = os.environ.get("TORCH_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "torch")
     return Path(base).expanduser() / "hub" / "checkpoints"

@@ -231,9 +231,45 @@ def test_parquet_that_has_changed_is_unpacked_again_and_a_failure_leaves_nothing
     with pytest.raises(ResnetkitError, match="data.parquet#1: the image column holds no bytes"):
         open_dataset(file)
     assert sorted((tmp_path / "cache").rglob("*")) == kept
-    monkeypatch.setattr(unpacked, "disk_usage", lambda folder: SimpleNamespace(free=1))
+
+
+def test_what_is_unpacked_and_damaged_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(parquet, "MAX_HELD", 0)
+    rows = [png(np.full((8, 8), value, np.uint8)) for value in (0, 255)]
+    write_parquet(tmp_path / "data.parquet", rows, [0, 1], ["x", "y"])
+
+    def images():
+        return [encoded.read(image) for image in open_dataset(tmp_path / "data.parquet").parts["all"].images]
+
+    assert images() == rows
+    (ends,) = (tmp_path / "cache").rglob("ends.npy")
+    store = ends.with_name("images")
+    for damage in (ends.unlink, lambda: ends.write_bytes(b""), store.unlink, lambda: os.truncate(store, 10)):
+        damage()
+        assert images() == rows
+    old, new = (ends.parents[1] / f".{ends.parent.name}.{name}" for name in ("old", "new"))
+    for left in (old, new):
+        left.mkdir()
+    os.utime(old, (0, 0))
+    ends.unlink()
+    assert images() == rows
+    assert not old.exists() and new.exists()  # another run may be at work in the new one
+
+
+def test_the_disk_must_hold_every_file_of_a_set_or_none_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(parquet, "MAX_HELD", 0)
+    noise = np.random.default_rng(0)
+    for name in ("train-0", "train-1"):
+        rows = [png(noise.integers(0, 256, (60, 60, 3), dtype=np.uint8)) for _ in range(2)]
+        write_parquet(tmp_path / f"{name}.parquet", rows, [0, 1], ["x", "y"])
+    monkeypatch.setattr(unpacked, "disk_usage", lambda folder: SimpleNamespace(free=30_000))  # one has 22,000 bytes
     with pytest.raises(ResourceExhausted, match="takes .* GB free; free some space or set XDG_CACHE_HOME"):
-        open_dataset(file)
+        open_dataset(tmp_path)
+    assert not list((tmp_path / "cache").rglob("images"))
+    open_dataset(tmp_path / "train-0.parquet")
+    open_dataset(tmp_path)  # the other one fits
 
 
 def test_little_of_a_parquet_file_is_in_memory_at_once(tmp_path):
