@@ -109,14 +109,6 @@ def shifted(padded: Tensor) -> Tensor:
     return out
 
 
-def views(answer, x: Tensor) -> Tensor:
-    """The image for a half, two shifts by a pixel for a quarter each, all of them mirrored too."""
-    padded, total = F.pad(x, (1,) * 4, "reflect"), 0.0
-    for share, view in ((0.5, x), (0.25, padded[:, :, :32, :32]), (0.25, padded[:, :, 2:, 2:])):
-        total = total + share / 2 * (answer(view) + answer(view.flip(-1)))
-    return total
-
-
 class Run:
     """One run of the program; `seconds` is its clock."""
 
