@@ -35,10 +35,7 @@ FOR_PHOTOS = {
     "framing": "photos; images of one small size are seen as they are",
     "cache": "photos; images of one small size are kept in memory anyway",
 }
-FOR_SMALL = {
-    "crop_padding": "images of one small size; photos are cropped by min_scale",
-    "whiten": "images of one small size, whose pixels are in memory",
-}
+FOR_SMALL = {"crop_padding": "images of one small size; photos are cropped by min_scale"}
 
 
 @dataclass(frozen=True)
@@ -167,11 +164,10 @@ def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> 
             raise ResnetkitError(f"setting {name} is for {why}")
     if recipe.patience and not recipe.holdout:
         raise ResnetkitError("setting patience needs a holdout to watch, such as holdout=0.1; the test set is no judge")
-    if recipe.freeze and not recipe.weights and not (recipe.whiten and recipe.freeze == "stem"):
+    if recipe.freeze and not recipe.weights:
         raise ResnetkitError("setting freeze needs trained weights to keep; name them with --weights")
-    for name in ("zero_init_residual", "whiten"):
-        if getattr(recipe, name) and recipe.weights:
-            raise ResnetkitError(f"setting {name} is how a network without trained weights begins; leave it out")
+    if recipe.zero_init_residual and recipe.weights:
+        raise ResnetkitError("setting zero_init_residual is how a network without trained weights begins; leave it out")
     if recipe.batch_size < 2 * recipe.accumulate:
         raise ResnetkitError("batch norm needs pieces of two images or more; raise batch_size or lower accumulate")
     if recipe.repeats > recipe.batch_size:

@@ -39,7 +39,6 @@ class Recipe(BaseModel):
     cache: bool = False  # photos are kept decoded on the disk, their shorter side at most 8/7 of img_size
     drop_path_rate: float = Field(0.0, ge=0, lt=1)
     zero_init_residual: bool = False  # every block begins as its shortcut (Goyal et al. 2017, section 5.1)
-    whiten: bool = False  # the stem begins as a whitening of the training images (Page 2019)
     reversible: bool = False  # memory that does not grow with depth, in another network (docs/depth.md)
     # fine-tuning
     weights: str | None = None  # a run folder, model file, foreign checkpoint or hf:owner/name to start from
