@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from resnetkit.data.loaders import Batch, TrainingBatches
 from resnetkit.errors import Diverged
+from resnetkit.training.freezing import frozen_parts, set_training
 from resnetkit.training.loop import train_epoch
 from resnetkit.training.prepare import Prepared
 from resnetkit.training.state import Tally, TrainingState
@@ -44,6 +45,7 @@ def range_test(state: TrainingState, batches: TrainingBatches, prepared: Prepare
         if len(losses) == STEPS or losses[-1] > EXPLODED * min(losses):
             raise _Ended
 
+    set_training(state.net, frozen_parts(state.net, prepared.recipe, epoch=0))
     try:
         train_epoch(
             state,

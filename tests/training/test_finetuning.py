@@ -6,10 +6,13 @@ from safetensors.torch import load_file
 
 import resnetkit as rk
 from resnetkit.errors import ModelFileRefused
+from resnetkit.training.epochs import training_batches
 from resnetkit.training.freezing import frozen_parts, parts, set_training
 from resnetkit.training.optimizer import make_optimizer
 from resnetkit.training.prepare import prepare
+from resnetkit.training.range_test import range_test
 from resnetkit.training.recipe import make_recipe
+from resnetkit.training.run import new_state
 from resnetkit.weights.files import Model, save_model
 
 TINY = {"model": "resnet8_cifar", "epochs": 2}
@@ -74,6 +77,16 @@ def test_the_statistics_drift_where_only_gradients_are_stopped(trained, tmp_path
     run = finetune(tmp_path / "run", trained, freeze="backbone", epochs=1)
     before, after = (load_file(f / "model.safetensors") for f in (trained, run.folder))
     assert any(not torch.equal(v, after[n]) for n, v in before.items() if "running_mean" in n)
+
+
+def test_the_range_test_leaves_frozen_parts_alone_too(trained):
+    settings = TINY | {"weights": str(trained), "freeze": "backbone"}
+    prepared = prepare("digits", None, settings | {"precision": "float32"}, max_bad=0.0)
+    state, _ = new_state(prepared, torch.device("cpu"))
+    before = {name: value.clone() for name, value in state.net.state_dict().items()}
+    range_test(state, training_batches(prepared, workers=0), prepared)
+    for name, value in state.net.state_dict().items():
+        assert torch.equal(value, before[name]) != name.startswith("head"), name
 
 
 def _train_mode(module, mode):
