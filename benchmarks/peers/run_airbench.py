@@ -78,8 +78,9 @@ class Muon(torch.optim.Optimizer):
         for own in self.param_groups:
             for parameter in own["params"]:
                 state, gradient = self.state[parameter], parameter.grad
-                running = state.setdefault("running", torch.zeros_like(gradient))
-                running.mul_(0.6).add_(gradient)
+                if "running" not in state:
+                    state["running"] = torch.zeros_like(gradient)
+                running = state["running"].mul_(0.6).add_(gradient)
                 parameter.mul_(len(parameter) ** 0.5 / parameter.norm())
                 direction = orthogonal((gradient + 0.6 * running).flatten(1))
                 parameter.sub_(own["lr"] * direction.view_as(parameter).to(parameter.dtype))

@@ -11,7 +11,7 @@ import torch
 from resnetkit.data.encoded import Encoded
 from resnetkit.data.labels import from_sets, require_writable
 from resnetkit.data.parts import Dataset, Part, in_label_order, split_of
-from resnetkit.data.unpacked import require_space, unpacked
+from resnetkit.data.unpacked import require_space_for, unpacked
 from resnetkit.errors import ResnetkitError
 
 MAX_HELD = 2**30  # bytes of encoded images that are held in memory
@@ -53,7 +53,7 @@ def parquet(name: str, files: list[Path]) -> Dataset:
     sizes = {file: _bytes(metadata, image_column) for file, metadata in about.items()}
     held = sum(sizes.values()) <= MAX_HELD
     if not held:
-        require_space(sizes)
+        require_space_for(sizes)
     parts = {}
     for split, own in of_split.items():
         names = [f"{file.name}#{i}" for file in own for i in range(about[file].num_rows)]
@@ -87,8 +87,9 @@ def _readable(file: Path) -> Iterator[None]:
 
 
 def _require_columns(file: Path, metadata: Any, *columns: str) -> None:
+    names = metadata.schema.to_arrow_schema().names
     for column in columns:
-        if column not in metadata.schema.to_arrow_schema().names:
+        if column not in names:
             raise ResnetkitError(f"{file}: no column {column!r}, which the first file has")
 
 

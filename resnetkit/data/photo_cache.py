@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from shutil import disk_usage
 
 import numpy as np
 import torch
@@ -15,7 +14,8 @@ from torch import Tensor
 from resnetkit.atomic import write_atomically
 from resnetkit.data.encoded import Encoded
 from resnetkit.data.preprocess import COLOURS, decode, picture_size, resize
-from resnetkit.errors import ResnetkitError, ResourceExhausted
+from resnetkit.errors import ResnetkitError
+from resnetkit.user_cache import require_space
 
 
 class PhotoCache:
@@ -90,12 +90,8 @@ class PhotoCache:
         """Claim a file of zeros, which take no space until something is written."""
         if file.exists() and file.stat().st_size == size:
             return
-        free = disk_usage(self.folder).free
-        if size > free:
-            raise ResourceExhausted(
-                f"{self.folder}: the cache takes {size / 1e9:.1f} GB, of {free / 1e9:.1f} GB free; free some space, "
-                "set XDG_CACHE_HOME, or train without --cache"
-            )
+        cure = "free some space, set XDG_CACHE_HOME, or train without --cache"
+        require_space(self.folder, size, "the cache", cure)
         with open(file, "wb") as opened:
             opened.truncate(size)
 

@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
-from shutil import disk_usage, rmtree
+from shutil import rmtree
 from time import time
 
 import numpy as np
 
 from resnetkit.atomic import create_atomically
 from resnetkit.data.encoded import Member
-from resnetkit.errors import ResnetkitError, ResourceExhausted
-from resnetkit.user_cache import cache_folder
+from resnetkit.errors import ResnetkitError
+from resnetkit.user_cache import cache_folder, require_space
 
 DAY = 86_400  # seconds, after which an unpacking that has not come to its end is taken for killed
 
@@ -34,18 +34,11 @@ def unpacked(source: Path, images: Iterable[bytes]) -> list[Member]:
     return [Member(folder / "images", start, end - start, end - start) for start, end in zip([0, *ends], ends)]
 
 
-def require_space(sizes: dict[Path, int]) -> None:
+def require_space_for(sizes: dict[Path, int]) -> None:
     """Raise ResourceExhausted where the disk has too little space for the images of all these files, by their sizes in
     bytes; those that are unpacked already take no more."""
     needed = sum(size for source, size in sizes.items() if _ends(_folder(source)) is None)
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    free = disk_usage(folder).free
-    if needed > free:
-        raise ResourceExhausted(
-            f"{folder}: unpacking the images takes {needed / 1e9:.1f} GB, of {free / 1e9:.1f} GB free; free some space "
-            "or set XDG_CACHE_HOME"
-        )
+    require_space(cache_folder(), needed, "unpacking the images", "free some space or set XDG_CACHE_HOME")
 
 
 def _folder(source: Path) -> Path:

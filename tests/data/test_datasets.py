@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from resnetkit.data import encoded, parquet, unpacked
+from resnetkit import user_cache
+from resnetkit.data import encoded, parquet
 from resnetkit.data.datasets import open_dataset, with_test
 from resnetkit.data.ingest import ingest
 from resnetkit.errors import ResnetkitError, ResourceExhausted, TooManyBadImages
@@ -264,7 +265,7 @@ def test_the_disk_must_hold_every_file_of_a_set_or_none_is_unpacked(tmp_path, mo
     for name in ("train-0", "train-1"):
         rows = [png(noise.integers(0, 256, (60, 60, 3), dtype=np.uint8)) for _ in range(2)]
         write_parquet(tmp_path / f"{name}.parquet", rows, [0, 1], ["x", "y"])
-    monkeypatch.setattr(unpacked, "disk_usage", lambda folder: SimpleNamespace(free=30_000))  # one has 22,000 bytes
+    monkeypatch.setattr(user_cache, "disk_usage", lambda folder: SimpleNamespace(free=30_000))  # one has 22,000 bytes
     with pytest.raises(ResourceExhausted, match="takes .* GB free; free some space or set XDG_CACHE_HOME"):
         open_dataset(tmp_path)
     assert not list((tmp_path / "cache").rglob("images"))

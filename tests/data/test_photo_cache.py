@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from resnetkit import user_cache
 from resnetkit.benchmark.subject import write_photos
 from resnetkit.data import photo_cache, preprocess
 from resnetkit.data.augment import Augmentation, draws, random_resized_crop, spare
@@ -123,7 +124,7 @@ def test_a_disk_that_fills_up_costs_the_cache_alone(part, monkeypatch, tmp_path)
     expected = epoch(part, 0, photo_cache_of(part, tmp_path / "whole"))
     monkeypatch.setattr(photo_cache, "_write", full)
     assert torch.equal(epoch(part, 0, photo_cache_of(part, tmp_path)), expected)
-    monkeypatch.setattr(photo_cache, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr(user_cache, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
     with pytest.raises(ResourceExhausted, match="train without --cache"):
         photo_cache_of(part, tmp_path / "other")
     with pytest.raises(ResnetkitError, match="for photos"):
