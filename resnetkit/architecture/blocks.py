@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from resnetkit.architecture import layers
 from resnetkit.architecture.spec import NetworkSpec
-from resnetkit.architecture.stages import Row, branch_convs
+from resnetkit.architecture.stages import Conv, Row, branch_convs
 
 
 class Block(nn.Module):
@@ -23,6 +23,11 @@ class Block(nn.Module):
 
     def _fill_branch(self, spec: NetworkSpec, row: Row) -> None:
         raise NotImplementedError
+
+    def _add_conv(self, spec: NetworkSpec, shape: Conv, i: int) -> None:
+        self.branch.add_module(f"conv{i}", layers.conv(spec, shape))
+        if shape.pool > 1:
+            self.branch.add_module(f"pool{i}", layers.BranchPool2d(shape.pool))
 
     def residual(self, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -52,7 +57,7 @@ class ResidualBlock(Block):
     def _fill_branch(self, spec: NetworkSpec, row: Row) -> None:
         shapes = branch_convs(spec, row)
         for i, shape in enumerate(shapes, 1):
-            self.branch.add_module(f"conv{i}", layers.conv(spec, shape))
+            self._add_conv(spec, shape, i)
             self.branch.add_module(f"norm{i}", layers.norm(spec, shape.out_channels))
             if i < len(shapes):
                 self.branch.add_module(f"act{i}", layers.activation(spec))
@@ -89,7 +94,7 @@ class PreActBlock(Block):
             if i > 1:
                 self.branch.add_module(f"norm{i}", layers.norm(spec, shape.in_channels))
                 self.branch.add_module(f"act{i}", layers.activation(spec))
-            self.branch.add_module(f"conv{i}", layers.conv(spec, shape))
+            self._add_conv(spec, shape, i)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.shortcut is None:

@@ -15,7 +15,7 @@ from resnetkit.architecture.stages import Conv, Row
 def conv(spec: NetworkSpec, shape: Conv) -> nn.Conv2d:
     """A convolution that keeps ceil(size / stride); with a bias where the spec asks or no norm follows."""
     make = SameConv2d if spec.padding != "symmetric" and shape.stride > 1 else nn.Conv2d
-    in_channels, out_channels, kernel, stride, dilation, groups = shape
+    in_channels, out_channels, kernel, stride, dilation, groups, _ = shape
     padding = dilation * (kernel // 2)
     bias = spec.conv_bias or spec.norm == "none"
     return make(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=bias)
@@ -121,6 +121,14 @@ def stem_pool(spec: NetworkSpec) -> nn.Module:
     if spec.pool_padding == "zeros":
         return nn.Sequential(nn.ZeroPad2d(1), nn.MaxPool2d(3, 2))
     return SameMaxPool2d() if spec.padding == "same" else nn.MaxPool2d(3, 2, 1)
+
+
+class BranchPool2d(nn.MaxPool2d):
+    """The max pool that strides in a convolution's place, and keeps ceil(size / side) as that does."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__(side, ceil_mode=True)
+        self.side = side
 
 
 class SameMaxPool2d(nn.Module):

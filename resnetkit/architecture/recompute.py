@@ -77,7 +77,8 @@ def _costs(spec: NetworkSpec, rows: list[Row]) -> list[tuple[float, float]]:
         if row.shortcut in ("projection", "pooled"):
             convs.append(Conv(row.in_channels, row.out_channels, 1))
         kept = sum(conv.out_channels for conv in convs) * (1 if spec.norm == "none" else 2)
-        costs.append((row.in_channels * entry, kept * max(area, entry * (spec.block == "bottleneck"))))
+        strides_late = spec.block == "bottleneck" or spec.stride_by == "max_pool"
+        costs.append((row.in_channels * entry, kept * (entry if strides_late else area)))
     return costs
 
 

@@ -16,6 +16,7 @@ ALLOWED = {
     "branch_scale": ("none", "skipinit", "fixup"),
     "padding": ("symmetric", "same", "same_in_stages"),
     "pool_padding": ("lowest", "zeros", "none"),
+    "stride_by": ("conv", "max_pool"),
     "zero_pad": ("sides", "end"),
 }
 TYPES: dict[Any, tuple[Any, str]] = {
@@ -37,6 +38,7 @@ class NetworkSpec:
     Momentum is PyTorch's: the weight of the new batch, so Keras's 0.99 is 0.01 here. `padding="same"` is
     TensorFlow's, asymmetric at stride 2; `same_in_stages` is that after a symmetric stem. The stem's max pool is padded
     as its convolutions with minus infinity (`lowest`), with one zero on each side (`zeros`), or not at all (`none`).
+    With `stride_by="max_pool"` the convolution that would stride sees every place, and a max pool after it chooses.
     The channels that a zero_pad shortcut adds stand half on each side of the old ones, or all after them (`end`).
     `branch_scale` ends each branch in a learnt factor, for networks without norms: from 0 (`skipinit`), or from 1 after
     convolutions that begin small (`fixup`). `reversible` couples the blocks that keep their shape, so that training
@@ -68,6 +70,7 @@ class NetworkSpec:
     zero_pad: str = "sides"
     stride_in_1x1: bool = False
     stride_in_last_block: bool = False
+    stride_by: str = "conv"
     output_stride: int | None = None
     drop_path_rate: float = 0.0
     zero_init_residual: bool = False
@@ -128,6 +131,8 @@ class NetworkSpec:
             self._require(self.stem_width <= first, "stem_width", f"{first} at most with the zero_pad shortcut")
             rising = list(self.widths) == sorted(self.widths)
             self._require(rising, "widths", "never falling with the zero_pad shortcut")
+        if self.stride_by == "max_pool":
+            self._require(self.output_stride is None, "output_stride", "None with stride_by='max_pool'")
         strides = {STEM_STRIDE[self.stem] * prod(self.strides[:stages]) for stages in range(len(self.strides) + 1)}
         self._require(self.output_stride in (None, *strides), "output_stride", sorted(strides))
 

@@ -24,7 +24,7 @@ class Row:
 
 
 class Conv(NamedTuple):
-    """One convolution, square in kernel, stride and dilation."""
+    """One convolution, square in kernel, stride and dilation, and the max pool of side and stride `pool` after it."""
 
     in_channels: int
     out_channels: int
@@ -32,6 +32,7 @@ class Conv(NamedTuple):
     stride: int = 1
     dilation: int = 1
     groups: int = 1
+    pool: int = 1
 
 
 def plan(spec: NetworkSpec) -> list[Row]:
@@ -82,6 +83,13 @@ def stem_convs(spec: NetworkSpec) -> list[Conv]:
 
 def branch_convs(spec: NetworkSpec, row: Row) -> list[Conv]:
     """The residual branch of a block: 3x3, 3x3 (basic) or 1x1, 3x3, 1x1 (bottleneck)."""
+    convs = _strided_convs(spec, row)
+    if spec.stride_by == "max_pool":
+        return [conv._replace(stride=1, pool=conv.stride) for conv in convs]
+    return convs
+
+
+def _strided_convs(spec: NetworkSpec, row: Row) -> list[Conv]:
     if spec.block == "basic":
         return [
             Conv(row.in_channels, row.mid_channels, 3, row.stride, row.entry_dilation),

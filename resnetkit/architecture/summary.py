@@ -79,6 +79,7 @@ def _layers(convs: list[Conv]) -> str:
         + (f", /{c.stride}" if c.stride > 1 else "")
         + (f", {c.groups} groups" if c.groups > 1 else "")
         + (f", dilation {c.dilation}" if c.dilation > 1 and c.kernel > 1 else "")
+        + (f"; {c.pool}x{c.pool} max pool, /{c.pool}" if c.pool > 1 else "")
         for c in convs
     )
 
@@ -115,6 +116,8 @@ def receptive_field(spec: NetworkSpec) -> int:
     for conv in convs:
         field += (conv.kernel - 1) * conv.dilation * jump
         jump *= conv.stride
+        field += (conv.pool - 1) * jump
+        jump *= conv.pool
     return field
 
 

@@ -24,6 +24,16 @@ PREACT = {"preactivation": True, "shortcut_norm": False}
 CIFAR = {"stem": "3x3", "stem_width": 16, "widths": (16, 32, 64), "strides": (1, 2, 2)}
 # The notebook's Keras layers: biased convolutions, TensorFlow padding, and no stride after the stem.
 NOTEBOOK = {"conv_bias": True, "padding": "same", "norm_eps": 1e-3, "norm_momentum": 0.01, "strides": (1, 1, 1, 1)}
+# Three basic blocks of the widths and pools of airbench94 (Jordan 2024), which has no shortcuts. The stem is to be
+# whitened: there are 27 directions of an rgb patch, and their negatives.
+FAST = BASIC | {
+    "depths": (1, 1, 1),
+    "widths": (64, 256, 256),
+    "strides": (2, 2, 2),
+    "stem_width": 54,
+    "shortcut": "pooled",
+    "stride_by": "max_pool",
+}
 
 DEPTHS = {  # He et al. 2015, table 1; 200: He et al. 2016, section 4
     18: BASIC | {"depths": (2, 2, 2, 2)},
@@ -47,6 +57,7 @@ TABLE: dict[str, Choices] = {
     "wide_resnet101_2": DEPTHS[101] | {"base_width": 128},
     "seresnet50": DEPTHS[50] | {"attention": "se"},  # Hu et al. 2018
     "ecaresnet50d": DEPTHS[50] | POOLED | {"attention": "eca"},  # Wang et al. 2020
+    "fast_resnet8_cifar": CIFAR | FAST,
     "resnet34_notebook": DEPTHS[34] | NOTEBOOK,
     # Depth 164 fits the basic block too; the paper's has bottlenecks (He et al. 2016, section 3).
     "preact_resnet164_cifar": CIFAR | PREACT | BOTTLENECK | {"depths": (18, 18, 18)},

@@ -20,6 +20,7 @@ COMMON: Limits = {
     "padding": ("symmetric",),
     "pool_padding": ("lowest",),
     "stride_in_last_block": (False,),
+    "stride_by": ("conv",),
     "reversible": (False,),
 }
 

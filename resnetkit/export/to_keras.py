@@ -139,6 +139,9 @@ class _Writer:
             return self.zeros_pool(name, module, x)
         return self._max_pool(name, self._max_pool(f"{name}_dense", x, 3, 1, "same"), 1, 2, "valid")
 
+    def branch_pool(self, name: str, module: layers.BranchPool2d, x: Any) -> Any:
+        return self._max_pool(name, x, module.side, module.side, "same")
+
     def same_pool(self, name: str, module: nn.Module, x: Any) -> Any:
         return self._max_pool(name, x, 3, 2, "same")
 
@@ -206,6 +209,7 @@ WRITERS: dict[type[nn.Module], Make] = {
     nn.GroupNorm: _Writer.group_norm,
     **dict.fromkeys(FUNCTIONS, _Writer.activation),
     nn.MaxPool2d: _Writer.pool,
+    layers.BranchPool2d: _Writer.branch_pool,
     layers.SameMaxPool2d: _Writer.same_pool,
     nn.Sequential: _Writer.zeros_pool,
     nn.AvgPool2d: _Writer.average_pool,

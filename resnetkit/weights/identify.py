@@ -32,6 +32,7 @@ SILENT = {  # fields that leave no trace in names and shapes, each with a value 
     "zero_pad": "sides",
     "stride_in_1x1": False,
     "stride_in_last_block": False,
+    "stride_by": "conv",
     "output_stride": None,
     "drop_path_rate": 0.0,
     "zero_init_residual": False,

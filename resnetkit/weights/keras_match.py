@@ -148,6 +148,9 @@ class Matcher:
         self._max_pool(3, 1, "same", (0,) * 4)
         self._max_pool(1, 2, None, (0,) * 4)
 
+    def branch_pool(self, name: str, module: layers.BranchPool2d) -> None:
+        self._max_pool(module.side, module.side, "same", (0,) * 4)
+
     def same_pool(self, name: str, module: nn.Module) -> None:
         self._max_pool(3, 2, "same", (0,) * 4)
 
@@ -156,7 +159,7 @@ class Matcher:
 
     def _max_pool(self, kernel: int, stride: int, padding: str | None, zeros: tuple[int, ...]) -> None:
         sides = self._take_pad()
-        op = self._take("max_pool", "the stem's max pool")
+        op = self._take("max_pool", "a max pool")
         self._agree(op, {"kernel": kernel, "stride": stride} | ({"padding": padding} if padding else {}))
         if sides != zeros:
             raise op.refuse(f"pools after zeros {sides}, where ours has {zeros}")
@@ -234,6 +237,7 @@ HANDLERS: dict[type[nn.Module], Handler] = {
     nn.SiLU: Matcher.activation,
     nn.GELU: Matcher.activation,
     nn.MaxPool2d: Matcher.lowest_pool,
+    layers.BranchPool2d: Matcher.branch_pool,
     layers.SameMaxPool2d: Matcher.same_pool,
     nn.Sequential: Matcher.zeros_pool,
     layers.ZeroPadShortcut: Matcher.zero_pad,

@@ -1,6 +1,7 @@
 """The spec of the network that a Keras graph looks like. `keras_match` then holds every layer of the graph to it."""
 
 from dataclasses import dataclass, fields, replace
+from math import prod
 from typing import Any
 
 from resnetkit.architecture.spec import EXPANSION, STEM_STRIDE, NetworkSpec
@@ -17,10 +18,11 @@ SHAPE = ("block", "depths", "widths", "stem", "stem_width", "preactivation", "ca
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a block shows: its output channels, its convolutions, the stride and dilation that it adds."""
+    """What a block shows: its convolutions, what strides, its output channels, the stride and dilation that it adds."""
 
     block: Block
     convs: list[Operation]
+    striding: list[Operation]
     out_channels: int
     stride: int
     dilation: int
@@ -64,11 +66,10 @@ def _look(block: Block, tensors: KerasTensors) -> _Seen:
     convs = [op for op in block.branch if op.kind == "conv"]
     if len(convs) not in (2, 3):
         raise block.add.refuse(f"a branch of {len(convs)} convolutions; ours have 2 (basic) or 3 (bottleneck)")
-    stride = dilation = 1
-    for conv in convs:
-        stride *= conv.values["stride"]
-        dilation = max(dilation, conv.values["dilation"])
-    return _Seen(block, convs, tensors.of(convs[-1].layer)["kernel"].shape[3], stride, dilation)
+    striding = [op for op in block.branch if op.kind in ("conv", "max_pool")]
+    stride = prod(op.values["stride"] for op in striding)
+    dilation = max(conv.values["dilation"] for conv in convs)
+    return _Seen(block, convs, striding, tensors.of(convs[-1].layer)["kernel"].shape[3], stride, dilation)
 
 
 def _stem(stem: list[Operation], convs: list[Operation], tensors: KerasTensors) -> dict[str, Any]:
@@ -95,6 +96,7 @@ def _blocks(graph: Graph, seen: list[_Seen], tensors: KerasTensors) -> dict[str,
         "block": block,
         "preactivation": _is_preactivated(graph),
         "activation": next((op.values["function"] for op in graph.blocks[0].branch if op.kind == "activation"), "relu"),
+        "stride_by": "max_pool" if any(op.kind == "max_pool" for one in seen for op in one.striding) else "conv",
         "attention": next((op.kind for op in seen[0].block.branch if op.kind in ("se", "eca")), "none"),
         "drop_path_rate": max(op.values["rate"] for op in drops) if (drops := _drops(graph)) else 0.0,
     }
@@ -104,9 +106,13 @@ def _blocks(graph: Graph, seen: list[_Seen], tensors: KerasTensors) -> dict[str,
         base_width = mid * 64 * EXPANSION[block] / (seen[0].out_channels * cardinality)
         if not base_width.is_integer():
             raise middle.refuse(f"{mid} channels in a block of {seen[0].out_channels} fit no base width")
-        first = any(one.convs[0].values["stride"] > 1 for one in seen)
+        first = any(_strides_early(one) for one in seen)
         choices |= {"cardinality": cardinality, "base_width": int(base_width), "stride_in_1x1": first}
     return choices | _shortcut(seen, choices["preactivation"])
+
+
+def _strides_early(one: _Seen) -> bool:
+    return any(op.values["stride"] > 1 for op in one.striding[: one.striding.index(one.convs[1])])
 
 
 def _drops(graph: Graph) -> list[Operation]:

@@ -47,6 +47,21 @@ def test_every_norm_trains_and_leaves_its_input_alone(name, norm):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "preact_resnet18"])
+def test_a_max_pool_in_place_of_a_stride_chooses_among_what_the_convolution_sees(name):
+    """Against the strided network: a pool that takes the first of its places makes them the same."""
+    strided = randomise(rk.build(name, num_classes=5)).double().eval()
+    pooled = rk.build(name, num_classes=5, stride_by="max_pool").double().eval()
+    pooled.load_state_dict(strided.state_dict())
+    x = torch.randn(1, 3, 72, 88, dtype=torch.float64)  # odd sizes on the way
+    assert [m.shape for m in pooled.features(x)] == [m.shape for m in strided.features(x)]
+    pools = [module for stage in pooled.stages for module in stage.modules() if isinstance(module, nn.MaxPool2d)]
+    assert len(pools) == 3 and not torch.allclose(pooled(x), strided(x))
+    for pool in pools:
+        pool.forward = lambda maps: maps[:, :, ::2, ::2]
+    torch.testing.assert_close(pooled(x), strided(x))
+
+
 def test_frozen_norms_never_change():
     net = randomise(rk.build("resnet20_cifar", norm="frozen")).train()
     before = {k: v.clone() for k, v in net.state_dict().items() if "norm" in k}
@@ -164,6 +179,8 @@ def test_stride_in_the_last_block_subsamples_there():
         ("resnet50", {"output_stride": 12}, "output_stride=12 is impossible; it must be one of 4, 8, 16, 32"),
         ("resnet18", {"cardinality": 32}, "cardinality=32 is impossible"),
         ("resnet18", {"stride_in_1x1": True}, "which has no 1x1"),
+        ("resnet18", {"stride_by": "pool"}, "stride_by='pool' is impossible; it must be one of conv, max_pool"),
+        ("resnet18", {"stride_by": "max_pool", "output_stride": 8}, "it must be None with stride_by='max_pool'"),
         ("resnet18", {"drop_path_rate": 1.0}, "below 1"),
         ("resnet18", {"num_classes": -1}, "num_classes=-1"),
         ("plain34", {"drop_path_rate": 0.1}, "without shortcuts"),
