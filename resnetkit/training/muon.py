@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from resnetkit.training.untraced import Untraced
 
+BETAS, EPSILON = (0.9, 0.95), 1e-8  # of AdamW
 ITERATIONS = 3  # of Newton-Schulz, as in airbench94_muon
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic whose slope at 0 is steepest (Jordan et al. 2024)
 
@@ -15,9 +17,9 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic whose slope at 0 is s
 class Muon(Untraced):
     """Groups with `orthogonal` hold convolutions under a norm layer, each of which keeps the norm that it begins with:
     only its direction matters there, and `lr` is the length of a step as a share of that norm. It takes the place of
-    weight decay. The other groups take a step of SGD with Nesterov momentum and decay.
-
-    As in airbench94_muon (Jordan 2024), where every filter bank is held at one norm.
+    weight decay; `momentum` is Nesterov's. As in airbench94_muon (Jordan 2024), where every filter bank is held at one
+    norm. The other groups take a step of AdamW, as Jordan et al. 2024 advise: like Muon's it is as long whatever the
+    scale of the gradients.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float, momentum: float) -> None:
@@ -29,25 +31,47 @@ class Muon(Untraced):
             learning = [p for p in group["params"] if p.grad is not None]
             if not learning:
                 continue
-            momenta = self._momenta(learning, group)
+            gradients = [p.grad for p in learning if p.grad is not None]
             if group["orthogonal"]:
-                for parameters, matrices in _by_shape(learning, momenta):
+                for parameters, matrices in _by_shape(learning, self._momenta(learning, gradients, group["momentum"])):
                     _turn(parameters, orthogonal(matrices), group["lr"])
             else:
-                torch._foreach_add_(learning, momenta, alpha=-group["lr"])
+                self._step_of_adamw(learning, gradients, group)
 
-    def _momenta(self, parameters: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+    def _momenta(self, parameters: list[Tensor], gradients: list[Tensor], momentum: float) -> list[Tensor]:
         """Nesterov's look ahead: the gradients plus their running sums."""
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if group["weight_decay"]:
-            gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))
         for parameter in parameters:
             if "momentum_buffer" not in self.state[parameter]:
                 self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         sums = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
-        torch._foreach_mul_(sums, group["momentum"])
+        torch._foreach_mul_(sums, momentum)
         torch._foreach_add_(sums, gradients)
-        return list(torch._foreach_add(gradients, sums, alpha=group["momentum"]))
+        return list(torch._foreach_add(gradients, sums, alpha=momentum))
+
+    def _step_of_adamw(self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
+        for parameter in parameters:
+            own = self.state[parameter]
+            if not own:
+                own["exp_avg"], own["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+                own["step"] = torch.zeros(())
+            own["step"] = own["step"].cpu()  # a resume put it where the parameter is
+        means, squares, steps = ([self.state[p][key] for p in parameters] for key in ("exp_avg", "exp_avg_sq", "step"))
+        adamw(
+            parameters,
+            gradients,
+            means,
+            squares,
+            [],
+            steps,
+            foreach=True,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=EPSILON,
+            maximize=False,
+        )
 
 
 def _by_shape(parameters: list[Tensor], momenta: list[Tensor]) -> Iterable[tuple[list[Tensor], Tensor]]:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from resnetkit.architecture.layers import BranchPool2d
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.errors import ResnetkitError
 from resnetkit.training.channels_last import step_in_memory_order
@@ -16,7 +17,7 @@ from resnetkit.training.muon import Muon
 from resnetkit.training.recipe import Recipe
 from resnetkit.training.untraced import SGD, AdamW
 
-REST_OF_MUON = 4.0  # the rate of all others as a multiple of that of the convolutions under a norm
+REST_OF_MUON = 0.05  # the rate of all others as a share of that of the convolutions under a norm
 
 
 def make_optimizer(net: ResNet, recipe: Recipe) -> Optimizer:
@@ -68,10 +69,10 @@ def _muon(net: ResNet, recipe: Recipe) -> Muon:
 
 
 def _normed_convolutions(net: ResNet) -> Iterator[nn.Conv2d]:
-    """Those whose output a norm scales: the length of their weights changes nothing."""
+    """Those whose output a norm scales, at once or after a pool: the length of their weights changes nothing."""
     for chain in net.modules():
         if isinstance(chain, nn.Sequential):
-            for layer, following in pairwise(chain):
+            for layer, following in pairwise(layer for layer in chain if not isinstance(layer, BranchPool2d)):
                 if isinstance(layer, nn.Conv2d) and isinstance(following, (nn.BatchNorm2d, nn.GroupNorm)):
                     yield layer
 

@@ -17,7 +17,7 @@ from resnetkit.data.split import stratified
 from resnetkit.errors import ResnetkitError
 from resnetkit.tables import csv_text
 from resnetkit.tasks.task import Task, task_of
-from resnetkit.training.recipe import Recipe, load_recipe, make_recipe, recipe_names
+from resnetkit.training.recipe import Recipe, comes_along, load_recipe, make_recipe
 from resnetkit.weights.files import Model
 from resnetkit.weights.load import lasting, load
 
@@ -35,7 +35,10 @@ FOR_PHOTOS = {
     "framing": "photos; images of one small size are seen as they are",
     "cache": "photos; images of one small size are kept in memory anyway",
 }
-FOR_SMALL = {"crop_padding": "images of one small size; photos are cropped by min_scale"}
+FOR_SMALL = {
+    "crop_padding": "images of one small size; photos are cropped by min_scale",
+    "whiten": "images of one small size, whose pixels are in memory",
+}
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def read_source(
     _require_every_class(read.dataset)
     if chosen is None:
         chosen = load_recipe(dataset.recipe or DEFAULT_RECIPES[_small(read), start is not None], settings)
-    if recipe is None or (isinstance(recipe, str) and recipe in recipe_names()):
+    if recipe is None or (isinstance(recipe, str) and comes_along(recipe)):
         chosen = _fitting(chosen, settings, coloured=read.channels in COLOURS, trained=start is not None)
     _require_settings_that_apply(chosen, _small(read), read.channels)
     return Source(read, chosen, start)
@@ -164,10 +167,11 @@ def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> 
             raise ResnetkitError(f"setting {name} is for {why}")
     if recipe.patience and not recipe.holdout:
         raise ResnetkitError("setting patience needs a holdout to watch, such as holdout=0.1; the test set is no judge")
-    if recipe.freeze and not recipe.weights:
+    if recipe.freeze and not recipe.weights and not (recipe.whiten and recipe.freeze == "stem"):
         raise ResnetkitError("setting freeze needs trained weights to keep; name them with --weights")
-    if recipe.zero_init_residual and recipe.weights:
-        raise ResnetkitError("setting zero_init_residual is how a network without trained weights begins; leave it out")
+    for name in ("zero_init_residual", "whiten"):
+        if getattr(recipe, name) and recipe.weights:
+            raise ResnetkitError(f"setting {name} is how a network without trained weights begins; leave it out")
     if recipe.batch_size < 2 * recipe.accumulate:
         raise ResnetkitError("batch norm needs pieces of two images or more; raise batch_size or lower accumulate")
     if recipe.repeats > recipe.batch_size:

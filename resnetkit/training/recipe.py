@@ -39,6 +39,7 @@ class Recipe(BaseModel):
     cache: bool = False  # photos are kept decoded on the disk, their shorter side at most 8/7 of img_size
     drop_path_rate: float = Field(0.0, ge=0, lt=1)
     zero_init_residual: bool = False  # every block begins as its shortcut (Goyal et al. 2017, section 5.1)
+    whiten: bool = False  # the stem begins as a whitening of the training images (Page 2019)
     reversible: bool = False  # memory that does not grow with depth, in another network (docs/depth.md)
     # fine-tuning
     weights: str | None = None  # a run folder, model file, foreign checkpoint or hf:owner/name to start from
@@ -86,6 +87,11 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in FOLDER.iterdir() if entry.name.endswith(".toml"))
 
 
+def comes_along(source: str) -> bool:
+    """Whether it names a recipe of ours, written with hyphens or underscores."""
+    return source.replace("-", "_") in recipe_names()
+
+
 def load_recipe(source: str, settings: dict[str, Any] | None = None) -> Recipe:
     """A recipe by name or TOML file, with `settings` in place of its own; `train_size` follows an `img_size` that is
     given without it.
@@ -93,8 +99,8 @@ def load_recipe(source: str, settings: dict[str, Any] | None = None) -> Recipe:
     Raises ResnetkitError that names the setting, the value, and the nearest setting for one unknown.
     """
     path = Path(source)
-    if source in recipe_names():
-        text = (FOLDER / f"{source}.toml").read_text(encoding="utf-8")
+    if comes_along(source):
+        text = (FOLDER / f"{source.replace('-', '_')}.toml").read_text(encoding="utf-8")
     elif path.suffix == ".toml" and path.is_file():
         text = path.read_text(encoding="utf-8")
     else:

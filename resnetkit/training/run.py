@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from resnetkit.architecture.resnet import MEMORY_MODES
 from resnetkit.cores import default_workers
@@ -28,6 +29,7 @@ from resnetkit.training.prepare import Prepared, prepare
 from resnetkit.training.range_test import RangeTest, range_test
 from resnetkit.training.state import TrainingState
 from resnetkit.training.trainer import Run, Trainer
+from resnetkit.training.whitening import whiten
 from resnetkit.weights.load import build, load, rebuild, transfer
 
 MAX_BAD = 0.1  # share of the images
@@ -258,6 +260,9 @@ def new_state(prepared: Prepared, device: torch.device) -> tuple[TrainingState, 
     if start is not None:
         notes += start.report.splitlines() if "taken_for" in start.provenance else []
         notes.append("; ".join([f"start  {recipe.weights}", *transfer(net, start)]))
+    images = prepared.parts["train"].images
+    if recipe.whiten and isinstance(images, Tensor):
+        whiten(net, images, preprocessing)
     frozen_parts(net, recipe, epoch=0)  # refuses a part that is not there
     net.place(device)
     return TrainingState(net, make_optimizer(net, recipe), Average(net, recipe.ema_decay)), notes

@@ -1,8 +1,8 @@
-"""Muon against the singular value decomposition and PyTorch's SGD."""
+"""Muon against the singular value decomposition and PyTorch's AdamW."""
 
 import pytest
 import torch
-from torch.optim import SGD
+from torch.optim import AdamW
 
 from resnetkit import build
 from resnetkit.errors import ResnetkitError
@@ -45,16 +45,20 @@ def test_filters_turn_and_keep_their_norm():
     assert (weight - before).mul(weight.grad).sum() < 0
 
 
-def test_the_rest_takes_pytorchs_step_of_sgd():
+def test_the_rest_takes_pytorchs_step_of_adamw_and_goes_on_with_it_after_a_resume():
     torch.manual_seed(0)
     ours, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 12).reshape(3, 4)) for _ in range(2))
-    muon = Muon([{"params": [ours], "weight_decay": 5e-2}], lr=0.1, momentum=0.9)
-    sgd = SGD([theirs], lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-2)
+    groups = [{"params": [ours], "weight_decay": 5e-2}]
+    muon = Muon(groups, lr=0.1, momentum=0.6)
+    adamw = AdamW([theirs], lr=0.1, betas=(0.9, 0.95), weight_decay=5e-2, foreach=False)
     for _ in range(3):
         ours.grad = torch.randn(3, 4)
         theirs.grad = ours.grad.clone()
         muon.step()
-        sgd.step()
+        adamw.step()
+        resumed = Muon(groups, lr=0.1, momentum=0.6)
+        resumed.load_state_dict(muon.state_dict())
+        muon = resumed
     torch.testing.assert_close(ours, theirs)
 
 
