@@ -72,10 +72,14 @@ def measure(name: str, data: str) -> dict:
     return before | {
         "top1_mean": mean(scores),
         "top1_std": stdev(scores),
-        "top1_mean_interval": list(t.interval(0.95, len(scores) - 1, mean(scores), sem(scores))),
+        "top1_mean_interval": interval_of_mean(scores),
         "seconds_max": max(run["seconds"] for run in runs),
         "runs": runs,
     }
+
+
+def interval_of_mean(scores: list[float]) -> list[float]:
+    return list(t.interval(0.95, len(scores) - 1, mean(scores), sem(scores)))
 
 
 def keep(name: str, folder: Path, log: str) -> None:

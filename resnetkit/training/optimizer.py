@@ -17,7 +17,7 @@ from resnetkit.training.muon import Muon
 from resnetkit.training.recipe import Recipe
 from resnetkit.training.untraced import SGD, AdamW
 
-REST_OF_MUON = 0.05  # the rate of all others as a share of that of the convolutions under a norm
+REST_OF_MUON = 0.005  # AdamW's peak rate for what is no convolution under a norm, whatever theirs
 
 
 def make_optimizer(net: ResNet, recipe: Recipe) -> Optimizer:
@@ -55,13 +55,14 @@ def _muon(net: ResNet, recipe: Recipe) -> Muon:
         )
     turned = {id(conv.weight) for conv in _normed_convolutions(net)}
     groups: list[dict[str, Any]] = []
+    share = REST_OF_MUON / recipe.lr
     for piece, scale in _pieces(net, recipe):
         trained = list(piece.parameters())
         rest = [p for p in trained if id(p) not in turned]
         for chosen, own in (
             ([p for p in trained if id(p) in turned], {"orthogonal": True, "scale": scale}),
-            ([p for p in rest if p.ndim > 1], {"weight_decay": recipe.weight_decay, "scale": REST_OF_MUON * scale}),
-            ([p for p in rest if p.ndim <= 1], {"scale": REST_OF_MUON * scale}),
+            ([p for p in rest if p.ndim > 1], {"weight_decay": recipe.weight_decay, "scale": share * scale}),
+            ([p for p in rest if p.ndim <= 1], {"scale": share * scale}),
         ):
             if chosen:
                 groups.append({"params": chosen} | own)

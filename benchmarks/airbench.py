@@ -1,0 +1,97 @@
+"""`cifar10_fast` beside the record's program, airbench94_muon: accuracy on the test file and seconds, over seeds.
+
+python benchmarks/airbench.py PATH/cifar10 [--seeds 0 1 2] [--arithmetic mixed|bfloat16] [--compile]
+
+The two run in turn, a process each; seeds that results/cifar10-fast.json has and that are not asked for stay. Our
+seconds are those of two whole commands, `resnet train` and the `resnet evaluate --tta` that makes the figure, reading
+and start-up included; the record's are those of its own clock, which leaves them out.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import mean
+from time import perf_counter
+
+from accuracy import interval_of_mean, matrix_products
+from record import RESULTS, header, save
+
+from resnetkit.training.folder import environment
+
+FILE = RESULTS / "cifar10-fast.json"
+PEER = Path(__file__).parent / "peers" / "run_airbench.py"
+RECIPE = "cifar10_fast"
+RESNET = [sys.executable, "-m", "resnetkit.cli.main"]
+
+
+def answer_of(command: list[str]) -> dict:
+    """What a command prints as JSON, and its seconds from start to end."""
+    began = perf_counter()
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed")
+    return json.loads(done.stdout) | {"wall": perf_counter() - began}
+
+
+def ours(data: str, seed: int) -> dict:
+    with tempfile.TemporaryDirectory() as temporary:
+        run = str(Path(temporary, "run"))
+        training = ["train", data, "--recipe", RECIPE, "--seed", str(seed), "--out", run, "--json"]
+        trained = answer_of([*RESNET, *training])
+        judged = answer_of([*RESNET, "evaluate", run, "--tta", "--json"])
+    return {
+        "seconds": round(trained["wall"] + judged["wall"], 1),
+        "top1": judged["top1"],
+        "top1_without_mirror": trained["top1"],
+    }
+
+
+def record(data: str, seed: int, flags: list[str]) -> dict:
+    found = answer_of([sys.executable, str(PEER), data, "--seed", str(seed), *flags])
+    return {"command": f"{PEER.name} {' '.join(flags)}"} | {key: found[key] for key in ("seconds", "top1", "curve")}
+
+
+def summary(runs: list[dict]) -> dict:
+    scores = [run["top1"] for run in runs]
+    return {
+        "top1_mean": mean(scores),
+        "top1_mean_interval": interval_of_mean(scores) if len(scores) > 1 else None,
+        "seconds_mean": mean(run["seconds"] for run in runs),
+    }
+
+
+def measured(seeds: list[int]) -> list[dict]:
+    """The pairs of other seeds that the result has already."""
+    if not FILE.exists():
+        return []
+    return [pair for pair in json.loads(FILE.read_text())["pairs"] if pair["seed"] not in seeds]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arithmetic", choices=("mixed", "bfloat16"), default="mixed", help="of the record's program")
+    parser.add_argument("--compile", action="store_true", help="the record's program")
+    given = parser.parse_args()
+    flags = ["--arithmetic", given.arithmetic, *(["--compile"] if given.compile else [])]
+    command = f"resnet train cifar10 --recipe {RECIPE}; resnet evaluate RUN --tta"
+    pairs = measured(given.seeds)
+    for seed in given.seeds:
+        before = {"seed": seed, "environment": environment(), "gflops": matrix_products()}
+        pair = {"record": record(given.data, seed, flags), "ours": ours(given.data, seed)}
+        pairs = sorted([*pairs, before | pair], key=lambda pair: pair["seed"])
+        result = header(FILE.stem, command, [pair["seed"] for pair in pairs])
+        result |= {name: summary([pair[name] for pair in pairs]) for name in ("ours", "record")}
+        result["speed_ratio"] = result["record"]["seconds_mean"] / result["ours"]["seconds_mean"]
+        save(result | {"pairs": pairs}, FILE)
+        for name, run in pair.items():
+            print(f"{name} seed {seed}: top-1 {run['top1']:.2%} in {run['seconds']:.0f} s", flush=True)
+    print(f"{result['speed_ratio']:.2f} times as fast as the record's program over {len(pairs)} seeds, in {FILE.name}")
+
+
+if __name__ == "__main__":
+    main()
