@@ -49,9 +49,9 @@ def ours(data: str, seed: int) -> dict:
     }
 
 
-def record(data: str, seed: int, flags: list[str]) -> dict:
+def record_program(data: str, seed: int, flags: list[str]) -> dict:
     found = answer_of([sys.executable, str(PEER), data, "--seed", str(seed), *flags])
-    return {"command": f"{PEER.name} {' '.join(flags)}"} | {key: found[key] for key in ("seconds", "top1", "curve")}
+    return {"command": peer_command(flags)} | {key: found[key] for key in ("seconds", "top1", "curve")}
 
 
 def summary(runs: list[dict]) -> dict:
@@ -63,11 +63,25 @@ def summary(runs: list[dict]) -> dict:
     }
 
 
-def measured(seeds: list[int]) -> list[dict]:
-    """The pairs of other seeds that the result has already."""
+def measured(seeds: list[int], flags: list[str]) -> list[dict]:
+    """The pairs of other seeds that the result has already, of this commit and processor and of the same peer."""
     if not FILE.exists():
         return []
-    return [pair for pair in json.loads(FILE.read_text())["pairs"] if pair["seed"] not in seeds]
+    pairs, here = json.loads(FILE.read_text())["pairs"], environment()
+    return [pair for pair in pairs if pair["seed"] not in seeds and _alike(pair, here, flags)]
+
+
+def _alike(pair: dict, here: dict, flags: list[str]) -> bool:
+    commits = {own["commit"].removesuffix("-dirty") for own in (pair["environment"], here)}
+    return (
+        len(commits) == 1
+        and pair["environment"]["processor"] == here["processor"]
+        and pair["record"]["command"] == peer_command(flags)
+    )
+
+
+def peer_command(flags: list[str]) -> str:
+    return f"{PEER.name} {' '.join(flags)}"
 
 
 def main() -> None:
@@ -79,10 +93,10 @@ def main() -> None:
     given = parser.parse_args()
     flags = ["--arithmetic", given.arithmetic, *(["--compile"] if given.compile else [])]
     command = f"resnet train cifar10 --recipe {RECIPE}; resnet evaluate RUN --tta"
-    pairs = measured(given.seeds)
+    pairs = measured(given.seeds, flags)
     for seed in given.seeds:
         before = {"seed": seed, "environment": environment(), "gflops": matrix_products()}
-        pair = {"record": record(given.data, seed, flags), "ours": ours(given.data, seed)}
+        pair = {"record": record_program(given.data, seed, flags), "ours": ours(given.data, seed)}
         pairs = sorted([*pairs, before | pair], key=lambda pair: pair["seed"])
         result = header(FILE.stem, command, [pair["seed"] for pair in pairs])
         result |= {name: summary([pair[name] for pair in pairs]) for name in ("ours", "record")}

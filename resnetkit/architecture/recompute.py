@@ -66,7 +66,8 @@ def segments(spec: NetworkSpec, rows: list[Row]) -> list[list[range]]:
 
 
 def _costs(spec: NetworkSpec, rows: list[Row]) -> list[tuple[float, float]]:
-    """Of each block the elements of its input, and those that it keeps: what each convolution and its norm write.
+    """Of each block the elements of its input, and those that it keeps: what each convolution and its norm write, at
+    most where a block strides late.
 
     An element of the stem's map counts 1.
     """

@@ -100,7 +100,7 @@ def choose_memory(prepared: Prepared, net: ResNet, memory: str, budget: int | No
     shape = (images, net.spec.in_channels, *prepared.preprocessing.size)
     trained = {name for name, _ in net.named_parameters()}
     weights = sum(tensor.nbytes for tensor in net.state_dict().values())
-    moments = 2 if recipe.optimizer in ("adamw", "lamb") else int(recipe.momentum > 0)
+    moments = 2 if recipe.optimizer in ("adamw", "lamb", "muon") else int(recipe.momentum > 0)
     copies = 1 + moments + (recipe.ema_decay > 0)
     standing = weights * (1 + copies) + 4 * prod(shape) * recipe.accumulate
     needs = {}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from resnetkit.errors import ResnetkitError
 from resnetkit.training.untraced import Untraced
 
 BETAS, EPSILON = (0.9, 0.95), 1e-8  # of AdamW
@@ -15,15 +16,14 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic whose slope at 0 is s
 
 
 class Muon(Untraced):
-    """Groups with `orthogonal` hold convolutions under a norm layer, each of which keeps the norm that it begins with:
-    only its direction matters there, and `lr` is the length of a step as a share of that norm. It takes the place of
-    weight decay; `momentum` is Nesterov's. As in airbench94_muon (Jordan 2024), where every filter bank is held at one
-    norm. The other groups take a step of AdamW, as Jordan et al. 2024 advise: like Muon's it is as long whatever the
-    scale of the gradients.
+    """Groups of rule `orthogonal` hold convolutions under a norm layer, each of which keeps the norm it begins with: only
+    its direction matters there, and `lr` is the length of a step as a share of that norm. It takes the place of
+    weight decay. As in airbench94_muon (Jordan 2024), where every filter bank is held at one norm. `sgd`: Nesterov's
+    momentum and decay. `adamw`: AdamW, whose steps are as long whatever the scale of the gradients, as Muon's are.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float, momentum: float) -> None:
-        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": 0.0, "orthogonal": False})
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": 0.0, "rule": "adamw"})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -32,25 +32,33 @@ class Muon(Untraced):
             if not learning:
                 continue
             gradients = [p.grad for p in learning if p.grad is not None]
-            if group["orthogonal"]:
-                for parameters, matrices in _by_shape(learning, self._momenta(learning, gradients, group["momentum"])):
-                    _turn(parameters, orthogonal(matrices), group["lr"])
-            else:
+            if group["rule"] == "adamw":
                 self._step_of_adamw(learning, gradients, group)
+                continue
+            momenta = self._momenta(learning, gradients, group)
+            if group["rule"] == "sgd":
+                torch._foreach_add_(learning, momenta, alpha=-group["lr"])
+                continue
+            for parameters, matrices in _by_shape(learning, momenta):
+                _turn(parameters, orthogonal(matrices), group["lr"])
 
-    def _momenta(self, parameters: list[Tensor], gradients: list[Tensor], momentum: float) -> list[Tensor]:
+    def _momenta(self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
         """Nesterov's look ahead: the gradients plus their running sums."""
+        if group["weight_decay"]:
+            gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))
         for parameter in parameters:
             if "momentum_buffer" not in self.state[parameter]:
                 self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         sums = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
-        torch._foreach_mul_(sums, momentum)
+        torch._foreach_mul_(sums, group["momentum"])
         torch._foreach_add_(sums, gradients)
-        return list(torch._foreach_add(gradients, sums, alpha=momentum))
+        return list(torch._foreach_add(gradients, sums, alpha=group["momentum"]))
 
     def _step_of_adamw(self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
         for parameter in parameters:
             own = self.state[parameter]
+            if "momentum_buffer" in own:
+                raise ResnetkitError("this run was begun with an earlier Muon, whose steps were others; start it anew")
             if not own:
                 own["exp_avg"], own["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
                 own["step"] = torch.zeros(())

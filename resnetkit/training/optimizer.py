@@ -17,7 +17,9 @@ from resnetkit.training.muon import Muon
 from resnetkit.training.recipe import Recipe
 from resnetkit.training.untraced import SGD, AdamW
 
-REST_OF_MUON = 0.005  # AdamW's peak rate for what is no convolution under a norm, whatever theirs
+# Beside the convolutions under a norm that Muon turns:
+OTHER_KERNELS = 4.0  # the rate of SGD for those under none, as a multiple of Muon's
+ADAMW_RATE = 0.005  # the peak rate of AdamW for the classifier, norms and biases, whatever Muon's
 
 
 def make_optimizer(net: ResNet, recipe: Recipe) -> Optimizer:
@@ -55,14 +57,16 @@ def _muon(net: ResNet, recipe: Recipe) -> Muon:
         )
     turned = {id(conv.weight) for conv in _normed_convolutions(net)}
     groups: list[dict[str, Any]] = []
-    share = REST_OF_MUON / recipe.lr
+    share = ADAMW_RATE / recipe.lr
+    decay = {"weight_decay": recipe.weight_decay}
     for piece, scale in _pieces(net, recipe):
         trained = list(piece.parameters())
         rest = [p for p in trained if id(p) not in turned]
         for chosen, own in (
-            ([p for p in trained if id(p) in turned], {"orthogonal": True, "scale": scale}),
-            ([p for p in rest if p.ndim > 1], {"weight_decay": recipe.weight_decay, "scale": share * scale}),
-            ([p for p in rest if p.ndim <= 1], {"scale": share * scale}),
+            ([p for p in trained if id(p) in turned], {"rule": "orthogonal", "scale": scale}),
+            ([p for p in rest if p.ndim > 2], {"rule": "sgd", "scale": OTHER_KERNELS * scale} | decay),
+            ([p for p in rest if p.ndim == 2], {"rule": "adamw", "scale": share * scale} | decay),
+            ([p for p in rest if p.ndim < 2], {"rule": "adamw", "scale": share * scale}),
         ):
             if chosen:
                 groups.append({"params": chosen} | own)

@@ -126,7 +126,8 @@ def read_source(
 
 def _fitting(recipe: Recipe, settings: dict[str, Any], *, coloured: bool, trained: bool) -> Recipe:
     """A recipe that comes along, without what it cannot do to these images or weights."""
-    left_out = ({} if coloured else {"policy": "none"}) | ({"zero_init_residual": False} if trained else {})
+    begins_as = {"zero_init_residual": False, "whiten": False}
+    left_out = ({} if coloured else {"policy": "none"}) | (begins_as if trained else {})
     return recipe.model_copy(update={name: value for name, value in left_out.items() if name not in settings})
 
 
@@ -168,7 +169,9 @@ def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> 
     if recipe.patience and not recipe.holdout:
         raise ResnetkitError("setting patience needs a holdout to watch, such as holdout=0.1; the test set is no judge")
     if recipe.freeze and not recipe.weights and not (recipe.whiten and recipe.freeze == "stem"):
-        raise ResnetkitError("setting freeze needs trained weights to keep; name them with --weights")
+        raise ResnetkitError(
+            "setting freeze needs trained weights to keep; name them with --weights, or whiten for freeze=stem"
+        )
     for name in ("zero_init_residual", "whiten"):
         if getattr(recipe, name) and recipe.weights:
             raise ResnetkitError(f"setting {name} is how a network without trained weights begins; leave it out")

@@ -260,9 +260,10 @@ def new_state(prepared: Prepared, device: torch.device) -> tuple[TrainingState, 
     if start is not None:
         notes += start.report.splitlines() if "taken_for" in start.provenance else []
         notes.append("; ".join([f"start  {recipe.weights}", *transfer(net, start)]))
-    images = prepared.parts["train"].images
-    if recipe.whiten and isinstance(images, Tensor):
-        whiten(net, images, preprocessing)
+    if recipe.whiten:
+        images = prepared.parts["train"].images
+        assert isinstance(images, Tensor)  # `prepare` refuses photos
+        notes.append(whiten(net, images, preprocessing))
     frozen_parts(net, recipe, epoch=0)  # refuses a part that is not there
     net.place(device)
     return TrainingState(net, make_optimizer(net, recipe), Average(net, recipe.ema_decay)), notes

@@ -181,6 +181,7 @@ def test_stride_in_the_last_block_subsamples_there():
         ("resnet18", {"stride_in_1x1": True}, "which has no 1x1"),
         ("resnet18", {"stride_by": "pool"}, "stride_by='pool' is impossible; it must be one of conv, max_pool"),
         ("resnet18", {"stride_by": "max_pool", "output_stride": 8}, "it must be None with stride_by='max_pool'"),
+        ("resnet18", {"stride_by": "max_pool", "strides": (1, 2, 3, 2)}, "1 or 2 with stride_by='max_pool'"),
         ("resnet18", {"drop_path_rate": 1.0}, "below 1"),
         ("resnet18", {"num_classes": -1}, "num_classes=-1"),
         ("plain34", {"drop_path_rate": 0.1}, "without shortcuts"),

@@ -1,8 +1,8 @@
-"""Muon against the singular value decomposition and PyTorch's AdamW."""
+"""Muon against the singular value decomposition and PyTorch's SGD and AdamW."""
 
 import pytest
 import torch
-from torch.optim import AdamW
+from torch.optim import SGD, AdamW
 
 from resnetkit import build
 from resnetkit.errors import ResnetkitError
@@ -39,7 +39,7 @@ def test_filters_turn_and_keep_their_norm():
     weight = torch.nn.Parameter(torch.randn(16, 8, 3, 3))
     weight.grad = torch.randn_like(weight)
     before = weight.detach().clone()
-    Muon([{"params": [weight], "orthogonal": True}], lr=0.05, momentum=0.9).step()
+    Muon([{"params": [weight], "rule": "orthogonal"}], lr=0.05, momentum=0.9).step()
     assert weight.norm().item() == pytest.approx(before.norm().item(), rel=1e-6)
     assert ((weight - before).norm() / before.norm()).item() == pytest.approx(0.05, rel=0.05)
     assert (weight - before).mul(weight.grad).sum() < 0
@@ -62,19 +62,53 @@ def test_the_rest_takes_pytorchs_step_of_adamw_and_goes_on_with_it_after_a_resum
     torch.testing.assert_close(ours, theirs)
 
 
+def test_other_kernels_take_pytorchs_step_of_sgd():
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 12).reshape(3, 4, 1)) for _ in range(2))
+    muon = Muon([{"params": [ours], "weight_decay": 5e-2, "rule": "sgd"}], lr=0.1, momentum=0.9)
+    sgd = SGD([theirs], lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-2)
+    for _ in range(3):
+        ours.grad = torch.randn(3, 4, 1)
+        theirs.grad = ours.grad.clone()
+        muon.step()
+        sgd.step()
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_each_parameter_learns_by_its_rule_at_its_rate():
+    net = build("preact_resnet8_cifar")
+    groups = make_optimizer(net, make_recipe(RECIPE | {"model": "preact_resnet8_cifar"})).param_groups
+    found = {id(p): (group["rule"], 0.05 * group["scale"]) for group in groups for p in group["params"]}
+    named = {name: found[id(p)] for name, p in net.named_parameters()}
+    assert named["stages.0.0.branch.conv1.weight"] == ("orthogonal", 0.05)
+    assert named["stages.0.0.branch.conv2.weight"] == ("sgd", 0.2)
+    for name in ("head.classifier.weight", "head.classifier.bias", "norm.0.weight"):
+        assert named[name] == ("adamw", pytest.approx(0.005))
+
+
+def test_a_run_of_the_earlier_muon_is_refused():
+    parameter = torch.nn.Parameter(torch.ones(3))
+    parameter.grad = torch.ones(3)
+    muon = Muon([{"params": [parameter]}], lr=0.1, momentum=0.9)
+    muon.state[parameter] = {"momentum_buffer": torch.ones(3)}
+    with pytest.raises(ResnetkitError, match="start it anew"):
+        muon.step()
+
+
 @pytest.mark.parametrize(
     ("name", "turned"),
     [
         ("resnet8_cifar", lambda name: "conv" in name),
         ("ecaresnet50d", lambda name: "conv" in name and "attention" not in name),
         ("seresnet50", lambda name: "conv" in name and "attention" not in name),
+        ("fast_resnet8_cifar", lambda name: "conv" in name),
         ("preact_resnet8_cifar", lambda name: "branch.conv1" in name),
     ],
 )
 def test_convolutions_under_a_norm_are_turned_and_every_parameter_learns(name, turned):
     net = build(name)
     groups = make_optimizer(net, make_recipe(RECIPE | {"model": name})).param_groups
-    found = {id(p) for group in groups if group["orthogonal"] for p in group["params"]}
+    found = {id(p) for group in groups if group["rule"] == "orthogonal" for p in group["params"]}
     weights = {name: p for name, p in net.named_parameters() if p.ndim == 4}
     assert found == {id(p) for name, p in weights.items() if turned(name)}
     assert sorted(id(p) for group in groups for p in group["params"]) == sorted(id(p) for p in net.parameters())

@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 
 import resnetkit as rk
 from resnetkit.data.preprocess import Preprocessing
-from resnetkit.training import trainer
+from resnetkit.training import trainer, whitening
 from resnetkit.training.whitening import whiten
 from resnetkit.weights.files import load_model
 from tests.training.test_run import stop_at
@@ -24,7 +24,7 @@ def test_filters_are_the_principal_components_over_their_deviations():
     preprocessing = Preprocessing(size=(10, 10), framing="squash", mean=mean, std=(0.3, 0.3, 0.3))
     net = rk.build("resnet8_cifar", stem_width=60, shortcut="projection")
     before = net.stem.convs.conv1.weight.detach().clone()
-    whiten(net, images, preprocessing)
+    assert whiten(net, images, preprocessing) == "whiten 27 of 27 directions of a patch, in 60 filters"
     filters = net.stem.convs.conv1.weight.detach()
     assert torch.equal(filters[54:], before[54:]) and torch.equal(filters[0:54:2], -filters[1:54:2])
     x = preprocessing.normalise(images).double().numpy()
@@ -66,6 +66,16 @@ def test_it_measures_the_pixels_that_the_network_sees():
     assert found["whole"].norm() < found["framed"].norm()
 
 
+def test_it_measures_images_of_all_classes(monkeypatch):
+    """Files lie class by class: of 14 images not the first 10 alone."""
+    monkeypatch.setattr(whitening, "IMAGES", 10)
+    dark, loud = torch.full((10, 3, 8, 8), 128).byte(), torch.randint(0, 256, (4, 3, 8, 8)).byte()
+    preprocessing = Preprocessing(size=(8, 8), framing="squash", mean=(128 / 255,) * 3, std=(0.3,) * 3)
+    net = rk.build("resnet8_cifar", stem_width=54, shortcut="projection")
+    whiten(net, torch.cat([dark, loud]), preprocessing)
+    assert net.stem.convs.conv1.weight.abs().max() < 5  # 45 for images without a pattern, by LEAST_VARIANCE
+
+
 def test_the_recipe_that_whitens_stops_and_goes_on_the_same(tmp_path, monkeypatch):
     settings = {"recipe": "cifar10-fast", "epochs": 2, "batch_size": 500, "workers": 0, "precision": "float32"}
     whole = rk.train("digits", out=tmp_path / "whole", **settings)
@@ -79,7 +89,9 @@ def test_the_recipe_that_whitens_stops_and_goes_on_the_same(tmp_path, monkeypatc
 
 
 def test_what_whitening_is_not_for(tmp_path):
-    with pytest.raises(rk.ResnetkitError, match="setting whiten is for a stem of one convolution; .* has stem='deep'"):
+    with pytest.raises(
+        rk.ResnetkitError, match="setting whiten is for a stem of one 3x3 convolution; .* has stem='deep'"
+    ):
         rk.train("digits", out=tmp_path / "deep", **TINY | {"model": "resnet18d"})
     with pytest.raises(rk.ResnetkitError, match="setting whiten is how a network without trained weights begins"):
         run = rk.train("digits", out=tmp_path / "run", **TINY | {"whiten": False})
