@@ -16,8 +16,8 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic whose slope at 0 is s
 
 
 class Muon(Untraced):
-    """Groups of rule `orthogonal` hold convolutions under a norm layer, each of which keeps the norm it begins with: only
-    its direction matters there, and `lr` is the length of a step as a share of that norm. It takes the place of
+    """Groups of rule `orthogonal` hold convolutions under a norm layer, each of which keeps the norm it begins with:
+    only its direction matters there, and `lr` is the length of a step as a share of that norm. It takes the place of
     weight decay. As in airbench94_muon (Jordan 2024), where every filter bank is held at one norm. `sgd`: Nesterov's
     momentum and decay. `adamw`: AdamW, whose steps are as long whatever the scale of the gradients, as Muon's are.
     """
