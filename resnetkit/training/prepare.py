@@ -39,6 +39,7 @@ FOR_SMALL = {
     "crop_padding": "images of one small size; photos are cropped by min_scale",
     "whiten": "images of one small size, whose pixels are in memory",
 }
+BEGINNINGS = ("zero_init_residual", "whiten")  # settings for how a network without trained weights begins
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,7 @@ def read_source(
 
 def _fitting(recipe: Recipe, settings: dict[str, Any], *, coloured: bool, trained: bool) -> Recipe:
     """A recipe that comes along, without what it cannot do to these images or weights."""
-    begins_as = {"zero_init_residual": False, "whiten": False}
-    left_out = ({} if coloured else {"policy": "none"}) | (begins_as if trained else {})
+    left_out = ({} if coloured else {"policy": "none"}) | (dict.fromkeys(BEGINNINGS, False) if trained else {})
     return recipe.model_copy(update={name: value for name, value in left_out.items() if name not in settings})
 
 
@@ -172,7 +172,7 @@ def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> 
         raise ResnetkitError(
             "setting freeze needs trained weights to keep; name them with --weights, or whiten for freeze=stem"
         )
-    for name in ("zero_init_residual", "whiten"):
+    for name in BEGINNINGS:
         if getattr(recipe, name) and recipe.weights:
             raise ResnetkitError(f"setting {name} is how a network without trained weights begins; leave it out")
     if recipe.batch_size < 2 * recipe.accumulate:
