@@ -24,6 +24,8 @@ from resnetkit.training.folder import environment
 FILE = RESULTS / "cifar10-fast.json"
 PEER = Path(__file__).parent / "peers" / "run_airbench.py"
 RECIPE = "cifar10_fast"
+VIEWS = ["--tta", "--precision", "bfloat16"]
+COMMAND = f"resnet train cifar10 --recipe {RECIPE}; resnet evaluate RUN {' '.join(VIEWS)}"
 RESNET = [sys.executable, "-m", "resnetkit.cli.main"]
 
 
@@ -41,11 +43,11 @@ def ours(data: str, seed: int) -> dict:
         run = str(Path(temporary, "run"))
         training = ["train", data, "--recipe", RECIPE, "--seed", str(seed), "--out", run, "--json"]
         trained = answer_of([*RESNET, *training])
-        judged = answer_of([*RESNET, "evaluate", run, "--tta", "--json"])
+        judged = answer_of([*RESNET, "evaluate", run, *VIEWS, "--json"])
     return {
         "seconds": round(trained["wall"] + judged["wall"], 1),
         "top1": judged["top1"],
-        "top1_without_mirror": trained["top1"],
+        "top1_one_view_float32": trained["top1"],
     }
 
 
@@ -64,11 +66,13 @@ def summary(runs: list[dict]) -> dict:
 
 
 def measured(seeds: list[int], flags: list[str]) -> list[dict]:
-    """The pairs of other seeds that the result has already, of this commit and processor and of the same peer."""
+    """The pairs of other seeds in the result, of this commit, this processor, our command and the same peer."""
     if not FILE.exists():
         return []
-    pairs, here = json.loads(FILE.read_text())["pairs"], environment()
-    return [pair for pair in pairs if pair["seed"] not in seeds and _alike(pair, here, flags)]
+    result, here = json.loads(FILE.read_text()), environment()
+    if result["command"] != COMMAND:
+        return []
+    return [pair for pair in result["pairs"] if pair["seed"] not in seeds and _alike(pair, here, flags)]
 
 
 def _alike(pair: dict, here: dict, flags: list[str]) -> bool:
@@ -92,13 +96,12 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="the record's program")
     given = parser.parse_args()
     flags = ["--arithmetic", given.arithmetic, *(["--compile"] if given.compile else [])]
-    command = f"resnet train cifar10 --recipe {RECIPE}; resnet evaluate RUN --tta"
     pairs = measured(given.seeds, flags)
     for seed in given.seeds:
         before = {"seed": seed, "environment": environment(), "gflops": matrix_products()}
         pair = {"record": record_program(given.data, seed, flags), "ours": ours(given.data, seed)}
         pairs = sorted([*pairs, before | pair], key=lambda pair: pair["seed"])
-        result = header(FILE.stem, command, [pair["seed"] for pair in pairs])
+        result = header(FILE.stem, COMMAND, [pair["seed"] for pair in pairs])
         result |= {name: summary([pair[name] for pair in pairs]) for name in ("ours", "record")}
         result["speed_ratio"] = result["record"]["seconds_mean"] / result["ours"]["seconds_mean"]
         save(result | {"pairs": pairs}, FILE)

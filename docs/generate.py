@@ -34,6 +34,11 @@ def variants() -> str:
     return "\n".join(lines) + "\n"
 
 
+def machine(environment: dict) -> str:
+    cores = environment["threads"]
+    return f"{cores} core{'s' if cores > 1 else ''} of {environment['processor']}"
+
+
 def results() -> str:
     """One row a measurement under results/."""
     lines = [
@@ -44,11 +49,9 @@ def results() -> str:
         r = json.loads(file.read_text())
         if "top1_mean" not in r:
             continue
-        cores = r["environment"]["threads"]
-        machine = f"{cores} core{'s' if cores > 1 else ''} of {r['environment']['processor']}"
         lines.append(
             f"| `{r['command']}` | {len(r['seeds'])} | {r['top1_mean']:.2%} ± {r['top1_std']:.2%} "
-            f"| {r['seconds_max']:.0f} s | {machine} | `{r['environment']['commit']}` |"
+            f"| {r['seconds_max']:.0f} s | {machine(r['environment'])} | `{r['environment']['commit']}` |"
         )
     return "\n".join(lines) + "\n"
 
@@ -143,6 +146,27 @@ def speed() -> str:
     return "\n".join(lines) + "\n" if len(lines) > 2 else NOT_YET
 
 
+def fast() -> str:
+    """`cifar10_fast` and the record's program, a row each."""
+    lines = [
+        "| | seeds | top-1 on the test file | mean, interval | seconds | machine | commit |",
+        "|---|---|---|--:|--:|---|---|",
+    ]
+    for r in measured("cifar10-fast.json"):
+        names = {"ours": f"`{r['command']}`", "record": f"`{r['pairs'][0]['record']['command']}`"}
+        for side, what in names.items():
+            found, scores = r[side], ", ".join(f"{pair[side]['top1']:.2%}" for pair in r["pairs"])
+            mean = f"{found['top1_mean']:.2%}"
+            if found["top1_mean_interval"]:
+                mean += " ({:.2%} to {:.2%})".format(*found["top1_mean_interval"])
+            seeds, here = ", ".join(map(str, r["seeds"])), r["environment"]
+            lines.append(
+                f"| {what} | {seeds} | {scores} | {mean} | {found['seconds_mean']:,.0f} | {machine(here)} "
+                f"| `{here['commit']}` |"
+            )
+    return "\n".join(lines) + "\n" if len(lines) > 2 else "Not measured yet: `python benchmarks/airbench.py`.\n"
+
+
 def stages() -> str:
     """One table a network: its parts, forward and backward."""
     tables = []
@@ -182,6 +206,7 @@ def regenerated(text: str) -> str:
         "published": published,
         "log": log,
         "speed": speed,
+        "fast": fast,
         "stages": stages,
         "growth": growth,
         "verdict": verdict,

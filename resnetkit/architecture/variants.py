@@ -24,8 +24,8 @@ PREACT = {"preactivation": True, "shortcut_norm": False}
 CIFAR = {"stem": "3x3", "stem_width": 16, "widths": (16, 32, 64), "strides": (1, 2, 2)}
 # The notebook's Keras layers: biased convolutions, TensorFlow padding, and no stride after the stem.
 NOTEBOOK = {"conv_bias": True, "padding": "same", "norm_eps": 1e-3, "norm_momentum": 0.01, "strides": (1, 1, 1, 1)}
-# Three basic blocks of the widths and pools of airbench94 (Jordan 2024), which has no shortcuts. The stem is to be
-# whitened: there are 27 directions of an rgb patch, and their negatives.
+# Three basic blocks of the widths, pools and activation of airbench94 (Jordan 2024), which has no shortcuts. The stem
+# is to be whitened: there are 27 directions of an rgb patch, and their negatives.
 FAST = BASIC | {
     "depths": (1, 1, 1),
     "widths": (64, 256, 256),
@@ -33,6 +33,7 @@ FAST = BASIC | {
     "stem_width": 54,
     "shortcut": "pooled",
     "stride_by": "max_pool",
+    "activation": "gelu",
 }
 
 DEPTHS = {  # He et al. 2015, table 1; 200: He et al. 2016, section 4

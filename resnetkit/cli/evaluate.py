@@ -20,7 +20,12 @@ def evaluate(
     data: Annotated[str | None, typer.Option(help="Labelled images [default: what the run was trained on].")] = None,
     split: Annotated[str | None, typer.Option(help="Which part of them [default: test, else val].")] = None,
     out: Annotated[Path | None, typer.Option(help="A new folder for tables, plots and every answer.")] = None,
-    tta: Annotated[bool, typer.Option("--tta", help="Average the logits of each image and its mirror image.")] = False,
+    tta: Annotated[
+        bool,
+        typer.Option(
+            "--tta", help="Average each image and its mirror image, small ones moved too: 2 or 6 times as long."
+        ),
+    ] = False,
     corruptions: Annotated[
         bool, typer.Option("--corruptions", help="Measure under 15 corruptions at 5 severities, too: 75 times as long.")
     ] = False,

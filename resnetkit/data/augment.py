@@ -14,9 +14,10 @@ DRAWS = 6  # uniform numbers a sample: flip, what a crop needs, the seed of what
 
 
 class Augmentation(NamedTuple):
-    """`crop_padding` pixels of zeros around small images before a random crop; photos are cropped to a random
-    share of their area, `min_scale` at least. `flip`: left to right, every other epoch. `policy` is one of
-    data.policies, or none, `policy_level` the strength of `rand`; `erasing` the share of images that lose a box."""
+    """`crop_padding` pixels around small images before a random crop, zeros or, by `padding_mode` "reflect", the image
+    mirrored at its rims; photos are cropped to a random share of their area, `min_scale` at least. `flip`: left to
+    right, every other epoch. `policy` is one of data.policies, or none, `policy_level` the strength of `rand`;
+    `erasing` the share of images that lose a box."""
 
     crop_padding: int
     min_scale: float
@@ -24,6 +25,7 @@ class Augmentation(NamedTuple):
     policy: str = "none"
     erasing: float = 0.0
     policy_level: int = 9
+    padding_mode: str = "zeros"
 
     @property
     def changes_pixels(self) -> bool:
@@ -58,10 +60,21 @@ def crop_and_flip(images: Tensor, drawn: Tensor, augmentation: Augmentation) -> 
     columns = shift[:, 1:] + torch.arange(width)
     if augmentation.flip:
         columns = torch.where(drawn[:, :1] < 0.5, columns.flip(1), columns)
-    padded = F.pad(images, (padding,) * 4)
+    if augmentation.padding_mode == "reflect":
+        rows, columns = _reflected(rows - padding, height), _reflected(columns - padding, width)
+    else:
+        images = F.pad(images, (padding,) * 4)
     sample = torch.arange(count)[:, None, None]
     # (N, H, W, C) from the index, which is channels_last for the network.
-    return padded[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return images[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _reflected(places: Tensor, side: int) -> Tensor:
+    """Indices, also negative or past `side`, as those of the image reflected about its outermost pixels: `F.pad` does
+    so for floats alone, and for less than the image."""
+    period = max(1, 2 * (side - 1))
+    folded = places % period
+    return torch.minimum(folded, period - folded)
 
 
 def random_resized_crop(

@@ -21,6 +21,7 @@ from resnetkit.evaluation.intervals import (
     wilson_interval,
 )
 from resnetkit.evaluation.ranking import Ranking
+from resnetkit.evaluation.views import averaged
 from resnetkit.weights.calibration import Calibration, MultilabelCalibration
 
 INTERVALS = {  # which kind each is, at 95 %
@@ -207,7 +208,7 @@ def answer(
 ) -> Answers:
     """Run `net` in evaluation mode over batches of uint8 images; its mode is restored.
 
-    `tta` averages the logits of every image and of its mirror image.
+    `tta` averages the logits over each image's views (`views.averaged`).
     """
     device = next(net.parameters()).device
     was_training = net.training
@@ -216,10 +217,7 @@ def answer(
     with autocast(device, precision):
         for images, batch_labels in batches:
             x = preprocessing.normalise(images.to(device)).contiguous(memory_format=torch.channels_last)
-            found = net(x).float()
-            if tta:
-                found = (found + net(x.flip(-1)).float()) / 2
-            logits.append(found.cpu())
+            logits.append((averaged(net, x) if tta else net(x).float()).cpu())
             labels.append(batch_labels)
     net.train(was_training)
     truth = torch.cat(labels)

@@ -69,12 +69,12 @@ def evaluate(
     Without `data` a run is measured on its own images, as its split.csv lists them. `split` is test by default, else
     val; data that is not split is taken whole. Classes are matched by name. A share `max_bad` of the images may be
     unreadable and is left out. `calibrate` names other labelled images (their val part, or all of them) to calibrate on
-    first; the model file then keeps the calibration. `tta` averages the logits of each image and its mirror image.
-    `corruptions` measures top1 under 15 corruptions at 5 severities each, laid on the pixels that the network sees,
-    too. Of a checkpoint of another library `preprocessing` says what its file does not (see `load`), and `taken_for`
-    among the figures has what it was taken for. `out` is a new folder for the tables and plots. Raises ResnetkitError
-    when there is no such data, split or class, or when it would test on images it calibrates on; TooManyBadImages past
-    `max_bad`.
+    first; the model file then keeps the calibration. `tta` averages the logits of each image and its mirror image,
+    small ones moved by a pixel too. `corruptions` measures top1 under 15 corruptions at 5 severities each, laid on the
+    pixels that the network sees, too. Of a checkpoint of another library `preprocessing` says what its file does not
+    (see `load`), and `taken_for` among the figures has what it was taken for. `out` is a new folder for the tables and
+    plots. Raises ResnetkitError when there is no such data, split or class, or when it would test on images it
+    calibrates on; TooManyBadImages past `max_bad`.
     """
     computing = Computing(find_device(device), find_precision(precision), batch_size, workers)
     folder = _new_folder(out)

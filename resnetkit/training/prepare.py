@@ -37,6 +37,7 @@ FOR_PHOTOS = {
 }
 FOR_SMALL = {
     "crop_padding": "images of one small size; photos are cropped by min_scale",
+    "padding_mode": "images of one small size; photos are cropped by min_scale",
     "whiten": "images of one small size, whose pixels are in memory",
 }
 BEGINNINGS = ("zero_init_residual", "whiten")  # settings for how a network without trained weights begins
@@ -65,7 +66,13 @@ class Prepared:
     def augmentation(self) -> Augmentation:
         recipe = self.recipe
         return Augmentation(
-            recipe.crop_padding, recipe.min_scale, recipe.flip, recipe.policy, recipe.erasing, recipe.policy_level
+            recipe.crop_padding,
+            recipe.min_scale,
+            recipe.flip,
+            recipe.policy,
+            recipe.erasing,
+            recipe.policy_level,
+            recipe.padding_mode,
         )
 
     @property

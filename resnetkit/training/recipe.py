@@ -56,7 +56,7 @@ class Recipe(BaseModel):
     lr: float = Field(gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
-    schedule: Literal["cosine", "one_cycle", "step"] = "cosine"
+    schedule: Literal["cosine", "linear", "one_cycle", "step"] = "cosine"
     milestones: Annotated[tuple[Share, ...], BeforeValidator(_numbers)] = (0.5, 0.75)  # of the run, where `step` steps
     warmup_epochs: float = Field(0.0, ge=0)
     clip_norm: float = Field(0.0, ge=0)  # largest norm of the gradient; 0: any
@@ -64,6 +64,7 @@ class Recipe(BaseModel):
     loss: Literal["softmax", "binary"] = "softmax"  # binary: each class a question of its own
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     crop_padding: int = Field(0, ge=0)
+    padding_mode: Literal["zeros", "reflect"] = "zeros"
     min_scale: float = Field(1.0, gt=0, le=1)
     flip: bool = True
     policy: Literal["none", "trivial", "rand", "augmix"] = "none"

@@ -12,9 +12,10 @@ SMALLEST = 12  # pixels of the shorter side; chosen, with the recipe `small`, on
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """The rate of one step, counted from 0.
 
-    `cosine`: a linear warm-up, then half a cosine to 0 (Loshchilov & Hutter 2017). `one_cycle`: half a cosine up and
-    half a cosine down; it warms up by itself, and `warmup_epochs`, where given, is the length of the rise. `step`: a
-    tenth of it from each milestone on, after a linear warm-up (He et al. 2015, section 3.4).
+    `cosine`: a linear warm-up, then half a cosine to 0 (Loshchilov & Hutter 2017); `linear`: the same warm-up, then a
+    straight line to 0. `one_cycle`: half a cosine up and half a cosine down; it warms up by itself, and
+    `warmup_epochs`, where given, is the length of the rise. `step`: a tenth of it from each milestone on, after a linear
+    warm-up (He et al. 2015, section 3.4).
     """
     total = recipe.epochs * steps_per_epoch
     warmup = min(recipe.warmup_epochs * steps_per_epoch, total - 1)
@@ -27,7 +28,8 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         return recipe.lr * (step + 1) / warmup
     if recipe.schedule == "step":
         return recipe.lr * 0.1 ** sum(step >= milestone * total for milestone in recipe.milestones)
-    return recipe.lr * _between(1, 0, (step - warmup) / (total - warmup))
+    share = (step - warmup) / (total - warmup)
+    return recipe.lr * (1 - share if recipe.schedule == "linear" else _between(1, 0, share))
 
 
 def _between(start: float, end: float, share: float) -> float:

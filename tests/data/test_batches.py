@@ -82,11 +82,12 @@ def test_augmentation_belongs_to_the_sample_not_to_the_batch():
             assert torch.equal(x, by_label[label])
 
 
-def test_crop_and_flip_is_a_padded_crop():
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
+def test_crop_and_flip_is_a_padded_crop(mode):
     images = part(64).images
     drawn = torch.rand(64, 5)
-    got = crop_and_flip(images, drawn, Augmentation(2, 1.0, True))
-    padded = F.pad(images, (2, 2, 2, 2))
+    got = crop_and_flip(images, drawn, Augmentation(2, 1.0, True, padding_mode=mode))
+    padded = F.pad(images.float(), (2, 2, 2, 2), "constant" if mode == "zeros" else mode).to(images.dtype)
     flips = 0
     for x, row, out in zip(padded, drawn.tolist(), got):
         top, left = int(row[1] * 5), int(row[2] * 5)
@@ -94,6 +95,17 @@ def test_crop_and_flip_is_a_padded_crop():
         flips += row[0] < 0.5
         assert torch.equal(out, crop.flip(2) if row[0] < 0.5 else crop)
     assert 15 < flips < 50
+
+
+def test_a_rim_may_be_wider_than_the_image():
+    """Reflected again at the other rim, as numpy pads."""
+    images = torch.randint(0, 256, (50, 3, 3, 1), dtype=torch.uint8)
+    drawn = torch.rand(50, 5)
+    got = crop_and_flip(images, drawn, Augmentation(5, 1.0, False, padding_mode="reflect"))
+    padded = np.pad(images.numpy(), ((0, 0), (0, 0), (5, 5), (5, 5)), "reflect")
+    for x, row, out in zip(padded, drawn.tolist(), got):
+        top, left = int(row[1] * 11), int(row[2] * 11)
+        assert np.array_equal(out, x[:, top : top + 3, left : left + 1])
 
 
 def test_no_augmentation_leaves_images_alone():

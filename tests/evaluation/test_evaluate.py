@@ -1,4 +1,4 @@
-"""Evaluation as it is called: files, slices, calibration on other images, mirrored images."""
+"""Evaluation as it is called: files, slices, calibration on other images."""
 
 import csv
 import json
@@ -10,8 +10,7 @@ from PIL import Image
 
 import resnetkit as rk
 from resnetkit.data.datasets import Part, digits
-from resnetkit.data.ingest import ingest
-from resnetkit.evaluation.answers import Answers, answer, judge
+from resnetkit.evaluation.answers import Answers, judge
 from resnetkit.evaluation.evaluate import calibrate
 from resnetkit.evaluation.slices import Look, look, looks, slices
 from resnetkit.weights.files import load_model
@@ -131,15 +130,3 @@ def write_digits(folder, part):
         path = folder / str(label) / f"{name.split('/')[1]}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[0].numpy()).save(path)
-
-
-def test_mirrored_images_are_averaged():
-    model = small_model()
-    part = ingest(digits(), 0.0).dataset.parts["test"]
-    images, labels = part.images[:50], part.labels[:50] % 3
-    once, mirrored, both = (
-        answer(model.network, [(batch, labels)], model.preprocessing, tta=tta).logits
-        for batch, tta in ((images, False), (images.flip(-1), False), (images, True))
-    )
-    assert torch.allclose(both, (once + mirrored) / 2, atol=1e-6)
-    assert not torch.allclose(both, once, atol=1e-3)

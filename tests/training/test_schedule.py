@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, OneCycleLR
 
 from resnetkit.training.recipe import make_recipe
 from resnetkit.training.schedule import learning_rate, training_size
@@ -39,19 +39,26 @@ def test_cosine_is_pytorchs():
     assert ours == pytest.approx(theirs, rel=1e-9)
 
 
+def test_linear_is_pytorchs():
+    theirs = rates(LinearLR, start_factor=1.0, end_factor=0.0, total_iters=TOTAL)
+    ours = [learning_rate(recipe(schedule="linear"), step, STEPS) for step in range(TOTAL)]
+    assert ours == pytest.approx(theirs, rel=1e-9)
+
+
 def test_steps_are_pytorchs():
     theirs = rates(MultiStepLR, milestones=[TOTAL // 2 + 1, 58])
     ours = [learning_rate(recipe(schedule="step", milestones="0.5, 0.75"), step, STEPS) for step in range(TOTAL)]
     assert ours == pytest.approx(theirs, rel=1e-9)
 
 
-def test_warm_up_rises_linearly_to_the_peak():
-    warmed = [learning_rate(recipe(schedule="cosine", warmup_epochs=2), step, STEPS) for step in range(TOTAL)]
+@pytest.mark.parametrize("schedule, last", [("cosine", 0.002), ("linear", 0.01)])
+def test_warm_up_rises_linearly_to_the_peak(schedule, last):
+    warmed = [learning_rate(recipe(schedule=schedule, warmup_epochs=2), step, STEPS) for step in range(TOTAL)]
     assert warmed[:22] == pytest.approx([0.4 * (i + 1) / 22 for i in range(22)])
-    assert max(warmed) == pytest.approx(0.4) and warmed[-1] < 0.002
+    assert max(warmed) == pytest.approx(0.4) and 0 < warmed[-1] < last
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "one_cycle"])
 @pytest.mark.parametrize("warmup", [0, 1, 50])
 def test_a_run_of_one_or_two_steps_has_rates(schedule, warmup):
     for epochs in (1, 2):
