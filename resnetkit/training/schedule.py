@@ -14,8 +14,8 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
 
     `cosine`: a linear warm-up, then half a cosine to 0 (Loshchilov & Hutter 2017); `linear`: the same warm-up, then a
     straight line to 0. `one_cycle`: half a cosine up and half a cosine down; it warms up by itself, and
-    `warmup_epochs`, where given, is the length of the rise. `step`: a tenth of it from each milestone on, after a linear
-    warm-up (He et al. 2015, section 3.4).
+    `warmup_epochs`, where given, is the length of the rise. `step`: a tenth of it from each milestone on, after a
+    linear warm-up (He et al. 2015, section 3.4).
     """
     total = recipe.epochs * steps_per_epoch
     warmup = min(recipe.warmup_epochs * steps_per_epoch, total - 1)
