@@ -33,11 +33,12 @@ CONTRAST = 16  # grey levels in each octave
 
 
 def random_images(job: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """uint8 (batch, C, side, side) and labels (batch,)."""
+    """uint8 (batch, C, side, side) in channels_last, as the loader hands images over, and labels (batch,)."""
     generator = torch.Generator().manual_seed(job["seed"])
     shape = (job["batch_size"], spec(job["model"]).in_channels, job["img_size"], job["img_size"])
     pixels = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
-    return pixels, torch.randint(job["classes"], (job["batch_size"],), generator=generator)
+    labels = torch.randint(job["classes"], (job["batch_size"],), generator=generator)
+    return pixels.contiguous(memory_format=torch.channels_last), labels
 
 
 def prepared_step(job: dict[str, Any], device: torch.device) -> Prepared:

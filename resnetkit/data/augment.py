@@ -1,5 +1,6 @@
 """Training-time changes of images. Every draw is a function of (seed, epoch, sample), so that a resume is exact."""
 
+from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -78,7 +79,7 @@ def _reflected(places: Tensor, side: int) -> Tensor:
 
 
 def random_resized_crop(
-    image: Tensor, drawn: Tensor, *, size: tuple[int, int], augmentation: Augmentation, framing: str = "crop"
+    image: Tensor, drawn: Sequence[float], *, size: tuple[int, int], augmentation: Augmentation, framing: str = "crop"
 ) -> Tensor:
     """uint8 (C, H, W) of any size -> (C, *size) from a random box of `min_scale` to all of the area and an aspect
     ratio of 3/4 to 4/3 (Szegedy et al. 2015, section 6), flipped by the draws too.
@@ -93,7 +94,13 @@ def random_resized_crop(
 
 
 def spare(
-    height: int, width: int, drawn: Tensor, *, size: tuple[int, int], augmentation: Augmentation, framing: str = "crop"
+    height: int,
+    width: int,
+    drawn: Sequence[float],
+    *,
+    size: tuple[int, int],
+    augmentation: Augmentation,
+    framing: str = "crop",
 ) -> int:
     """By what whole factor a picture (height, width) may be smaller, for the box of its draws still to cover `size`."""
     if framing == "letterbox":
@@ -103,10 +110,10 @@ def spare(
 
 
 def _random_box(
-    height: int, width: int, drawn: Tensor, augmentation: Augmentation, framing: str
+    height: int, width: int, drawn: Sequence[float], augmentation: Augmentation, framing: str
 ) -> tuple[int, int, int, int]:
     """(top, left, height, width)."""
-    area, ratio, y, x = drawn[1:5].tolist()
+    area, ratio, y, x = drawn[1:5]
     stretch = width / height if framing == "squash" else 1.0
     scale = augmentation.min_scale + area * (1 - augmentation.min_scale)
     aspect = stretch * (3 / 4) ** (1 - 2 * ratio)
@@ -115,9 +122,9 @@ def _random_box(
     return int(y * (height - box_height + 1)), int(x * (width - box_width + 1)), box_height, box_width
 
 
-def recolour_and_erase(image: Tensor, drawn: Tensor, augmentation: Augmentation) -> Tensor:
-    """uint8 (C, H, W) with its draws (DRAWS,) -> the same after the policy and the erasing of `augmentation`."""
-    random = Random(float(drawn[5]))
+def recolour_and_erase(image: Tensor, drawn: Sequence[float], augmentation: Augmentation) -> Tensor:
+    """uint8 (C, H, W) with its draws -> the same after the policy and the erasing of `augmentation`."""
+    random = Random(drawn[5])
     if augmentation.policy != "none":
         image = apply_policy(image, augmentation.policy, random, augmentation.policy_level)
     return erase(image, random) if random.random() < augmentation.erasing else image

@@ -97,7 +97,7 @@ class TrainingBatches:
         assert isinstance(self.part.images, Tensor)
         images = crop_and_flip(self.part.images[chosen], drawn, self.augmentation)
         if self.augmentation.changes_pixels:
-            changed = [recolour_and_erase(image, own, self.augmentation) for image, own in zip(images, drawn)]
+            changed = [recolour_and_erase(image, own, self.augmentation) for image, own in zip(images, drawn.tolist())]
             images = torch.stack(changed)
         return images if tuple(images.shape[2:]) == size else resize(images, list(size))
 
@@ -126,18 +126,19 @@ def evaluation_batches(part: Part, preprocessing: Preprocessing, batch_size: int
 
 
 class _Photos(Dataset[Batch]):
-    """Encoded images, decoded one by one in the workers and framed."""
+    """Encoded images, decoded one by one in the workers and framed: uint8 (H, W, C), so that batches are put together
+    in channels_last."""
 
     def __init__(self, part: Part, preprocessing: Preprocessing) -> None:
         self.part, self.preprocessing = part, preprocessing
 
     def __getitem__(self, index: int) -> Batch:
         image = self.preprocessing.decode(self.part.images[index])
-        return self.preprocessing.frame(image), self.part.labels[index]
+        return self.preprocessing.frame(image).permute(1, 2, 0), self.part.labels[index]
 
 
 class _AugmentedPhotos(Dataset[Batch]):
-    """Encoded images, decoded one by one in the workers and augmented as the request for each says."""
+    """Encoded images, decoded one by one in the workers and augmented as the request for each says: uint8 (H, W, C)."""
 
     def __init__(
         self, part: Part, preprocessing: Preprocessing, augmentation: Augmentation, cache: PhotoCache | None
@@ -146,8 +147,7 @@ class _AugmentedPhotos(Dataset[Batch]):
         self.framing, self.augmentation = preprocessing.framing, augmentation
 
     def __getitem__(self, request: _Request) -> Batch:
-        sample, own, size = request
-        drawn = torch.tensor(own)
+        sample, drawn, size = request
         crop: dict[str, Any] = {"size": size, "augmentation": self.augmentation, "framing": self.framing}
         if self.cache is not None:
             image = self.cache[sample]
@@ -156,7 +156,7 @@ class _AugmentedPhotos(Dataset[Batch]):
         box = random_resized_crop(image, drawn, **crop)
         if self.augmentation.changes_pixels:
             box = recolour_and_erase(box, drawn, self.augmentation)
-        return box, self.part.labels[sample]
+        return box.permute(1, 2, 0), self.part.labels[sample]
 
 
 def _loader(
@@ -182,7 +182,8 @@ def _read(loader: DataLoader[Batch]) -> Iterator[Batch]:
     reader = iter(loader)
     if loader.num_workers:
         _readers.add(reader)
-    yield from reader
+    for images, labels in reader:
+        yield images.permute(0, 3, 1, 2), labels
 
 
 def _end_workers(loader: DataLoader[Batch]) -> None:

@@ -37,6 +37,7 @@ class PhotoCache:
         self._pixels, self._checksums = folder / "pixels", folder / "checksums"
         self._make(self._pixels, self.bytes)
         self._make(self._checksums, 4 * len(images))
+        self._known_whole = np.zeros(len(images), bool)  # to this process, by the checksum
 
     @property
     def bytes(self) -> int:
@@ -49,12 +50,17 @@ class PhotoCache:
         end = int(self._ends[index])
         start = end - height * width * COLOURS[self.channels]
         kept = np.array(self._maps[0][start:end])
-        if zlib.crc32(kept.data) != self._maps[1][index]:
+        if not self._known_whole[index] and not self._is_whole(index, kept):
             kept = self._decode(index, height, width)
             with suppress(OSError):  # a full disk: decoded again next time
                 _write(self._pixels, start, kept.tobytes())
                 _write(self._checksums, 4 * index, zlib.crc32(kept.data).to_bytes(4, "little"))
         return torch.from_numpy(kept.reshape(height, width, -1)).permute(2, 0, 1)
+
+    def _is_whole(self, index: int, kept: np.ndarray) -> bool:
+        whole = zlib.crc32(kept.data) == self._maps[1][index]
+        self._known_whole[index] = whole
+        return bool(whole)
 
     def _decode(self, index: int, height: int, width: int) -> np.ndarray:
         image = decode(self._images[index], self.channels, lambda *full: min(full[0] // height, full[1] // width))

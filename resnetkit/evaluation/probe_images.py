@@ -81,4 +81,4 @@ def _cropped(picture: Tensor, whole: Tensor, preprocessing: Preprocessing, seed:
     if preprocessing.framing == "squash":
         return crop_and_flip(whole[None], drawn, Augmentation(preprocessing.size[0] // PADDING, 1.0, True))[0]
     photo = Augmentation(0, SMALLEST_BOX, True)
-    return random_resized_crop(picture, drawn[0], size=preprocessing.size, augmentation=photo)
+    return random_resized_crop(picture, drawn[0].tolist(), size=preprocessing.size, augmentation=photo)

@@ -116,11 +116,11 @@ def test_no_augmentation_leaves_images_alone():
 @pytest.mark.parametrize("shape", [(3, 100, 150), (3, 20, 300), (1, 7, 5)])
 def test_random_resized_crop_takes_the_share_it_says(shape):
     image = torch.full(shape, 9, dtype=torch.uint8)
-    for row in torch.rand(50, 5):
+    for row in torch.rand(50, 5).tolist():
         out = random_resized_crop(image, row, size=(24, 24), augmentation=Augmentation(0, 0.25, True))
         assert out.shape == (shape[0], 24, 24) and (out == 9).all()
     whole = random_resized_crop(
-        image, torch.tensor([0.9, 1.0, 0.5, 0.0, 0.0]), size=shape[1:], augmentation=Augmentation(0, 1.0, False)
+        image, [0.9, 1.0, 0.5, 0.0, 0.0], size=shape[1:], augmentation=Augmentation(0, 1.0, False)
     )
     assert whole.shape == shape
 

@@ -57,7 +57,7 @@ def test_a_crop_is_decoded_no_larger_than_it_needs(part, decoded):
 
 @pytest.mark.parametrize("framing", ["crop", "letterbox", "squash"])
 def test_what_is_left_covers_the_crop(framing):
-    for index, drawn in enumerate(draws(0, 0, 200)):
+    for index, drawn in enumerate(draws(0, 0, 200).tolist()):
         height, width = 40 + 7 * index, 900 - 3 * index
         factor = spare(height, width, drawn, size=(32, 48), augmentation=AUGMENTATION, framing=framing)
         image = torch.zeros(3, height // factor, width // factor, dtype=torch.uint8)
@@ -106,6 +106,13 @@ def test_a_second_epoch_decodes_nothing(part, decoded, tmp_path):
     again = photo_cache_of(part, tmp_path)  # another run
     assert torch.equal(epoch(part, 0, again), first) and not torch.equal(epoch(part, 1, again), first)
     assert len(decoded) == 5
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_come_in_channels_last(part, workers):
+    training = TrainingBatches(part, PREPROCESSING, AUGMENTATION, batch_size=5, seed=0, workers=workers)
+    for images, _ in (*training.epoch(0, (32, 32)), *evaluation_batches(part, PREPROCESSING, 5, workers)):
+        assert images.shape == (5, 3, 32, 32) and images.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_what_an_interruption_spoilt_is_decoded_again(part, decoded, tmp_path):

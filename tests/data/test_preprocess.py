@@ -52,10 +52,42 @@ def test_one_image_is_framed_as_in_a_batch():
     assert all(torch.equal(PHOTO.frame(image), row) for image, row in zip(images, together))
 
 
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_resizing_is_the_same_however_pixels_lie(channels):
+    """A crop of pixel after pixel, a whole image of such, a batch of them, and planes."""
+    whole = torch.randint(0, 256, (2, 40, 50, channels), dtype=torch.uint8).movedim(-1, 1)
+    for images in (whole, whole[..., 3:31, 5:44]):
+        planes = resize(images.contiguous(), [24, 20])
+        assert torch.equal(resize(images, [24, 20]), planes)
+        assert all(torch.equal(resize(image, [24, 20]), plane) for image, plane in zip(images, planes))
+
+
 def test_normalise():
     batch = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
     values = Preprocessing(size=(1, 1), framing="squash", mean=(0.5, 0.1, 0.0), std=(0.25, 0.5, 1.0)).normalise(batch)
     torch.testing.assert_close(values.flatten(), torch.tensor([-2.0, 0.2, 1.0]))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 3, 1, 6), (3, 1, 4, 4), (2, 5, 1, 1), (0, 3, 4, 4)])
+def test_normalise_gives_both_layouts_the_same_values(shape):
+    planar = torch.randint(0, 256, shape, dtype=torch.uint8)
+    channels = shape[1]
+    preprocessing = Preprocessing(
+        size=shape[2:],
+        framing="squash",
+        channels={1: "grey", 3: "rgb"}.get(channels, str(channels)),
+        mean=tuple(0.4 + 0.05 * c for c in range(channels)),
+        std=tuple(0.2 + 0.03 * c for c in range(channels)),
+    )
+    interleaved = planar.contiguous(memory_format=torch.channels_last)
+    values = preprocessing.normalise(interleaved)
+    assert values.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(values, preprocessing.normalise(planar))
+    by_hand = (planar / 255 - torch.tensor(preprocessing.mean)[:, None, None]) / torch.tensor(preprocessing.std)[
+        :, None, None
+    ]
+    torch.testing.assert_close(values, by_hand)
+    assert torch.equal(planar, interleaved), "the images given stay as they are"
 
 
 def test_exif_orientation_is_applied():
