@@ -167,6 +167,20 @@ def fast() -> str:
     return "\n".join(lines) + "\n" if len(lines) > 2 else "Not measured yet: `python benchmarks/airbench.py`.\n"
 
 
+def folder() -> str:
+    """One row a recipe and way of reading, beside batches that are there already."""
+    lines = [
+        "| each image | read from | images/s | share of the speed from memory | commit |",
+        "|---|---|--:|--:|---|",
+    ]
+    for r in measured("benchmark-folder.json"):
+        for case in r["cases"]:
+            for way in ("folder", "cache"):
+                reached = f"{case['images_per_second'][way]['median']:.1f} | {interval(case['ratio'][way])}"
+                lines.append(f"| {case['what']} | the {way} | {reached} | `{r['environment']['commit']}` |")
+    return "\n".join(lines) + "\n" if len(lines) > 2 else "Not measured yet: `python benchmarks/folder.py`.\n"
+
+
 def stages() -> str:
     """One table a network: its parts, forward and backward."""
     tables = []
@@ -207,6 +221,7 @@ def regenerated(text: str) -> str:
         "log": log,
         "speed": speed,
         "fast": fast,
+        "folder": folder,
         "stages": stages,
         "growth": growth,
         "verdict": verdict,

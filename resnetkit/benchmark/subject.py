@@ -33,7 +33,7 @@ CONTRAST = 16  # grey levels in each octave
 
 
 def random_images(job: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """uint8 (batch, C, side, side) in channels_last, as the loader hands images over, and labels (batch,)."""
+    """uint8 (batch, C, side, side) in channels_last, as photos come to a network, and labels (batch,)."""
     generator = torch.Generator().manual_seed(job["seed"])
     shape = (job["batch_size"], spec(job["model"]).in_channels, job["img_size"], job["img_size"])
     pixels = torch.randint(256, shape, dtype=torch.uint8, generator=generator)

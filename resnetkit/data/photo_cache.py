@@ -22,9 +22,9 @@ class PhotoCache:
     """`folder` holds the photos `images` with a shorter side of at most `side` pixels, filled as they are asked for.
 
     Each has a place of its own and a checksum that is written after it, so one that an interruption cut short is
-    decoded again. A photo has the same pixels whether it was there or not. Nothing stays open here, so that the workers
-    of a loader each open it for themselves. Raises ResnetkitError where the photos are none, ResourceExhausted where
-    the disk has too little space.
+    decoded again; a process that has seen it fit does not look again. A photo has the same pixels whether it was there
+    or not. Nothing stays open here, so that the workers of a loader each open it for themselves. Raises ResnetkitError
+    where the photos are none, ResourceExhausted where the disk has too little space.
     """
 
     def __init__(self, folder: Path, images: Sequence[Encoded], channels: str, side: int) -> None:
@@ -50,17 +50,14 @@ class PhotoCache:
         end = int(self._ends[index])
         start = end - height * width * COLOURS[self.channels]
         kept = np.array(self._maps[0][start:end])
-        if not self._known_whole[index] and not self._is_whole(index, kept):
+        if not self._known_whole[index]:
+            self._known_whole[index] = zlib.crc32(kept.data) == self._maps[1][index]
+        if not self._known_whole[index]:
             kept = self._decode(index, height, width)
             with suppress(OSError):  # a full disk: decoded again next time
                 _write(self._pixels, start, kept.tobytes())
                 _write(self._checksums, 4 * index, zlib.crc32(kept.data).to_bytes(4, "little"))
         return torch.from_numpy(kept.reshape(height, width, -1)).permute(2, 0, 1)
-
-    def _is_whole(self, index: int, kept: np.ndarray) -> bool:
-        whole = zlib.crc32(kept.data) == self._maps[1][index]
-        self._known_whole[index] = whole
-        return bool(whole)
 
     def _decode(self, index: int, height: int, width: int) -> np.ndarray:
         image = decode(self._images[index], self.channels, lambda *full: min(full[0] // height, full[1] // width))

@@ -100,7 +100,8 @@ class Preprocessing:
         # In place: four float32 copies of a batch of photos take three times as long to allocate as to compute.
         pixels = batch.to(torch.float32, copy=True)
         if pixels.is_contiguous(memory_format=torch.channels_last):
-            # By whole rows: pixel by pixel the loops inside are three values long, which takes four times as long.
+            # By whole rows: pixel by pixel the loops inside are as long as there are channels, which for three takes
+            # four times as long.
             count, channels, height, width = pixels.shape
             rows = pixels.permute(0, 2, 3, 1).view(count, height, width * channels)
             rows.div_(255).sub_(mean.repeat(width)).div_(std.repeat(width))
@@ -127,9 +128,10 @@ def resize(image: Tensor, size: list[int], interpolation: str = "bilinear") -> T
     """Antialiased resize of uint8 (..., C, H, W) to (height, width), rounding to uint8 as Pillow does."""
     batch = image.reshape(-1, *image.shape[-3:])
     if image.stride(-3) == 1:
-        # Pixel after pixel with no gap is resized twice as fast as by planes, which is what a crop would get.
-        count, channels, height, width = batch.shape
-        batch = batch.movedim(1, -1).contiguous().view(count, height, width, channels).movedim(-1, 1)
+        # By way of (..., H, W, C), for strides that torch takes for channels_last: with those of one image, or of a crop,
+        # it would resize into planes, which takes half as long again.
+        pixels = image.movedim(-3, -1).contiguous()
+        batch = pixels.reshape(-1, *pixels.shape[-3:]).movedim(-1, 1)
     resized = F.interpolate(batch, size, mode=interpolation, antialias=True, align_corners=False)
     return resized.reshape(*image.shape[:-2], *size)
 

@@ -72,7 +72,7 @@ class Predictor:
                     frames[i] = preprocessing.frame(preprocessing.decode(path))
                 except BadImage as error:
                     errors[i] = str(error)
-            rows = iter(self._probabilities(torch.stack(list(frames.values()))) if frames else ())
+            rows = iter(self._probabilities(_together(frames.values())) if frames else ())
             for i, path in enumerate(chunk):
                 if i in errors:
                     yield {"path": str(path), "error": errors[i]}
@@ -88,6 +88,11 @@ class Predictor:
         with autocast(self.device, self.precision):
             logits = self.model.network(x)
         return self.model.calibration.probabilities(logits).cpu()
+
+
+def _together(frames: Iterable[Tensor]) -> Tensor:
+    """(C, H, W) each -> (N, C, H, W) in channels_last."""
+    return torch.stack([frame.permute(1, 2, 0) for frame in frames]).permute(0, 3, 1, 2)
 
 
 def find_images(arguments: Iterable[str | Path]) -> list[Path]:

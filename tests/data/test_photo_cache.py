@@ -1,6 +1,7 @@
 """Photos decoded small for training: what the crop needs, kept between epochs; evaluation untouched by any of it."""
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,10 +110,35 @@ def test_a_second_epoch_decodes_nothing(part, decoded, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_batches_come_in_channels_last(part, workers):
-    training = TrainingBatches(part, PREPROCESSING, AUGMENTATION, batch_size=5, seed=0, workers=workers)
-    for images, _ in (*training.epoch(0, (32, 32)), *evaluation_batches(part, PREPROCESSING, 5, workers)):
+@pytest.mark.parametrize(("framing", "policy"), [("crop", "none"), ("letterbox", "none"), ("squash", "trivial")])
+def test_batches_come_in_channels_last(part, framing, policy, workers):
+    preprocessing = Preprocessing(size=(32, 32), resize=36 if framing == "crop" else None, framing=framing)
+    augmentation = AUGMENTATION._replace(policy=policy)
+    training = TrainingBatches(part, preprocessing, augmentation, batch_size=5, seed=0, workers=workers)
+    for images, _ in (*training.epoch(0, (32, 32)), *evaluation_batches(part, preprocessing, 5, workers)):
         assert images.shape == (5, 3, 32, 32) and images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_training_batch_has_the_crops_of_its_draws(part):
+    drawn = draws(0, 3, 5).tolist()
+    by_label = {}
+    for images, labels in batches(part).epoch(3, (32, 32)):
+        by_label |= dict(zip(labels.tolist(), images))
+    for label, image in by_label.items():
+        crop = {"size": (32, 32), "augmentation": AUGMENTATION}
+        decoded = decode(part.images[label], "rgb", lambda *full, d=drawn[label], c=crop: spare(*full, d, **c))
+        assert torch.equal(image, random_resized_crop(decoded, drawn[label], **crop))
+
+
+def test_a_checksum_is_looked_at_until_it_fits(part, decoded, monkeypatch, tmp_path):
+    looked = []
+    check = photo_cache.zlib.crc32
+    monkeypatch.setattr(photo_cache, "zlib", SimpleNamespace(crc32=lambda data: looked.append(1) or check(data)))
+    cache = photo_cache_of(part, tmp_path)
+    for expected in (2, 3, 3):  # of what was not there and of what was decoded; of what is there; no more
+        cache[0]
+        assert len(looked) == expected
+    assert len(decoded) == 1
 
 
 def test_what_an_interruption_spoilt_is_decoded_again(part, decoded, tmp_path):

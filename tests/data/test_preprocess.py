@@ -52,14 +52,21 @@ def test_one_image_is_framed_as_in_a_batch():
     assert all(torch.equal(PHOTO.frame(image), row) for image, row in zip(images, together))
 
 
+@pytest.mark.parametrize("size", [[24, 20], [70, 90]])
 @pytest.mark.parametrize("channels", [1, 3, 5])
-def test_resizing_is_the_same_however_pixels_lie(channels):
-    """A crop of pixel after pixel, a whole image of such, a batch of them, and planes."""
+def test_resizing_is_the_same_however_pixels_lie(channels, size):
+    """A crop of pixel after pixel, a whole image of such, a batch of them, one pixel wide, and planes."""
     whole = torch.randint(0, 256, (2, 40, 50, channels), dtype=torch.uint8).movedim(-1, 1)
-    for images in (whole, whole[..., 3:31, 5:44]):
-        planes = resize(images.contiguous(), [24, 20])
-        assert torch.equal(resize(images, [24, 20]), planes)
-        assert all(torch.equal(resize(image, [24, 20]), plane) for image, plane in zip(images, planes))
+    for images in (whole, whole[..., 3:31, 5:44], whole[..., 7:8]):
+        planes = resize(images.contiguous(), size)
+        assert torch.equal(resize(images, size), planes)
+        assert all(torch.equal(resize(image, size), plane) for image, plane in zip(images, planes))
+
+
+def test_pixels_in_a_row_stay_so_when_resized():
+    image = torch.zeros(40, 50, 3, dtype=torch.uint8).permute(2, 0, 1)
+    for pixels in (image, image[:, 3:31, 5:44]):
+        assert resize(pixels, [24, 20]).permute(1, 2, 0).is_contiguous()
 
 
 def test_normalise():
@@ -87,7 +94,9 @@ def test_normalise_gives_both_layouts_the_same_values(shape):
         :, None, None
     ]
     torch.testing.assert_close(values, by_hand)
-    assert torch.equal(planar, interleaved), "the images given stay as they are"
+    floats = interleaved.float()
+    preprocessing.normalise(floats)
+    assert torch.equal(floats, interleaved.float()), "the images given stay as they are"
 
 
 def test_exif_orientation_is_applied():
