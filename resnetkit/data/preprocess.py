@@ -128,8 +128,8 @@ def resize(image: Tensor, size: list[int], interpolation: str = "bilinear") -> T
     """Antialiased resize of uint8 (..., C, H, W) to (height, width), rounding to uint8 as Pillow does."""
     batch = image.reshape(-1, *image.shape[-3:])
     if image.stride(-3) == 1:
-        # By way of (..., H, W, C), for strides that torch takes for channels_last: with those of one image, or of a crop,
-        # it would resize into planes, which takes half as long again.
+        # By way of (..., H, W, C), for strides that torch takes for channels_last: with those of one image, or of a
+        # crop, it would resize into planes, which takes half as long again.
         pixels = image.movedim(-3, -1).contiguous()
         batch = pixels.reshape(-1, *pixels.shape[-3:]).movedim(-1, 1)
     resized = F.interpolate(batch, size, mode=interpolation, antialias=True, align_corners=False)
