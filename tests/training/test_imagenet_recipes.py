@@ -41,3 +41,10 @@ def test_two_steps_and_a_resume(recipe, photos, tmp_path, monkeypatch):
     assert all(torch.equal(one[name], other[name]) for name in one)
     epochs = [line.split(",")[:2] for line in (whole.folder / "results.csv").read_text().splitlines()[1:]]
     assert [epoch for epoch, _ in epochs] == ["1", "2"]
+
+
+@pytest.mark.parametrize("setting", [{"crop_padding": 4}, {"padding_mode": "reflect"}, {"whiten": True}])
+def test_settings_of_small_images_are_refused_for_photos(photos, tmp_path, setting):
+    with pytest.raises(rk.ResnetkitError, match=f"setting {next(iter(setting))} is for images of one small size"):
+        rk.train(photos, recipe="imagenet_a3", out=tmp_path / "run", workers=0, **SMALL | setting)
+    assert not (tmp_path / "run").exists()
