@@ -9,50 +9,29 @@ and start-up included; the record's are those of its own clock, which leaves the
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from statistics import mean
-from time import perf_counter
 
-from accuracy import interval_of_mean, matrix_products
+from accuracy import VIEWS, answer_of, command_of, interval_of_mean, matrix_products, train_once
 from record import RESULTS, header, save
 
 from resnetkit.training.folder import environment
 
 FILE = RESULTS / "cifar10-fast.json"
 PEER = Path(__file__).parent / "peers" / "run_airbench.py"
-RECIPE = "cifar10_fast"
-VIEWS = ["--tta", "--precision", "bfloat16"]
-COMMAND = f"resnet train cifar10 --recipe {RECIPE}; resnet evaluate RUN {' '.join(VIEWS)}"
-RESNET = [sys.executable, "-m", "resnetkit.cli.main"]
-
-
-def answer_of(command: list[str]) -> dict:
-    """What a command prints as JSON, and its seconds from start to end."""
-    began = perf_counter()
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed")
-    return json.loads(done.stdout) | {"wall": perf_counter() - began}
+FLAGS = ["--recipe", "cifar10_fast"]
+COMMAND = command_of("cifar10", FLAGS, VIEWS)
 
 
 def ours(data: str, seed: int) -> dict:
     with tempfile.TemporaryDirectory() as temporary:
-        run = str(Path(temporary, "run"))
-        training = ["train", data, "--recipe", RECIPE, "--seed", str(seed), "--out", run, "--json"]
-        trained = answer_of([*RESNET, *training])
-        judged = answer_of([*RESNET, "evaluate", run, *VIEWS, "--json"])
-    return {
-        "seconds": round(trained["wall"] + judged["wall"], 1),
-        "top1": judged["top1"],
-        "top1_one_view_float32": trained["top1"],
-    }
+        run, _ = train_once(data, FLAGS, seed, Path(temporary, "run"), VIEWS)
+    return {name: run[name] for name in ("seconds", "top1", "top1_one_view_float32")}
 
 
 def record_program(data: str, seed: int, flags: list[str]) -> dict:
-    found = answer_of([sys.executable, str(PEER), data, "--seed", str(seed), *flags])
+    found, _, _ = answer_of([str(PEER), data, "--seed", str(seed), *flags])
     return {"command": peer_command(flags)} | {key: found[key] for key in ("seconds", "top1", "curve")}
 
 

@@ -49,8 +49,9 @@ def results() -> str:
         r = json.loads(file.read_text())
         if "top1_mean" not in r:
             continue
+        spread = f" ± {r['top1_std']:.2%}" if r["top1_std"] is not None else ""
         lines.append(
-            f"| `{r['command']}` | {len(r['seeds'])} | {r['top1_mean']:.2%} ± {r['top1_std']:.2%} "
+            f"| `{r['command']}` | {len(r['seeds'])} | {r['top1_mean']:.2%}{spread} "
             f"| {r['seconds_max']:.0f} s | {machine(r['environment'])} | `{r['environment']['commit']}` |"
         )
     return "\n".join(lines) + "\n"

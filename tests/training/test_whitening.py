@@ -76,8 +76,9 @@ def test_it_measures_images_of_all_classes(monkeypatch):
     assert net.stem.convs.conv1.weight.abs().max() < 5  # 45 for images without a pattern, by LEAST_VARIANCE
 
 
-def test_the_recipe_that_whitens_stops_and_goes_on_the_same(tmp_path, monkeypatch):
-    settings = {"recipe": "cifar10-fast", "epochs": 2, "batch_size": 200, "workers": 0, "precision": "float32"}
+@pytest.mark.parametrize("recipe", ["cifar10-fast", "cifar10-strong"])
+def test_the_recipes_that_whiten_stop_and_go_on_the_same(tmp_path, monkeypatch, recipe):
+    settings = {"recipe": recipe, "epochs": 2, "batch_size": 200, "workers": 0, "precision": "float32"}
     settings["crop_padding"] = 1  # of 8 pixels
     whole = rk.train("digits", out=tmp_path / "whole", **settings)
     assert whole.metrics["top1"] > 0.5
