@@ -1,9 +1,10 @@
-"""Accuracy and time of `resnet train` over seeds: one JSON a measurement under results/.
+"""Accuracy and time of `resnet train`, or of that and `resnet evaluate`: one JSON a measurement under results/.
 
 python benchmarks/accuracy.py digits
 python benchmarks/accuracy.py cifar10-resnet20 --data PATH/cifar10
+python benchmarks/accuracy.py cifar10-strong --data PATH/cifar10    # hours
 
-The interval of a mean is Student's, over the seeds: what other seeds would give on the same test part.
+The interval of a mean is Student's, over several seeds: what other seeds would give on the same test part.
 """
 
 import argparse
@@ -25,11 +26,10 @@ ROOT = Path(__file__).parents[1]
 SIDE = 2048  # of the matrices that are timed
 UNREGULARISED = ("min_scale=1", "flip=false", "policy=none", "label_smoothing=0", "weight_decay=0")
 FLOWERS = ["--model", "resnet18"]
-VIEWS = ["--tta", "--precision", "bfloat16"]  # how the recipes for CIFAR-10 in little time are judged
+JUDGING = ["--tta", "--precision", "bfloat16"]  # of the recipes cifar10_*
 MEASUREMENTS: dict[str, dict] = {
     "digits": {"data": "digits", "flags": [], "seeds": 5},
-    # Held out to draw its curve: a fiftieth of the training images.
-    "cifar10-strong": {"flags": ["--recipe", "cifar10-strong", "--set", "holdout=0.02"], "judged": VIEWS, "seeds": 1},
+    "cifar10-strong": {"flags": ["--recipe", "cifar10_strong"], "judging": JUDGING, "seeds": 1},
     "cifar10-resnet20": {"flags": ["--model", "resnet20_cifar", "--epochs", "10"], "seeds": 3},
     "flowers-resnet18": {"flags": FLOWERS, "seeds": 5},
     "flowers-resnet18-unregularised": {
@@ -40,34 +40,39 @@ MEASUREMENTS: dict[str, dict] = {
 
 
 def answer_of(command: list[str]) -> tuple[dict, float, str]:
-    """What a command prints as JSON, its seconds from start to end, and what it told on the way."""
+    """What a command prints as JSON, its seconds from start to end, and what it told, which is passed on."""
+    told = []
     started = perf_counter()
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
-    seconds = perf_counter() - started
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return json.loads(done.stdout), seconds, done.stderr
+    with tempfile.TemporaryFile("w+") as answer:
+        with subprocess.Popen(command, stdout=answer, stderr=subprocess.PIPE, text=True) as process:
+            for line in process.stderr or ():
+                sys.stderr.write(line)
+                told.append(line)
+        seconds = perf_counter() - started
+        if process.returncode:
+            sys.exit(f"{' '.join(command)} failed")
+        answer.seek(0)
+        return json.load(answer), seconds, "".join(told)
 
 
-def train_once(data: str, flags: list[str], seed: int, folder: Path, judged: list[str]) -> tuple[dict, str]:
-    """One run in a process of its own, and its figures by `resnet evaluate` with the flags `judged`, if any. Seconds
+def train_once(data: str, flags: list[str], seed: int, folder: Path, judging: list[str]) -> tuple[dict, str]:
+    """One run in a process of its own, and its figures by `resnet evaluate` with the flags `judging`, if any. Seconds
     are of the whole commands, start-up and test included."""
-    resnet = ["-m", "resnetkit.cli.main"]
-    found, seconds, log = answer_of(
-        [*resnet, "train", data, *flags, "--seed", str(seed), "--out", str(folder), "--json"]
-    )
+    resnet = [sys.executable, "-m", "resnetkit.cli.main"]
+    training = ["train", data, *flags, "--seed", str(seed), "--out", str(folder), "--json"]
+    figures, seconds, log = answer_of([*resnet, *training])
     run = {"seed": seed}
-    if judged:
-        run["top1_one_view_float32"] = found["top1"]
-        found, more, _ = answer_of([*resnet, "evaluate", str(folder), *judged, "--json"])
-        seconds += more
-    return run | {"seconds": round(seconds, 1)} | {k: found[k] for k in ("top1", "loss", "ece", "n")}, log
+    if judging:
+        run["top1_of_training"] = figures["top1"]
+        figures, seconds_more, _ = answer_of([*resnet, "evaluate", str(folder), *judging, "--json"])
+        seconds += seconds_more
+    return run | {"seconds": round(seconds, 1)} | {k: figures[k] for k in ("top1", "loss", "ece", "n")}, log
 
 
-def command_of(data: str, flags: list[str], judged: list[str]) -> str:
+def command_of(data: str, flags: list[str], judging: list[str]) -> str:
     """The commands of `train_once` as a user types them."""
     training = " ".join(["resnet train", Path(data).name, *flags])
-    return f"{training}; resnet evaluate RUN {' '.join(judged)}" if judged else training
+    return f"{training}; resnet evaluate RUN {' '.join(judging)}" if judging else training
 
 
 def matrix_products() -> dict[str, int]:
@@ -77,29 +82,30 @@ def matrix_products() -> dict[str, int]:
 
 def measure(name: str, data: str) -> dict:
     plan = MEASUREMENTS[name]
-    flags, judged = plan["flags"], plan.get("judged", [])
-    before = header(name, command_of(data, flags, judged), list(range(plan["seeds"]))) | {"gflops": matrix_products()}
+    flags, judging = plan["flags"], plan.get("judging", [])
+    before = header(name, command_of(data, flags, judging), list(range(plan["seeds"]))) | {"gflops": matrix_products()}
     runs = []
     for seed in range(plan["seeds"]):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / name
-            run, log = train_once(data, flags, seed, folder, judged)
+            run, log = train_once(data, flags, seed, folder, judging)
             if seed == 0:
                 keep(name, folder, log)
         print(f"{name} seed {seed}: top-1 {run['top1']:.2%} in {run['seconds']:.0f} s", flush=True)
         runs.append(run)
     scores = [run["top1"] for run in runs]
-    several = len(scores) > 1
     return before | {
         "top1_mean": mean(scores),
-        "top1_std": stdev(scores) if several else None,
-        "top1_mean_interval": interval_of_mean(scores) if several else None,
+        "top1_std": stdev(scores) if len(scores) > 1 else None,
+        "top1_mean_interval": interval_of_mean(scores),
         "seconds_max": max(run["seconds"] for run in runs),
         "runs": runs,
     }
 
 
-def interval_of_mean(scores: list[float]) -> list[float]:
+def interval_of_mean(scores: list[float]) -> list[float] | None:
+    if len(scores) < 2:
+        return None
     return list(t.interval(0.95, len(scores) - 1, mean(scores), sem(scores)))
 
 

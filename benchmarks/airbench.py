@@ -9,11 +9,12 @@ and start-up included; the record's are those of its own clock, which leaves the
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 from statistics import mean
 
-from accuracy import VIEWS, answer_of, command_of, interval_of_mean, matrix_products, train_once
+from accuracy import JUDGING, answer_of, command_of, interval_of_mean, matrix_products, train_once
 from record import RESULTS, header, save
 
 from resnetkit.training.folder import environment
@@ -21,17 +22,17 @@ from resnetkit.training.folder import environment
 FILE = RESULTS / "cifar10-fast.json"
 PEER = Path(__file__).parent / "peers" / "run_airbench.py"
 FLAGS = ["--recipe", "cifar10_fast"]
-COMMAND = command_of("cifar10", FLAGS, VIEWS)
+COMMAND = command_of("cifar10", FLAGS, JUDGING)
 
 
 def ours(data: str, seed: int) -> dict:
     with tempfile.TemporaryDirectory() as temporary:
-        run, _ = train_once(data, FLAGS, seed, Path(temporary, "run"), VIEWS)
-    return {name: run[name] for name in ("seconds", "top1", "top1_one_view_float32")}
+        run, _ = train_once(data, FLAGS, seed, Path(temporary, "run"), JUDGING)
+    return {name: run[name] for name in ("seconds", "top1", "top1_of_training")}
 
 
 def record_program(data: str, seed: int, flags: list[str]) -> dict:
-    found, _, _ = answer_of([str(PEER), data, "--seed", str(seed), *flags])
+    found, _, _ = answer_of([sys.executable, str(PEER), data, "--seed", str(seed), *flags])
     return {"command": peer_command(flags)} | {key: found[key] for key in ("seconds", "top1", "curve")}
 
 
@@ -39,7 +40,7 @@ def summary(runs: list[dict]) -> dict:
     scores = [run["top1"] for run in runs]
     return {
         "top1_mean": mean(scores),
-        "top1_mean_interval": interval_of_mean(scores) if len(scores) > 1 else None,
+        "top1_mean_interval": interval_of_mean(scores),
         "seconds_mean": mean(run["seconds"] for run in runs),
     }
 

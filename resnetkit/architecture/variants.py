@@ -59,7 +59,7 @@ TABLE: dict[str, Choices] = {
     "seresnet50": DEPTHS[50] | {"attention": "se"},  # Hu et al. 2018
     "ecaresnet50d": DEPTHS[50] | POOLED | {"attention": "eca"},  # Wang et al. 2020
     "fast_resnet8_cifar": CIFAR | FAST,
-    "wide_fast_resnet8_cifar": CIFAR | FAST | {"widths": (128, 384, 512)},
+    "wide_fast_resnet8_cifar": CIFAR | FAST | {"widths": (128, 384, 512)},  # ours, about those of airbench95 and 96
     "resnet34_notebook": DEPTHS[34] | NOTEBOOK,
     # Depth 164 fits the basic block too; the paper's has bottlenecks (He et al. 2016, section 3).
     "preact_resnet164_cifar": CIFAR | PREACT | BOTTLENECK | {"depths": (18, 18, 18)},
