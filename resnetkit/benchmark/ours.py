@@ -29,7 +29,10 @@ class Contender:
 
         watch.lap("import")
         if job["device"] == "cpu":
+            from resnetkit.training.allocator import keep_freed_memory
+
             torch.set_num_threads(job["threads"])
+            keep_freed_memory()
         facts = self.build(job)
         watch.lap("build")
         self._work()
@@ -48,11 +51,8 @@ class Step(Contender):
     def build(self, job: Job) -> dict[str, Any]:
         from resnetkit.benchmark.subject import prepared_step, training_step
         from resnetkit.device import find_device
-        from resnetkit.training.allocator import keep_freed_memory
         from resnetkit.training.run import new_state
 
-        if job["device"] == "cpu":
-            keep_freed_memory()
         device = find_device(job["device"])
         prepared = prepared_step(job, device)
         state, _ = new_state(prepared, device)
@@ -66,10 +66,7 @@ class Inference(Contender):
     def build(self, job: Job) -> dict[str, Any]:
         from resnetkit.benchmark.subject import random_model
         from resnetkit.inference.predictor import Predictor
-        from resnetkit.training.allocator import keep_freed_memory
 
-        if job["device"] == "cpu":
-            keep_freed_memory()
         model, frames = random_model(job)
         predictor = Predictor(model, device=job["device"], precision=job["precision"])
 

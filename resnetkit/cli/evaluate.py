@@ -23,7 +23,9 @@ def evaluate(
     tta: Annotated[
         bool,
         typer.Option(
-            "--tta", help="Average each image and its mirror image, small ones moved too: 2 or 6 times as long."
+            "--tta",
+            help="Average each image and its mirror image (not where it was trained without), small ones moved too: "
+            "2 to 6 times as long.",
         ),
     ] = False,
     corruptions: Annotated[

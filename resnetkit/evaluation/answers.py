@@ -21,7 +21,7 @@ from resnetkit.evaluation.intervals import (
     wilson_interval,
 )
 from resnetkit.evaluation.ranking import Ranking
-from resnetkit.evaluation.views import averaged
+from resnetkit.evaluation.views import Forward, once
 from resnetkit.weights.calibration import Calibration, MultilabelCalibration
 
 INTERVALS = {  # which kind each is, at 95 %
@@ -204,12 +204,9 @@ def answer(
     precision: torch.dtype = torch.float32,
     calibration: Calibration | None = None,
     *,
-    tta: bool = False,
+    forward: Forward = once,
 ) -> Answers:
-    """Run `net` in evaluation mode over batches of uint8 images; its mode is restored.
-
-    `tta` averages the logits over each image's views (`views.averaged`).
-    """
+    """Run `net` in evaluation mode over batches of uint8 images; its mode is restored."""
     device = next(net.parameters()).device
     was_training = net.training
     net.eval()
@@ -217,7 +214,7 @@ def answer(
     with autocast(device, precision):
         for images, batch_labels in batches:
             x = preprocessing.normalise(images.to(device)).contiguous(memory_format=torch.channels_last)
-            logits.append((averaged(net, x) if tta else net(x).float()).cpu())
+            logits.append(forward(net, x).cpu())
             labels.append(batch_labels)
     net.train(was_training)
     truth = torch.cat(labels)

@@ -12,6 +12,7 @@ from resnetkit.device import find_device, find_precision
 from resnetkit.errors import ResnetkitError
 from resnetkit.evaluation.evaluate import Computing, choose_images
 from resnetkit.evaluation.intervals import LEVEL, wilson_interval
+from resnetkit.evaluation.views import forward_of
 from resnetkit.weights.files import Model
 from resnetkit.weights.load import is_foreign, load, locate
 
@@ -41,10 +42,14 @@ def compare(
     computing = Computing(find_device(device), find_precision(precision), batch_size, workers)
     sources = (first, second)
     models = _load(sources, preprocessing)
+    forwards = [forward_of(model, tta) for model in models]
     images = [choose_images(source, model, data, split, max_bad) for source, model in zip(sources, models)]
     if len({(labelled.split, labelled.content(model.classes)) for labelled, model in zip(images, models)}) > 1:
         raise ResnetkitError("the two were tested on different images; name the images to compare them on with --data")
-    answers = [computing.answers(model, labelled, tta=tta) for model, labelled in zip(models, images)]
+    answers = [
+        computing.answers(model, labelled, forward=forward)
+        for model, labelled, forward in zip(models, images, forwards)
+    ]
     found = paired(answers[0].right, answers[1].right, answers[0].HEADLINE)
     return {"split": images[0].split, "tta": tta} | found
 

@@ -18,6 +18,7 @@ from resnetkit.evaluation.calibration import fit_calibration
 from resnetkit.evaluation.files import write_evaluation, write_metrics
 from resnetkit.evaluation.own_images import Labelled, given_images, own_images
 from resnetkit.evaluation.slices import Look, slices
+from resnetkit.evaluation.views import Forward, forward_of, once
 from resnetkit.weights.files import Model, save_model
 from resnetkit.weights.load import is_foreign, load, locate, model_path
 
@@ -31,19 +32,19 @@ class Computing:
     batch_size: int
     workers: int
 
-    def answers(self, model: Model, images: Labelled, *, tta: bool = False) -> Answers:
+    def answers(self, model: Model, images: Labelled, *, forward: Forward = once) -> Answers:
         batches = evaluation_batches(images.part, model.preprocessing, self.batch_size, self.workers)
         net = model.network.place(self.device)
-        return answer(net, batches, model.preprocessing, self.precision, model.calibration, tta=tta)
+        return answer(net, batches, model.preprocessing, self.precision, model.calibration, forward=forward)
 
-    def curves(self, model: Model, images: Labelled, clean_top1: float, *, tta: bool = False) -> dict[str, Any]:
+    def curves(self, model: Model, images: Labelled, clean_top1: float, *, forward: Forward = once) -> dict[str, Any]:
         from resnetkit.evaluation.corruptions import corruption_curves  # loads scipy
 
         batches = evaluation_batches(images.part, model.preprocessing, self.batch_size, self.workers)
         net = model.network.place(self.device)
 
         def answer_batch(batch: Batch) -> Answers:
-            return answer(net, [batch], model.preprocessing, self.precision, model.calibration, tta=tta)
+            return answer(net, [batch], model.preprocessing, self.precision, model.calibration, forward=forward)
 
         return corruption_curves(batches, len(images.part), answer_batch, clean_top1)
 
@@ -69,18 +70,19 @@ def evaluate(
     Without `data` a run is measured on its own images, as its split.csv lists them. `split` is test by default, else
     val; data that is not split is taken whole. Classes are matched by name. A share `max_bad` of the images may be
     unreadable and is left out. `calibrate` names other labelled images (their val part, or all of them) to calibrate on
-    first; the model file then keeps the calibration. `tta` averages the logits of each image and its mirror image,
-    small ones moved by a pixel too. `corruptions` measures top1 under 15 corruptions at 5 severities each, laid on the
-    pixels that the network sees, too. Of a checkpoint of another library `preprocessing` says what its file does not
-    (see `load`), and `taken_for` among the figures has what it was taken for. `out` is a new folder for the tables and
-    plots. Raises ResnetkitError when there is no such data, split or class, or when it would test on images it
-    calibrates on; TooManyBadImages past `max_bad`.
+    first; the model file then keeps the calibration. `tta` averages the logits of each image and its mirror image (not
+    where it was trained without), small ones moved by a pixel too. `corruptions` measures top1 under 15 corruptions at
+    5 severities each, laid on the pixels that the network sees, too. Of a checkpoint of another library `preprocessing`
+    says what its file does not (see `load`), and `taken_for` among the figures has what it was taken for. `out` is a
+    new folder for the tables and plots. Raises ResnetkitError when there is no such data, split, class or view, or when
+    it would test on images it calibrates on; TooManyBadImages past `max_bad`.
     """
     computing = Computing(find_device(device), find_precision(precision), batch_size, workers)
     folder = _new_folder(out)
     model = source if isinstance(source, Model) else load(source, preprocessing)
     if corruptions:
         _require_corruptible(model)
+    forward = forward_of(model, tta)
     images = choose_images(source, model, data, split, max_bad)
     if calibrate is not None:
         calibrating = _calibration_images(model, calibrate, max_bad)
@@ -88,10 +90,10 @@ def evaluate(
         if shared:
             raise ResnetkitError(f"{calibrate}: {len(shared)} of its images are among those to test on; give others")
         _calibrate(source, model, calibrating, calibrate, computing)
-    answers = computing.answers(model, images, tta=tta)
+    answers = computing.answers(model, images, forward=forward)
     figures = figures_on(images.split, answers, model.classes, images.part.names, images.seen, tta=tta)
     if corruptions:
-        figures["corruptions"] = computing.curves(model, images, figures["top1"], tta=tta)
+        figures["corruptions"] = computing.curves(model, images, figures["top1"], forward=forward)
     if "taken_for" in model.provenance:
         figures["taken_for"] = model.provenance["taken_for"]
     if folder is not None:
