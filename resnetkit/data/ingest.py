@@ -109,9 +109,11 @@ def _look(images: Tensor | Sequence[Encoded], measure: Measure | None) -> list[_
             for image, found in zip(images, measured)
         ]
     # Large images decode outside Python's lock; small ones spend their time in it, where threads only get in the way.
-    size = max(map(encoded.size, images[:8]), default=0)
-    with ThreadPoolExecutor(len(usable_cores()) if size > LARGE_FILE else 1) as pool:
-        return list(pool.map(partial(_look_at, measure=measure), images))
+    look_at = partial(_look_at, measure=measure)
+    if max(map(encoded.size, images[:8]), default=0) <= LARGE_FILE:
+        return list(map(look_at, images))
+    with ThreadPoolExecutor(len(usable_cores())) as pool:
+        return list(pool.map(look_at, images))
 
 
 def _look_at(image: Encoded, measure: Measure | None) -> _Seen:
