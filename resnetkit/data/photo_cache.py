@@ -45,11 +45,11 @@ class PhotoCache:
         return int(self._ends[-1])
 
     def __getitem__(self, index: int) -> Tensor:
-        """uint8 (C, H, W). Raises BadImage."""
+        """uint8 (C, H, W), a view of the file's pages once it is there. Raises BadImage."""
         height, width = self._shapes[index].tolist()
         end = int(self._ends[index])
         start = end - height * width * COLOURS[self.channels]
-        kept = np.array(self._maps[0][start:end])
+        kept = self._maps[0][start:end]
         if not self._known_whole[index]:
             self._known_whole[index] = zlib.crc32(kept.data) == self._maps[1][index]
         if not self._known_whole[index]:
@@ -67,7 +67,7 @@ class PhotoCache:
 
     @cached_property
     def _maps(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.memmap(self._pixels, np.uint8, "r"), np.memmap(self._checksums, "<u4", "r")
+        return np.memmap(self._pixels, np.uint8, "c"), np.memmap(self._checksums, "<u4", "r")
 
     def _read_shapes(self, side: int) -> np.ndarray:
         file = self.folder / "shapes.npy"
