@@ -1,6 +1,7 @@
 """Photos of a training part kept decoded: smaller, upright, as uint8 in one file that is mapped into memory."""
 
 import os
+import warnings
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -45,29 +46,32 @@ class PhotoCache:
         return int(self._ends[-1])
 
     def __getitem__(self, index: int) -> Tensor:
-        """uint8 (C, H, W), a view of the file's pages once it is there. Raises BadImage."""
+        """uint8 (C, H, W), once it is there a view of the file's pages, not to be changed. Raises BadImage."""
         height, width = self._shapes[index].tolist()
         end = int(self._ends[index])
         start = end - height * width * COLOURS[self.channels]
         kept = self._maps[0][start:end]
         if not self._known_whole[index]:
-            self._known_whole[index] = zlib.crc32(kept.data) == self._maps[1][index]
+            self._known_whole[index] = _checksum(kept) == self._maps[1][index]
         if not self._known_whole[index]:
             kept = self._decode(index, height, width)
             with suppress(OSError):  # a full disk: decoded again next time
-                _write(self._pixels, start, kept.tobytes())
-                _write(self._checksums, 4 * index, zlib.crc32(kept.data).to_bytes(4, "little"))
-        return torch.from_numpy(kept.reshape(height, width, -1)).permute(2, 0, 1)
+                _write(self._pixels, start, kept.numpy().tobytes())
+                _write(self._checksums, 4 * index, _checksum(kept).to_bytes(4, "little"))
+        return kept.view(height, width, -1).permute(2, 0, 1)
 
-    def _decode(self, index: int, height: int, width: int) -> np.ndarray:
+    def _decode(self, index: int, height: int, width: int) -> Tensor:
         image = decode(self._images[index], self.channels, lambda *full: min(full[0] // height, full[1] // width))
         if tuple(image.shape[1:]) != (height, width):
             image = resize(image, [height, width])
-        return image.permute(1, 2, 0).contiguous().numpy().reshape(-1)
+        return image.permute(1, 2, 0).flatten()
 
     @cached_property
-    def _maps(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.memmap(self._pixels, np.uint8, "c"), np.memmap(self._checksums, "<u4", "r")
+    def _maps(self) -> tuple[Tensor, np.ndarray]:
+        # Read only: the kernel wants memory for all of a file that is mapped to be written.
+        with warnings.catch_warnings(action="ignore"):  # PyTorch's, that a tensor cannot be
+            pixels = torch.from_numpy(np.memmap(self._pixels, np.uint8, "r"))
+        return pixels, np.memmap(self._checksums, "<u4", "r")
 
     def _read_shapes(self, side: int) -> np.ndarray:
         file = self.folder / "shapes.npy"
@@ -97,6 +101,10 @@ class PhotoCache:
         require_space(self.folder, size, "the cache", cure)
         with open(file, "wb") as opened:
             opened.truncate(size)
+
+
+def _checksum(pixels: Tensor) -> int:
+    return zlib.crc32(pixels.numpy().data)
 
 
 def _write(file: Path, offset: int, data: bytes) -> None:

@@ -206,7 +206,8 @@ def answer(
     *,
     forward: Forward = once,
 ) -> Answers:
-    """Run `net` in evaluation mode over batches of uint8 images; its mode is restored."""
+    """Run `net` in evaluation mode over batches of uint8 images, whose logits `forward` takes from it; its mode is
+    restored."""
     device = next(net.parameters()).device
     was_training = net.training
     net.eval()

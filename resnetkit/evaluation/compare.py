@@ -37,12 +37,12 @@ def compare(
 
     Without `data` both are measured on the images of their runs, which must be the same. Other arguments as for
     `evaluate`; `preprocessing` is for those of the two that are another library's. Raises ResnetkitError where the
-    images or their classes differ.
+    images or their classes differ, or for `tta` of a network that has no other view.
     """
     computing = Computing(find_device(device), find_precision(precision), batch_size, workers)
     sources = (first, second)
     models = _load(sources, preprocessing)
-    forwards = [forward_of(model, tta) for model in models]
+    forwards = [forward_of(model, tta=tta) for model in models]
     images = [choose_images(source, model, data, split, max_bad) for source, model in zip(sources, models)]
     if len({(labelled.split, labelled.content(model.classes)) for labelled, model in zip(images, models)}) > 1:
         raise ResnetkitError("the two were tested on different images; name the images to compare them on with --data")

@@ -82,7 +82,7 @@ def evaluate(
     model = source if isinstance(source, Model) else load(source, preprocessing)
     if corruptions:
         _require_corruptible(model)
-    forward = forward_of(model, tta)
+    forward = forward_of(model, tta=tta)
     images = choose_images(source, model, data, split, max_bad)
     if calibrate is not None:
         calibrating = _calibration_images(model, calibrate, max_bad)

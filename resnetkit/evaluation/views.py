@@ -13,14 +13,15 @@ from resnetkit.weights.files import Model
 Forward = Callable[[nn.Module, Tensor], Tensor]  # a network and normalised images (N, C, H, W) -> logits (N, K)
 
 
-def forward_of(model: Model, tta: bool) -> Forward:
+def forward_of(model: Model, *, tta: bool) -> Forward:
     """One look at each image, or, with `tta`, the average over its views; mirrored ones are left out for a network that
     was trained without. Raises ResnetkitError where that leaves no view but the image."""
     if not tta:
         return once
     mirrored = model.provenance.get("recipe", {}).get("flip", True)
     if not mirrored and max(model.preprocessing.size) > SMALL:
-        raise ResnetkitError("this network was trained with flip = false: no mirror image to average; leave --tta out")
+        name = model.network.spec.name
+        raise ResnetkitError(f"this {name} was trained with flip = false: no mirror image to average; leave --tta out")
     return partial(averaged, mirrored=mirrored)
 
 
@@ -29,7 +30,7 @@ def once(net: nn.Module, x: Tensor) -> Tensor:
     return net(x).float()
 
 
-def averaged(net: nn.Module, x: Tensor, *, mirrored: bool = True) -> Tensor:
+def averaged(net: nn.Module, x: Tensor, *, mirrored: bool) -> Tensor:
     """Logits (N, K) of normalised images x (N, C, H, W), where `mirrored` the mean of each image's and its mirror
     image's.
 

@@ -6,9 +6,8 @@ from typing import Any
 
 from resnetkit.architecture.resnet import ResNet
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # malloc.h of glibc
-LARGEST_MMAP_THRESHOLD = 1 << 25  # glibc takes no more
-MMAPS = 65_536  # as many as glibc allows where nothing is said
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+LARGEST_MMAP_THRESHOLD = 1 << 25  # glibc takes no more; without any maps (M_MMAP_MAX) larger tensors left holes too
 NEVER = 2**31 - 1
 SEGMENTS_A_TRIM = 4  # at every segment a step takes a fifth more time, at every fourth none that is measurable
 
@@ -21,7 +20,7 @@ def keep_freed_memory() -> None:
     """
     mallopt = _glibc("mallopt")
     if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
         mallopt(M_TRIM_THRESHOLD, NEVER)
 
 
@@ -31,13 +30,10 @@ def give_back_holes(net: ResNet) -> None:
 
     PyTorch's tensors begin at multiples of 64 bytes, and to place one glibc looks for a hole larger than its size: the
     hole that another of the same size left is too small. So what is kept of each segment leaves holes on both sides.
-    The largest tensors lie outside, each in pages of its own that go back with it.
     """
-    trim, mallopt = _glibc("malloc_trim"), _glibc("mallopt")
-    if trim is None or mallopt is None or net.memory != "checkpoint":
+    trim = _glibc("malloc_trim")
+    if trim is None or net.memory != "checkpoint":
         return
-    mallopt(M_MMAP_MAX, MMAPS)
-    mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
     firsts = [stage[segment.start] for stage, cut in zip(net.stages, net.segments) for segment in cut]  # type: ignore[index]
 
     def give_back(*_: Any) -> None:  # what a hook returns would take the place of the block's input

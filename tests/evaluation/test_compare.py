@@ -7,6 +7,7 @@ from scipy.stats import binomtest
 
 import resnetkit as rk
 from resnetkit.evaluation.compare import compare, difference_interval, mcnemar, paired
+from resnetkit.weights.load import load
 
 
 @pytest.mark.parametrize(("a", "b"), [(0, 0), (0, 1), (3, 9), (12, 4), (7, 7), (250, 301), (3000, 2800)])
@@ -52,6 +53,14 @@ def test_runs_on_the_same_images(digits_runs):
     assert compare(second, first)["difference"] == -found["difference"]
     same = compare(first, first)
     assert same["difference"] == 0 and same["p_value"] == 1
+
+
+def test_each_of_the_two_is_shown_its_own_views(digits_runs):
+    plain, mirrored = (load(digits_runs[0]) for _ in range(2))
+    mirrored.provenance["recipe"]["flip"] = True
+    figures = [rk.evaluate(model, "digits", tta=True) for model in (plain, mirrored)]
+    assert compare(plain, mirrored, "digits", tta=True)["top1"] == [f["top1"] for f in figures]
+    assert figures[0]["top1"] != figures[1]["top1"]
 
 
 def test_other_images_are_refused(digits_runs, tmp_path):

@@ -48,9 +48,9 @@ def test_photos_are_averaged_with_their_mirror_images_alone():
         return x[:, :, 0, 0]
 
     x = torch.rand(2, 3, 65, 64)
-    assert torch.equal(averaged(net, x), (x[:, :, 0, 0] + x[:, :, 0, -1]) / 2)
+    assert torch.equal(averaged(net, x, mirrored=True), (x[:, :, 0, 0] + x[:, :, 0, -1]) / 2)
     assert len(seen) == 2
-    averaged(net, x[:, :, :64])
+    averaged(net, x[:, :, :64], mirrored=True)
     assert len(seen) == 2 + 6
 
 
