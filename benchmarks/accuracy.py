@@ -17,13 +17,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from time import perf_counter
 
+import torch
 from record import header, save
 from scipy.stats import sem, t
 
-from resnetkit.training.precision import product_seconds
+from resnetkit.benchmark.ceilings import ceilings
+from resnetkit.device import PRECISIONS
 
 ROOT = Path(__file__).parents[1]
-SIDE = 2048  # of the matrices that are timed
 UNREGULARISED = ("min_scale=1", "flip=false", "policy=none", "label_smoothing=0", "weight_decay=0")
 FLOWERS = ["--model", "resnet18"]
 JUDGING = ["--tta", "--precision", "bfloat16"]  # of the recipes cifar10_*
@@ -77,7 +78,8 @@ def command_of(data: str, flags: list[str], judging: list[str]) -> str:
 
 def matrix_products() -> dict[str, int]:
     """The machine's ceilings in GFLOP/s, without which seconds mean nothing."""
-    return {name: round(2 * SIDE**3 / seconds / 1e9) for name, seconds in product_seconds(SIDE).items()}
+    found = ceilings(torch.device("cpu"))
+    return {name: round(found[f"{name}_gflops"]) for name in PRECISIONS}
 
 
 def measure(name: str, data: str) -> dict:

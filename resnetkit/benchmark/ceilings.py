@@ -6,8 +6,10 @@ from time import perf_counter
 import torch
 
 from resnetkit.device import PRECISIONS
+from resnetkit.training.precision import has_bfloat16
 
 SIDE = 2048  # of the square matrices
+EMULATED_SIDE = 256  # a product of larger ones takes a minute where bfloat16 is emulated
 COPIED = 2**28  # bytes; several times any cache of a processor
 TRIALS = 10
 # Of 32 MiB, which a cache may hold in part, a copy took a sixth longer or shorter from one time to the next.
@@ -16,15 +18,21 @@ PROBE_SIDE, PROBED_BYTES, PROBE_TRIALS = 768, 2**27, 15
 
 def ceilings(device: torch.device) -> dict[str, float]:
     """GFLOP/s of a matrix product in each precision, and GB/s of a copy, read and written; the best of TRIALS."""
-    side = 4 * SIDE if device.type == "cuda" else SIDE
     found = {}
     for name, dtype in PRECISIONS.items():
+        side = _side(device, dtype)
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         found[f"{name}_gflops"] = 2 * side**3 / _least(lambda a=a, b=b: a @ b, device, TRIALS) / 1e9  # type: ignore[misc]
     source = torch.randn(COPIED // 4, device=device)
     target = torch.empty_like(source)
     found["copy_gb_per_second"] = 2 * COPIED / _least(lambda: target.copy_(source), device, TRIALS) / 1e9
     return found
+
+
+def _side(device: torch.device, dtype: torch.dtype) -> int:
+    if dtype == torch.bfloat16 and not has_bfloat16(device):
+        return EMULATED_SIDE
+    return 4 * SIDE if device.type == "cuda" else SIDE
 
 
 class Probe:
