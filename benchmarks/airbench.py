@@ -1,6 +1,6 @@
 """`cifar10_fast` beside the record's program, airbench94_muon: accuracy on the test file and seconds, over seeds.
 
-python benchmarks/airbench.py PATH/cifar10 [--seeds 0 1 2] [--arithmetic mixed|bfloat16] [--compile]
+python benchmarks/airbench.py PATH/cifar10 [--seeds 0 1 2] [--arithmetic mixed|bfloat16|float32] [--compile]
 
 The two run in turn, a process each; seeds that results/cifar10-fast.json has and that are not asked for stay. Our
 seconds are those of two whole commands, `resnet train` and the `resnet evaluate --tta` that makes the figure, reading
@@ -14,10 +14,11 @@ import tempfile
 from pathlib import Path
 from statistics import mean
 
-from accuracy import JUDGING, answer_of, command_of, interval_of_mean, matrix_products, train_once
+from accuracy import CPU, JUDGING, answer_of, command_of, interval_of_mean, matrix_products, train_once
 from record import RESULTS, header, save
 
 from resnetkit.training.folder import environment
+from resnetkit.training.precision import resolve_precision
 
 FILE = RESULTS / "cifar10-fast.json"
 PEER = Path(__file__).parent / "peers" / "run_airbench.py"
@@ -72,7 +73,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arithmetic", choices=("mixed", "bfloat16"), default="mixed", help="of the record's program")
+    arithmetic = "mixed" if resolve_precision("auto", CPU) == "bfloat16" else "float32"
+    what = "of the record's program [default: mixed, float32 on processors without bfloat16]"
+    parser.add_argument("--arithmetic", choices=("mixed", "bfloat16", "float32"), default=arithmetic, help=what)
     parser.add_argument("--compile", action="store_true", help="the record's program")
     given = parser.parse_args()
     flags = ["--arithmetic", given.arithmetic, *(["--compile"] if given.compile else [])]

@@ -1,11 +1,11 @@
 """The record for CIFAR-10 at 94 %, airbench94_muon, on a processor: time and accuracy of one run as a line of JSON.
 
-python benchmarks/peers/run_airbench.py PATH/cifar10 --seed 0 --arithmetic mixed|bfloat16 [--compile]
+python benchmarks/peers/run_airbench.py PATH/cifar10 --seed 0 --arithmetic mixed|bfloat16|float32 [--compile]
 
 Written from the program of github.com/KellerJordan/cifar10-airbench (Jordan 2024) with its network, which has no
 shortcuts, its settings and its six views; its float16 on a GPU is bfloat16 here, or bfloat16 over float32 weights
-(`mixed`). As there, the clock leaves out reading the data, compiling and the test after each epoch; the last test with
-the views is on it.
+(`mixed`), or float32 for processors without bfloat16. As there, the clock leaves out reading the data, compiling and
+the test after each epoch; the last test with the views is on it.
 """
 
 import argparse
@@ -70,8 +70,9 @@ def whitening(images: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
+    def __init__(self, parameters: list[nn.Parameter], kind: torch.dtype) -> None:
         super().__init__(parameters, {"lr": FILTER_RATE})
+        self.kind = kind  # of its matrix products
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -82,15 +83,14 @@ class Muon(torch.optim.Optimizer):
                     state["running"] = torch.zeros_like(gradient)
                 running = state["running"].mul_(0.6).add_(gradient)
                 parameter.mul_(len(parameter) ** 0.5 / parameter.norm())
-                direction = orthogonal((gradient + 0.6 * running).flatten(1))
+                direction = orthogonal((gradient + 0.6 * running).flatten(1).to(self.kind))
                 parameter.sub_(own["lr"] * direction.view_as(parameter).to(parameter.dtype))
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.bfloat16()
-    x = x.T if tall else x
+    x = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
     for _ in range(ROUNDS):
         gram = x @ x.T
@@ -117,6 +117,7 @@ class Run:
         torch.manual_seed(seed)
         parts = ingest(open_dataset(data), 0.0).dataset.parts
         kind = torch.bfloat16 if arithmetic == "bfloat16" else torch.float32
+        products = torch.float32 if arithmetic == "float32" else torch.bfloat16
         mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
         pixels = {name: (part.images / 255 - mean) / std for name, part in parts.items()}
         self.mixed = arithmetic == "mixed"
@@ -131,7 +132,7 @@ class Run:
         rates |= {module.bias: BIAS_RATE for module in norms}
         others = [{"params": [p], "lr": rate, "weight_decay": DECAY / rate} for p, rate in rates.items()]
         turned = [p for p in net.parameters() if p.ndim == 4 and p.requires_grad]
-        self.optimizers = [torch.optim.SGD(others, momentum=0.85, nesterov=True), Muon(turned)]
+        self.optimizers = [torch.optim.SGD(others, momentum=0.85, nesterov=True), Muon(turned, products)]
         for own in self.groups():
             own["first"] = own["lr"]
         flipped = torch.rand(len(self.labels["train"])) < 0.5
@@ -199,7 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--arithmetic", choices=("mixed", "bfloat16"), default="mixed")
+    parser.add_argument("--arithmetic", choices=("mixed", "bfloat16", "float32"), default="mixed")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     given = parser.parse_args()
