@@ -21,15 +21,14 @@ import torch
 from record import header, save
 from scipy.stats import sem, t
 
-from resnetkit.benchmark.ceilings import ceilings
-from resnetkit.device import PRECISIONS
-from resnetkit.training.precision import resolve_precision
+from resnetkit.benchmark.ceilings import products
+from resnetkit.training.precision import has_bfloat16
 
 ROOT = Path(__file__).parents[1]
 UNREGULARISED = ("min_scale=1", "flip=false", "policy=none", "label_smoothing=0", "weight_decay=0")
 FLOWERS = ["--model", "resnet18"]
 CPU = torch.device("cpu")
-JUDGING = ["--tta", "--precision", resolve_precision("auto", CPU)]  # of the recipes cifar10_*
+JUDGING = ["--tta", "--precision", "bfloat16" if has_bfloat16(CPU) else "float32"]  # of the recipes cifar10_*
 MEASUREMENTS: dict[str, dict] = {
     "digits": {"data": "digits", "flags": [], "seeds": 5},
     "cifar10-strong": {"flags": ["--recipe", "cifar10_strong"], "judging": JUDGING, "seeds": 1},
@@ -80,8 +79,7 @@ def command_of(data: str, flags: list[str], judging: list[str]) -> str:
 
 def matrix_products() -> dict[str, int]:
     """The machine's ceilings in GFLOP/s, without which seconds mean nothing."""
-    found = ceilings(CPU)
-    return {name: round(found[f"{name}_gflops"]) for name in PRECISIONS}
+    return {name: round(gflops) for name, gflops in products(CPU).items()}
 
 
 def measure(name: str, data: str) -> dict:

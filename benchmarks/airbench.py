@@ -18,7 +18,7 @@ from accuracy import CPU, JUDGING, answer_of, command_of, interval_of_mean, matr
 from record import RESULTS, header, save
 
 from resnetkit.training.folder import environment
-from resnetkit.training.precision import resolve_precision
+from resnetkit.training.precision import has_bfloat16
 
 FILE = RESULTS / "cifar10-fast.json"
 PEER = Path(__file__).parent / "peers" / "run_airbench.py"
@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    arithmetic = "mixed" if resolve_precision("auto", CPU) == "bfloat16" else "float32"
+    arithmetic = "mixed" if has_bfloat16(CPU) else "float32"
     what = "of the record's program [default: mixed, float32 on processors without bfloat16]"
     parser.add_argument("--arithmetic", choices=("mixed", "bfloat16", "float32"), default=arithmetic, help=what)
     parser.add_argument("--compile", action="store_true", help="the record's program")

@@ -18,21 +18,27 @@ PROBE_SIDE, PROBED_BYTES, PROBE_TRIALS = 768, 2**27, 15
 
 def ceilings(device: torch.device) -> dict[str, float]:
     """GFLOP/s of a matrix product in each precision, and GB/s of a copy, read and written; the best of TRIALS."""
-    found = {}
-    for name, dtype in PRECISIONS.items():
-        side = _side(device, dtype)
-        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        found[f"{name}_gflops"] = 2 * side**3 / _least(lambda a=a, b=b: a @ b, device, TRIALS) / 1e9  # type: ignore[misc]
+    found = {f"{name}_gflops": gflops for name, gflops in products(device).items()}
     source = torch.randn(COPIED // 4, device=device)
     target = torch.empty_like(source)
     found["copy_gb_per_second"] = 2 * COPIED / _least(lambda: target.copy_(source), device, TRIALS) / 1e9
     return found
 
 
+def products(device: torch.device) -> dict[str, float]:
+    """GFLOP/s of a matrix product by precision, the best of TRIALS."""
+    found = {}
+    for name, dtype in PRECISIONS.items():
+        side = _side(device, dtype)
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        found[name] = 2 * side**3 / _least(lambda a=a, b=b: a @ b, device, TRIALS) / 1e9  # type: ignore[misc]
+    return found
+
+
 def _side(device: torch.device, dtype: torch.dtype) -> int:
-    if dtype == torch.bfloat16 and not has_bfloat16(device):
-        return EMULATED_SIDE
-    return 4 * SIDE if device.type == "cuda" else SIDE
+    if device.type == "cuda":
+        return 4 * SIDE
+    return EMULATED_SIDE if dtype == torch.bfloat16 and not has_bfloat16(device) else SIDE
 
 
 class Probe:

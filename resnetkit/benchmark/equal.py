@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from resnetkit.architecture.folding import folded
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.architecture.summary import complexity
 from resnetkit.weights.load import load
@@ -13,16 +14,17 @@ from resnetkit.weights.load import load
 TOLERANCE = 1e-4  # of the largest logit, in float32
 
 
-def compare_work(exported: dict[str, str], ours: ResNet) -> dict[str, Any]:
+def compare_work(exported: dict[str, str], ours: ResNet, *, predicting: bool = False) -> dict[str, Any]:
     """`exported` names the weights file, images (N, C, H, W) and logits (N, classes) that a peer wrote.
 
-    `macs_ratio` is how many times our multiplications the peer's network takes: 1 for the same network.
+    Our network is compared as it trains or, `predicting`, as the predictor folds it. `macs_ratio` is how many times our
+    multiplications the peer's network takes: 1 for the same network.
     """
     images = torch.from_numpy(np.load(exported["images"]))
     logits = torch.from_numpy(np.load(exported["logits"]))
     net = load(Path(exported["weights"])).network.eval()
     with torch.inference_mode():
-        answers = net(images)
+        answers = (folded(net) if predicting else net)(images)
     net.image_size = ours.image_size = (images.shape[2], images.shape[3])
     return logits_agree(answers, logits) | {"macs_ratio": complexity(net)["macs"] / complexity(ours)["macs"]}
 

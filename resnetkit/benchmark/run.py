@@ -114,7 +114,8 @@ def _taking_turns(
             if name not in (OURS, CONTROL) and job.kind != "loader":
                 place = folder / name
                 place.mkdir()
-                equal[name] = compare_work(workers[name].ask("export", folder=str(place)), build(job.model))
+                exported = workers[name].ask("export", folder=str(place))
+                equal[name] = compare_work(exported, build(job.model), predicting=job.kind == "inference")
 
         def sample(name: str) -> float:
             answer = workers[name].ask("sample", seconds=seconds)

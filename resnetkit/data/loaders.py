@@ -57,31 +57,32 @@ class TrainingBatches:
         self.odds = odds
         self.repeats = repeats
         self.steps = -(-len(part) // batch_size)
-        self._workers: PhotoWorkers | None = None
+        self._photos: PhotoWorkers | None = None
 
     def epoch(self, epoch: int, size: tuple[int, int], first: int = 0) -> Iterator[Batch]:
         """uint8 (n, C, *size) and labels (n,) from step `first` of the epoch on; of photos in no larger size than that
         of the preprocessing."""
         batches = self._order(epoch).tensor_split(self.steps)[first:]
         drawn = draws(self.seed, epoch, len(self.part) * self.repeats)
-        samples = [chosen % len(self.part) for chosen in batches]
-        augmented = ((chosen, drawn[draw]) for chosen, draw in zip(samples, batches))
+        samples = [draw % len(self.part) for draw in batches]
         if isinstance(self.part.images, Tensor):
-            for chosen, own in augmented:
-                yield self._small_images(chosen, own, size), self.part.labels[chosen]
+            for chosen, draw in zip(samples, batches):
+                yield self._small_images(chosen, drawn[draw], size), self.part.labels[chosen]
         else:
-            requests = (_photo_requests(chosen, own, size) for chosen, own in augmented)
+            requests = (_photo_requests(chosen, drawn[draw], size) for chosen, draw in zip(samples, batches))
             photos = self._photo_workers().batches(requests, _shape(size, self.preprocessing))
             for chosen, images in zip(samples, photos, strict=True):
                 yield images, self.part.labels[chosen]
 
     def _photo_workers(self) -> PhotoWorkers:
-        if self._workers is None:
-            photo = _AugmentedPhoto(self.part, self.preprocessing, self.augmentation, self.cache)
-            shape = _shape(self.preprocessing.size, self.preprocessing)
+        """Made once, while the process is small: a training process forked anew at each epoch copies every page that it
+        then writes to, and its steps wait for that."""
+        if self._photos is None:
+            read = _AugmentedPhoto(self.part, self.preprocessing, self.augmentation, self.cache)
             largest = -(-len(self.part) // self.steps)
-            self._workers = PhotoWorkers(photo, largest, shape, self.workers)
-        return self._workers
+            shape = _shape(self.preprocessing.size, self.preprocessing)
+            self._photos = PhotoWorkers(read, largest, shape, self.workers)
+        return self._photos
 
     def _order(self, epoch: int) -> Tensor:
         """The draws of an epoch, in order: that of sample i's copy c is c times the samples plus i."""

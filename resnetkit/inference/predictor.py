@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resnetkit.architecture.folding import folded
 from resnetkit.data.image_files import images_below, is_image
 from resnetkit.data.preprocess import BadImage
 from resnetkit.device import autocast, find_device, find_precision
 from resnetkit.errors import ResnetkitError
-from resnetkit.inference.folding import folded
 from resnetkit.tasks.task import TASKS
 from resnetkit.weights.files import Model
 from resnetkit.weights.load import load
@@ -24,11 +24,11 @@ BATCH = 32
 class Predictor:
     """Labels for images: `Predictor("model.safetensors")("photo.jpg")["label"]`.
 
-    `source` is a model file, a run folder or a loaded Model, whose network is taken as it is now. `engine` is what
-    computes: "auto" or "torch". `top` is how many of the likeliest classes an answer lists. A calibrated model can say
-    more: with `certainty` the label is None, for none of these, unless such answers are right at least that often; with
-    `coverage` answers have a `set` of classes, which holds the truth that often. A model of several labels an image
-    answers with `labels`, which are those that reach their threshold. Raises ResnetkitError for what the model cannot.
+    `source` is a model file, a run folder or a loaded Model, a copy of whose network computes. `engine` is what does:
+    "auto" or "torch". `top` is how many of the likeliest classes an answer lists. A calibrated model can say more: with
+    `certainty` the label is None, for none of these, unless such answers are right at least that often; with `coverage`
+    answers have a `set` of classes, which holds the truth that often. A model of several labels an image answers with
+    `labels`, which are those that reach their threshold. Raises ResnetkitError for what the model cannot.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Predictor:
         self.task = TASKS[self.model.task]
         classes = len(self.model.classes)
         self.thresholds = self.model.calibration.thresholds_for(classes, coverage, certainty)
-        self._network = folded(self.model.network.place(self.device).eval())
+        self._network = folded(self.model.network).place(self.device)
 
     def __call__(self, image: Any) -> dict[str, Any]:
         """A path, bytes, PIL image or (H, W[, C]) array -> {path, label, probability, top}. Raises BadImage."""

@@ -34,7 +34,7 @@ def bfloat16_is_faster(device: torch.device) -> bool:
     """By the least times of matrix products in turn. With AVX-512 alone, some processors take twice as long in it."""
     if device.type == "cuda":
         return True
-    seconds = product_seconds(SIDE)
+    seconds = _product_seconds()
     return seconds["bfloat16"] < seconds["float32"]
 
 
@@ -68,9 +68,9 @@ def _convolved(device: torch.device, precision: torch.dtype, batch: int, stride:
     return [value.detach().float().cpu() for value in (y, x.grad, filters.grad)]
 
 
-def product_seconds(side: int) -> dict[str, float]:
+def _product_seconds() -> dict[str, float]:
     """The least time of a square matrix product on the CPU in each of PRECISIONS, tried in turn."""
-    matrices = {name: torch.ones(side, side, dtype=dtype) for name, dtype in PRECISIONS.items()}
+    matrices = {name: torch.ones(SIDE, SIDE, dtype=dtype) for name, dtype in PRECISIONS.items()}
     seconds = {name: float("inf") for name in matrices}
     for _ in range(TRIALS):
         for name, matrix in matrices.items():

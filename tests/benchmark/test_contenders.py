@@ -73,7 +73,8 @@ def exported(folder, spoil=None):
 
 
 def test_equal_work(tmp_path):
-    found = compare_work(exported(tmp_path), rk.build("resnet8_cifar"))
+    for predicting in (False, True):
+        found = compare_work(exported(tmp_path), rk.build("resnet8_cifar"), predicting=predicting)
     assert found["equal"] and found["macs_ratio"] == 1 and not reasons_void({"low": 1, "high": 1}, 9, {})
     assert compare_work(exported(tmp_path), rk.build("resnet20_cifar"))["macs_ratio"] < 0.5
 

@@ -179,6 +179,18 @@ def test_workers_end_with_their_batches_in_a_cycle_too(photos, broken_off):
     assert set(multiprocessing.active_children()) <= before
 
 
+@pytest.mark.parametrize("broken_off", [False, True])
+def test_workers_of_an_evaluation_end_with_it(photos, broken_off):
+    before = set(multiprocessing.active_children())
+    batches = evaluation_batches(photos, Preprocessing(size=(16, 16), resize=18), 4, workers=2)
+    next(batches)
+    assert len(set(multiprocessing.active_children()) - before) == 2
+    if not broken_off:
+        list(batches)
+    del batches
+    assert set(multiprocessing.active_children()) <= before
+
+
 HELD = """
 import sys, torch
 from pathlib import Path

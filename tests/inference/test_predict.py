@@ -55,6 +55,18 @@ def test_temperature_makes_answers_less_sure_and_no_other(images):
     assert [p for _, p in warm[0]["top"]] == pytest.approx(logits.softmax(0).tolist(), abs=1e-5)
 
 
+def test_the_predictor_computes_with_folded_norms_what_the_network_says(images):
+    model = small_model()
+    predictor = Predictor(model)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in predictor._network.modules())
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in model.network.modules())
+    preprocessing = model.preprocessing
+    pixels = preprocessing.normalise(preprocessing.frame(preprocessing.decode(images[0]))[None])
+    with torch.no_grad():
+        expected = model.network.eval()(pixels).softmax(1).amax().item()
+    assert predictor(images[0])["probability"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_none_of_these_and_sets():
     probabilities, classes = torch.tensor([0.2, 0.5, 0.3]), ["a", "b", "c"]
     assert describe(probabilities, classes, answer_threshold=0.5)["label"] == "b"

@@ -20,7 +20,7 @@ NETWORKS = [
     SMALL,
     SMALL | {"precision": "bfloat16", "mixup": 0.2, "ema_decay": 0.9},
     SMALL | {"optimizer": "adamw", "lr": 0.001, "drop_path_rate": 0.2},
-    # At 64 pixels the last images are so small that some processors' kernels take four times their weights.
+    # At 64 pixels the last maps are so small that some processors' kernels take four times their weights.
     {"model": "resnet18", "img_size": 96, "precision": "float32"},
 ]
 
