@@ -129,11 +129,12 @@ def interval(found: dict, key: str = "median") -> str:
 def speed() -> str:
     """One row a peer of each benchmark beside peers."""
     lines = [
-        "| | ours | peer | how it runs | ratio, interval | times our MACs | commit |",
-        "|---|--:|---|---|--:|--:|---|",
+        "| | ours | peer | how it runs | ratio, interval | times our MACs | GFLOP/s in float32, bfloat16 | commit |",
+        "|---|--:|---|---|--:|--:|--:|---|",
     ]
     for r in (r for r in measured("benchmark-*.json") if "peers" in r):
         job, own = r["job"], r["ours"]
+        top = ", ".join(f"{r['ceilings'][f'{name}_gflops']:,.0f}" for name in ("float32", "bfloat16"))
         what = f"{r['benchmark']}, `{job['model']}`, {job['batch_size']} x {job['img_size']} px, {job['threads']} cores"
         value = f"{own[r['unit']]['median']:,.4g} {r['unit'].replace('_', ' ')}"
         if "share_of_ceiling" in own:
@@ -142,7 +143,7 @@ def speed() -> str:
             macs = f"{peer['work']['macs_ratio']:.3g}" if "work" in peer else ""
             lines.append(
                 f"| {what} | {value} | {name} | {peer['runs']} | {interval(peer['ratio'])} | {macs} "
-                f"| `{r['environment']['commit']}` |"
+                f"| {top} | `{r['environment']['commit']}` |"
             )
     return "\n".join(lines) + "\n" if len(lines) > 2 else NOT_YET
 
