@@ -72,15 +72,17 @@ def exported(folder, spoil=None):
     return {name: str(folder / f"{name}.{end}") for name, end in names.items()}
 
 
-def test_equal_work(tmp_path):
-    for predicting in (False, True):
-        found = compare_work(exported(tmp_path), rk.build("resnet8_cifar"), predicting=predicting)
+@pytest.mark.parametrize("predicting", [False, True])
+def test_equal_work(tmp_path, predicting):
+    found = compare_work(exported(tmp_path), rk.build("resnet8_cifar"), predicting=predicting)
     assert found["equal"] and found["macs_ratio"] == 1 and not reasons_void({"low": 1, "high": 1}, 9, {})
     assert compare_work(exported(tmp_path), rk.build("resnet20_cifar"))["macs_ratio"] < 0.5
 
 
-def test_another_weight_is_other_work(tmp_path):
-    found = compare_work(exported(tmp_path, spoil="stages.1.0.branch.conv1.weight"), rk.build("resnet8_cifar"))
+@pytest.mark.parametrize("predicting", [False, True])
+def test_another_weight_is_other_work(tmp_path, predicting):
+    spoiled = exported(tmp_path, spoil="stages.1.0.branch.conv1.weight")
+    found = compare_work(spoiled, rk.build("resnet8_cifar"), predicting=predicting)
     assert not found["equal"] and found["error"] > 1e-4
     (reason,) = reasons_void({"low": 1, "high": 1}, 9, {"peer": found})
     assert reason.startswith("peer computes something else")
