@@ -27,6 +27,19 @@ def test_orthogonal_is_near_the_polar_factor(shape):
     assert (plain < cosine).all()
 
 
+@pytest.mark.parametrize("shape", [(16, 144), (144, 16), (64, 64)])
+def test_orthogonal_is_the_iteration_of_pytorchs_muon(shape):
+    """Which multiplies the whole matrix in each iteration, in bfloat16."""
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.zeros(shape))
+    weight.grad = torch.randn(shape)
+    found = orthogonal(weight.grad[None])[0]
+    theirs = torch.optim.Muon([weight], lr=1.0, momentum=0.0, nesterov=False, weight_decay=0.0, ns_steps=3)
+    theirs.step()
+    scale = max(1, shape[0] / shape[1]) ** 0.5  # theirs lengthens the step of a tall matrix
+    torch.testing.assert_close(-weight.detach() / scale, found, rtol=0, atol=0.02 * found.abs().max().item())
+
+
 def test_orthogonal_serves_each_matrix_by_itself():
     torch.manual_seed(0)
     matrices = torch.randn(4, 8, 20)
