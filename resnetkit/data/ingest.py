@@ -9,6 +9,7 @@ from hashlib import blake2b
 from itertools import repeat
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from resnetkit.data import encoded
 from resnetkit.data.encoded import BadImage, Encoded
 from resnetkit.data.parts import Dataset
 from resnetkit.data.preprocess import COLOURS, as_channels, count_channels, decode, mismatch
+from resnetkit.data.processes import map_in_processes
 from resnetkit.errors import ResnetkitError, TooManyBadImages
 
 LARGE_FILE = 20_000  # bytes
@@ -43,7 +45,7 @@ class _Seen:
     side: tuple[int, int] = (0, 0)
     channels: int = 3
     grey: bool = True
-    pixels: Tensor | None = None
+    pixels: np.ndarray | None = None
     measured: Any = None
 
 
@@ -79,7 +81,7 @@ def ingest(dataset: Dataset, max_bad: float, channels: str | None = None, measur
             raise ResnetkitError(f"{dataset.name}: no readable image in its {name} part")
         part = dataset.parts[name].take(torch.tensor([i for i, s in enumerate(seen) if not s.reason]))
         if side and max(side) <= SMALL and not isinstance(part.images, Tensor):
-            part.images = torch.stack([s.pixels for s in good[name] if s.pixels is not None])
+            part.images = torch.from_numpy(np.stack([s.pixels for s in good[name] if s.pixels is not None]))
         if isinstance(part.images, Tensor):
             part.images = as_channels(part.images, channels).contiguous()
         parts[name] = part
@@ -97,7 +99,8 @@ def _usual_channels(looks: dict[str, list[_Seen]]) -> int:
 
 def _checked(seen: _Seen, wanted: int) -> _Seen:
     """Bad where its channels are not those of the set."""
-    return replace(seen, reason=seen.reason or mismatch(seen.channels, wanted))
+    reason = seen.reason or mismatch(seen.channels, wanted)
+    return replace(seen, reason=reason) if reason else seen
 
 
 def _look(images: Tensor | Sequence[Encoded], measure: Measure | None) -> list[_Seen]:
@@ -111,7 +114,7 @@ def _look(images: Tensor | Sequence[Encoded], measure: Measure | None) -> list[_
     # Large images decode outside Python's lock; small ones spend their time in it, where threads only get in the way.
     look_at = partial(_look_at, measure=measure)
     if max(map(encoded.size, images[:8]), default=0) <= LARGE_FILE:
-        return list(map(look_at, images))
+        return map_in_processes(look_at, images)
     with ThreadPoolExecutor(len(usable_cores())) as pool:
         return list(pool.map(look_at, images))
 
@@ -125,7 +128,7 @@ def _look_at(image: Encoded, measure: Measure | None) -> _Seen:
         return _Seen(_digest(data), reason=str(error))
     side = (pixels.shape[1], pixels.shape[2])
     grey = len(pixels) == 3 and bool((pixels[0] == pixels[1]).all() and (pixels[1] == pixels[2]).all())
-    kept = pixels.clone() if max(side) <= SMALL else None
+    kept = pixels.numpy().copy() if max(side) <= SMALL else None
     measured = measure(pixels) if measure else None
     return _Seen(_digest(data), side=side, channels=len(pixels), grey=grey, pixels=kept, measured=measured)
 

@@ -38,7 +38,7 @@ def averaged(net: nn.Module, x: Tensor, *, mirrored: bool) -> Tensor:
     (airbench94: Jordan 2024, section 3.5): a quarter each, and a half in place.
     """
     see = _both_ways if mirrored else once
-    if max(x.shape[2:]) > SMALL:
+    if max(x.shape[2:]) > SMALL or min(x.shape[2:]) == 1:  # of one pixel there is no reflection
         return see(net, x)
     padded = F.pad(x, (1, 1, 1, 1), "reflect")
     moved = see(net, padded[:, :, :-2, :-2]) + see(net, padded[:, :, 2:, 2:])

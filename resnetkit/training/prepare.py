@@ -170,9 +170,7 @@ def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> 
         raise ResnetkitError(
             f"setting policy={recipe.policy!r} is for grey and rgb; these images have {channels} bands: leave it out"
         )
-    for name, why in (FOR_PHOTOS if small else FOR_SMALL).items():
-        if getattr(recipe, name) != Recipe.model_fields[name].default:
-            raise ResnetkitError(f"setting {name} is for {why}")
+    _require_settings_of_kind(recipe, small)
     if recipe.patience and not recipe.holdout:
         raise ResnetkitError("setting patience needs a holdout to watch, such as holdout=0.1; the test set is no judge")
     if recipe.freeze and not recipe.weights and not (recipe.whiten and recipe.freeze == "stem"):
@@ -188,6 +186,14 @@ def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> 
         raise ResnetkitError(
             f"setting repeats={recipe.repeats}: a batch has {recipe.batch_size} images; raise batch_size"
         )
+
+
+def _require_settings_of_kind(recipe: Recipe, small: bool) -> None:
+    for name, why in (FOR_PHOTOS if small else FOR_SMALL).items():
+        if getattr(recipe, name) != Recipe.model_fields[name].default:
+            raise ResnetkitError(f"setting {name} is for {why}")
+    if recipe.padding_mode == "reflect" and not recipe.crop_padding:
+        raise ResnetkitError("setting padding_mode=reflect needs a rim to fill, such as crop_padding=4; else zeros")
 
 
 def _require_every_class(dataset: Dataset) -> None:

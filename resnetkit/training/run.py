@@ -24,7 +24,7 @@ from resnetkit.training.folder import RunFolder, new_run_path
 from resnetkit.training.freezing import frozen_parts
 from resnetkit.training.memory import choose_memory
 from resnetkit.training.optimizer import make_optimizer
-from resnetkit.training.precision import resolve_precision
+from resnetkit.training.precision import has_bfloat16, resolve_precision
 from resnetkit.training.prepare import Prepared, prepare
 from resnetkit.training.range_test import RangeTest, range_test
 from resnetkit.training.state import TrainingState
@@ -219,6 +219,8 @@ def _settle(
     prepared = prepare(data, recipe, given | ({"lr": 1.0} if "lr" in automatic else {}), max_bad)
     prepared = prepared.with_settings(precision=resolve_precision(prepared.recipe.precision, device))
     notes = []
+    if prepared.recipe.precision == "bfloat16" and not has_bfloat16(device):
+        notes.append(f"slow   {device} has no bfloat16 and emulates it; precision=auto is several times as fast")
     if "batch_size" in automatic:
         prepared, note = _with_largest_batch(prepared, device, memory, scale_rate="lr" not in settings)
         notes.append(note)

@@ -34,11 +34,11 @@ Space = dict[str, Span | Choice]
 def search_space(recipe: Recipe, fixed: set[str], channels: str) -> Space:
     """The settings to vary by name, around the recipe's own values, without those `fixed` by the user.
 
-    A recipe without weight decay stays without; policies are for images of `channels` rgb and grey. What is varied can
-    be changed when the data is prepared already.
+    A recipe without weight decay stays without, and so does one of Muon, which holds the norms that it would move;
+    policies are for images of `channels` rgb and grey. What is varied can be changed when the data is prepared already.
     """
     space: Space = {"lr": _around(recipe.lr, RATE_FACTOR)}
-    if recipe.weight_decay:
+    if recipe.weight_decay and recipe.optimizer != "muon":
         space["weight_decay"] = _around(recipe.weight_decay, DECAY_FACTOR)
     space["label_smoothing"] = Span(0.0, max(LARGEST_SMOOTHING, recipe.label_smoothing))
     space["mixup"] = Span(0.0, max(LARGEST_MIXUP, recipe.mixup))

@@ -5,14 +5,16 @@ Order, augmentation and the network's own randomness are functions of (seed, epo
 
 import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from resnetkit.architecture.resnet import ResNet
+from resnetkit.architecture.spec import NetworkSpec
 from resnetkit.errors import Diverged, ModelFileRefused, ResnetkitError
 from resnetkit.training.averaging import Average
 from resnetkit.weights.files import check_tensors, read_tensors, save_tensors
@@ -64,9 +66,8 @@ class TrainingState:
             for key, value in self.optimizer.state[parameter].items():
                 if isinstance(value, Tensor):
                     tensors[f"optimizer.{key}.{name}"] = value
-        save_tensors(
-            path, tensors, {"step": self.step, "best": self.best, "stale": self.stale, "tally": vars(self.tally.read())}
-        )
+        record = {"step": self.step, "best": self.best, "stale": self.stale, "tally": vars(self.tally.read())}
+        save_tensors(path, tensors, record | {"spec": asdict(self.net.spec)})
 
     def restore(self, path: Path) -> None:
         """Take over a checkpoint of the same run. Raises ModelFileRefused."""
@@ -76,18 +77,28 @@ class TrainingState:
             for name, value in tensors.items():
                 group, _, rest = name.partition(".")
                 groups[group][rest] = value
+            self._check_network(record)
             check_tensors(self.net, groups["network"])
             if groups["average"].keys() != self.average.values.keys():
                 raise ResnetkitError("its average is not of this recipe")
             self.step, self.best, self.stale = record["step"], record["best"], record["stale"]
             self.tally = Tally(**record["tally"])
-        except (ResnetkitError, KeyError, TypeError) as error:
+        except (ResnetkitError, KeyError, TypeError, AttributeError) as error:
             raise ModelFileRefused(f"{path}: not a checkpoint of this run: {error}") from error
         self.net.load_state_dict(groups["network"])
         with torch.no_grad():
             for name, value in self.average.values.items():
                 value.copy_(groups["average"][name])
         self._restore_optimizer(groups["optimizer"])
+
+    def _check_network(self, record: dict[str, Any]) -> None:
+        """Raise ResnetkitError where the checkpoint is of another network, whose tensors may have the same shapes;
+        those of earlier versions do not say."""
+        if "spec" not in record:
+            return
+        kept, own = asdict(NetworkSpec.from_dict(record["spec"])), asdict(self.net.spec)
+        if changes := [f"{name} was {kept[name]!r} and is {own[name]!r}" for name in own if kept[name] != own[name]]:
+            raise ResnetkitError(f"{self.net.spec.name} is another network now: {'; '.join(changes)}; train anew")
 
     def _restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
         by_parameter: dict[str, dict[str, Tensor]] = {}

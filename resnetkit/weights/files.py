@@ -24,6 +24,7 @@ from resnetkit.weights.untrusted import one_line, open_untrusted
 
 SCHEMAS = {"classification": 1, "multilabel": 2}  # by task: what knew one label an image only must not read the others
 KEY = "resnetkit"
+NESTED = ("images", "recipe", "environment", "taken_for")  # objects of `provenance`, where it has them
 
 
 @dataclass
@@ -106,6 +107,8 @@ def load_model(path: Path) -> Model:
         preprocessing = Preprocessing.from_dict(record["preprocessing"])
         calibration = CALIBRATIONS[task].from_dict(record.get("calibration", {}))
         classes = [str(name) for name in record["classes"]]
+        metrics, provenance = record.get("metrics", {}), record.get("provenance", {})
+        _require_objects(metrics, provenance)
         calibration.thresholds_for(len(classes), None, None)  # refuses those of other classes
         height, width = record["image_size"]
         with torch.device("meta"):
@@ -119,8 +122,17 @@ def load_model(path: Path) -> Model:
     network.load_state_dict(tensors, assign=True)
     network.eval()
     report = f"model file of {spec.name} for {task}, schema {schema}: {len(tensors)} tensors, {len(classes)} classes"
-    metrics, provenance = record.get("metrics", {}), record.get("provenance", {})
     return Model(network, classes, preprocessing, metrics, provenance, report, calibration)
+
+
+def _require_objects(metrics: Any, provenance: Any) -> None:
+    """Raise ResnetkitError where a part of the record that is read by name has no names."""
+    parts = {"metrics": metrics, "provenance": provenance}
+    if isinstance(provenance, dict):
+        parts |= {name: provenance.get(name, {}) for name in NESTED}
+    for name, part in parts.items():
+        if not isinstance(part, dict):
+            raise ResnetkitError(f"{name} in its record is {part!r}, no object")
 
 
 def check_tensors(network: ResNet, tensors: dict[str, Tensor]) -> None:

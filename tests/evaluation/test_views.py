@@ -54,6 +54,11 @@ def test_photos_are_averaged_with_their_mirror_images_alone():
     assert len(seen) == 2 + 6
 
 
+def test_one_pixel_is_not_moved():
+    x = torch.rand(2, 3, 1, 8)
+    assert torch.equal(averaged(lambda x: x[:, :, 0, 0], x, mirrored=False), x[:, :, 0, 0])
+
+
 def test_a_network_that_has_no_other_view_is_refused():
     model = small_model()
     model.provenance["recipe"] = {"flip": False}

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from resnetkit.training import precision
+import resnetkit as rk
+from resnetkit.training import precision, run
 
 
 @pytest.mark.parametrize("has, faster, chosen", [(True, True, "bfloat16"), (True, False, "float32")])
@@ -33,6 +34,13 @@ def test_emulated_bfloat16_is_not_even_timed(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     monkeypatch.setattr(precision, "bfloat16_is_faster", lambda device: pytest.fail("timed"))
     assert precision.resolve_precision("auto", torch.device("cpu")) == "float32"
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_a_run_in_emulated_bfloat16_says_that_it_is_slow(tmp_path, monkeypatch, capsys, has):
+    monkeypatch.setattr(run, "has_bfloat16", lambda device: has)
+    rk.train("digits", out=tmp_path / "run", model="resnet8_cifar", epochs=1, precision="bfloat16")
+    assert ("emulates it; precision=auto is several times as fast" in capsys.readouterr().err) != has
 
 
 def test_the_trial_sees_which_product_is_slow(monkeypatch):

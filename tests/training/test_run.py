@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import resnetkit as rk
-from resnetkit.errors import Diverged, ResnetkitError, ResourceExhausted
+from resnetkit.errors import Diverged, ModelFileRefused, ResnetkitError, ResourceExhausted
 from resnetkit.tasks import classification
 from resnetkit.training import loop, run, trainer
 
@@ -231,6 +231,16 @@ def test_a_resume_is_refused_when_pixels_would_differ(finished, tmp_path):
     pixels = json.loads((run_folder / "preprocessing.json").read_text())
     (run_folder / "preprocessing.json").write_text(json.dumps(pixels | {"mean": [0.25]}))
     with pytest.raises(ResnetkitError, match="preprocessing.json"):
+        rk.train(resume=run_folder)
+
+
+def test_a_resume_is_refused_when_the_name_means_another_network(finished, tmp_path, monkeypatch):
+    """As after an update of the library: the tensors would fit."""
+    run_folder = shutil.copytree(finished.folder, tmp_path / "run")
+    (run_folder / "evaluation/metrics.json").unlink()
+    real = run.build
+    monkeypatch.setattr(run, "build", lambda *given, **choices: real(*given, **choices, activation="gelu"))
+    with pytest.raises(ModelFileRefused, match="activation was 'relu' and is 'gelu'; train anew"):
         rk.train(resume=run_folder)
 
 

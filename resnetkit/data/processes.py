@@ -1,0 +1,58 @@
+"""A function of many items, by processes beside this one."""
+
+import multiprocessing
+import pickle
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+import torch
+
+from resnetkit.cores import usable_cores
+from resnetkit.errors import ResourceExhausted
+
+CHUNK = 256  # items that a process is asked for at a time
+FEWEST = 8 * CHUNK  # items for which processes are started
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """`function` of every item, in order, by a process for each core.
+
+    By this process alone where there are few items or one core, and where processes are not forked: what is not forked
+    must be sent the items and import torch first. Results are pickled; what the function raises ends it. Raises
+    ResourceExhausted where a process is killed.
+    """
+    cores = len(usable_cores())
+    if cores == 1 or len(items) < FEWEST or multiprocessing.get_start_method() != "fork":
+        return [function(item) for item in items]
+    firsts = range(0, len(items), CHUNK)
+    pool = ProcessPoolExecutor(
+        cores, multiprocessing.get_context("fork"), initializer=_begin, initargs=(function, items)
+    )
+    try:
+        return [result for chunk in pool.map(_chunk_from, firsts) for result in pickle.loads(chunk)]
+    except BrokenProcessPool as error:
+        raise ResourceExhausted("a process beside this one was killed, as happens where memory runs out") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_work: tuple[Callable[[Any], Any], Sequence[Any]]  # of a process, forked and not sent
+
+
+def _begin(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
+    global _work
+    _work = function, items
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; this one's end is theirs
+    torch.set_num_threads(1)
+
+
+def _chunk_from(first: int) -> bytes:
+    """Pickled here: a pool would send each tensor through a file of its own."""
+    function, items = _work
+    return pickle.dumps([function(item) for item in items[first : first + CHUNK]])

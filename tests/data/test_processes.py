@@ -1,0 +1,92 @@
+"""Work shared among processes is the work of one."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from resnetkit.data import processes
+from resnetkit.data.datasets import open_dataset
+from resnetkit.data.encoded import BadImage
+from resnetkit.data.ingest import Ingested, ingest
+from resnetkit.data.processes import map_in_processes
+from resnetkit.data.survey import portrait
+from resnetkit.errors import ResourceExhausted
+
+HERE = os.getpid()
+
+
+@pytest.fixture
+def shared_out(monkeypatch):
+    """Among two processes however few the items and the cores."""
+    monkeypatch.setattr(processes, "usable_cores", lambda: [0, 1])
+    monkeypatch.setattr(processes, "CHUNK", 7)
+    monkeypatch.setattr(processes, "FEWEST", 20)
+
+
+def with_process(item: int) -> tuple[int, int, torch.Tensor]:
+    return item, os.getpid(), torch.full((2,), item)
+
+
+def test_results_come_in_order_from_other_processes(shared_out):
+    """Tensors among them, more than a process may have files open."""
+    results = map_in_processes(with_process, range(5000))
+    assert [item for item, _, _ in results] == list(range(5000))
+    assert HERE not in {process for _, process, _ in results}
+    assert all(torch.equal(tensor, torch.full((2,), item)) for item, _, tensor in results)
+    assert {process for _, process, _ in map_in_processes(with_process, range(19))} == {HERE}
+
+
+def test_one_core_and_processes_that_are_not_forked_do_it_here(shared_out, monkeypatch):
+    monkeypatch.setattr(processes.multiprocessing, "get_start_method", lambda: "spawn")
+    assert {process for _, process, _ in map_in_processes(with_process, range(50))} == {HERE}
+    monkeypatch.undo()
+    monkeypatch.setattr(processes, "usable_cores", lambda: [3])
+    assert {process for _, process, _ in map_in_processes(with_process, range(processes.FEWEST))} == {HERE}
+
+
+def test_an_error_ends_it_and_a_process_that_is_killed_too(shared_out):
+    def refuse_30(item: int) -> int:
+        if item == 30:
+            raise BadImage("the thirtieth")
+        return item
+
+    def kill_30(item: int) -> int:
+        return item if item != 30 else os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(BadImage, match="the thirtieth"):
+        map_in_processes(refuse_30, range(100))
+    with pytest.raises(ResourceExhausted, match="was killed"):
+        map_in_processes(kill_30, range(100))
+
+
+def write_small(folder: Path) -> Path:
+    """60 images of 8 pixels in two classes, two of which do not read."""
+    random = np.random.default_rng(0)
+    for i in range(60):
+        path = folder / "train" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+        if i in (12, 41):
+            path.write_bytes(path.read_bytes()[:-20])
+    return folder
+
+
+def test_small_images_are_looked_at_alike_by_processes(tmp_path, monkeypatch):
+    dataset = open_dataset(write_small(tmp_path / "images"))
+    monkeypatch.setattr(processes, "usable_cores", lambda: [0])
+    alone = ingest(dataset, 1.0, measure=portrait)
+    monkeypatch.setattr(processes, "usable_cores", lambda: [0, 1])
+    monkeypatch.setattr(processes, "FEWEST", 20)
+    together = ingest(dataset, 1.0, measure=portrait)
+    assert told(together) == told(alone) and len(alone.dataset.bad) == 2
+    assert torch.equal(together.dataset.parts["train"].images, alone.dataset.parts["train"].images)
+
+
+def told(read: Ingested) -> list[object]:
+    portraits = [(p.side, p.grey, p.mean.tolist(), p.thumbnail.tolist()) for p in read.measured["train"]]
+    return [read.hashes, read.side, read.channels, read.dataset.bad, read.dataset.parts["train"].names, portraits]
