@@ -1,7 +1,7 @@
 """The one pass over every image before training: does it read, how large is it, what is its hash."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,6 +19,7 @@ from resnetkit.data.encoded import BadImage, Encoded
 from resnetkit.data.parts import Dataset
 from resnetkit.data.preprocess import COLOURS, as_channels, count_channels, decode, mismatch
 from resnetkit.data.processes import map_in_processes
+from resnetkit.data.progress import watched
 from resnetkit.errors import ResnetkitError, TooManyBadImages
 
 LARGE_FILE = 20_000  # bytes
@@ -60,7 +61,10 @@ def ingest(dataset: Dataset, max_bad: float, channels: str | None = None, measur
     them does not decode twice. Raises TooManyBadImages past the share `max_bad`
     of the images of the parts, ResnetkitError when nothing is left of a part.
     """
-    looks = {name: _look(part.images, measure) for name, part in dataset.parts.items()}
+    looks = {
+        name: list(watched(_look(part.images, measure), len(part), f"reading {name} images"))
+        for name, part in dataset.parts.items()
+    }
     wanted = count_channels(channels) if channels else _usual_channels(looks)
     looks = {name: [_checked(one, wanted) for one in seen] for name, seen in looks.items()}
     bad = [(dataset.parts[n].names[i], s.reason) for n, seen in looks.items() for i, s in enumerate(seen) if s.reason]
@@ -103,20 +107,20 @@ def _checked(seen: _Seen, wanted: int) -> _Seen:
     return replace(seen, reason=reason) if reason else seen
 
 
-def _look(images: Tensor | Sequence[Encoded], measure: Measure | None) -> list[_Seen]:
+def _look(images: Tensor | Sequence[Encoded], measure: Measure | None) -> Iterator[_Seen]:
     if isinstance(images, Tensor):
         side, grey = (images.shape[2], images.shape[3]), images.shape[1] == 1
         measured = map(measure, as_channels(images, "rgb")) if measure else repeat(None)
-        return [
-            _Seen(_digest(image.numpy().tobytes()), side=side, grey=grey, measured=found)
-            for image, found in zip(images, measured)
-        ]
+        for image, found in zip(images, measured):
+            yield _Seen(_digest(image.numpy().tobytes()), side=side, grey=grey, measured=found)
+        return
     # Large images decode outside Python's lock; small ones spend their time in it, where threads only get in the way.
     look_at = partial(_look_at, measure=measure)
     if max(map(encoded.size, images[:8]), default=0) <= LARGE_FILE:
-        return map_in_processes(look_at, images)
+        yield from map_in_processes(look_at, images)
+        return
     with ThreadPoolExecutor(len(usable_cores())) as pool:
-        return list(pool.map(look_at, images))
+        yield from pool.map(look_at, images)
 
 
 def _look_at(image: Encoded, measure: Measure | None) -> _Seen:

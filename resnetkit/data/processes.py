@@ -3,7 +3,7 @@
 import multiprocessing
 import pickle
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -20,8 +20,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """`function` of every item, in order, by a process for each core.
+def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """`function` of every item, in order and as they come, by a process for each core.
 
     By this process alone where there are few items or one core, and where processes are not forked: what is not forked
     must be sent the items and import torch first. Results are pickled; what the function raises ends it. Raises
@@ -29,13 +29,15 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) 
     """
     cores = len(usable_cores())
     if cores == 1 or len(items) < FEWEST or multiprocessing.get_start_method() != "fork":
-        return [function(item) for item in items]
+        yield from map(function, items)
+        return
     firsts = range(0, len(items), CHUNK)
     pool = ProcessPoolExecutor(
         cores, multiprocessing.get_context("fork"), initializer=_begin, initargs=(function, items)
     )
     try:
-        return [result for chunk in pool.map(_chunk_from, firsts) for result in pickle.loads(chunk)]
+        for chunk in pool.map(_chunk_from, firsts):
+            yield from pickle.loads(chunk)
     except BrokenProcessPool as error:
         raise ResourceExhausted("a process beside this one was killed, as happens where memory runs out") from error
     finally:

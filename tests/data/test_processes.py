@@ -34,7 +34,7 @@ def with_process(item: int) -> tuple[int, int, torch.Tensor]:
 
 def test_results_come_in_order_from_other_processes(shared_out):
     """Tensors among them, more than a process may have files open."""
-    results = map_in_processes(with_process, range(5000))
+    results = list(map_in_processes(with_process, range(5000)))
     assert [item for item, _, _ in results] == list(range(5000))
     assert HERE not in {process for _, process, _ in results}
     assert all(torch.equal(tensor, torch.full((2,), item)) for item, _, tensor in results)
@@ -59,9 +59,9 @@ def test_an_error_ends_it_and_a_process_that_is_killed_too(shared_out):
         return item if item != 30 else os.kill(os.getpid(), signal.SIGKILL)
 
     with pytest.raises(BadImage, match="the thirtieth"):
-        map_in_processes(refuse_30, range(100))
+        list(map_in_processes(refuse_30, range(100)))
     with pytest.raises(ResourceExhausted, match="was killed"):
-        map_in_processes(kill_30, range(100))
+        list(map_in_processes(kill_30, range(100)))
 
 
 def write_small(folder: Path) -> Path:
