@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
@@ -13,16 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnetkit.cores import usable_cores
 from resnetkit.data import encoded
 from resnetkit.data.encoded import BadImage, Encoded
+from resnetkit.data.parallel import map_images
 from resnetkit.data.parts import Dataset
 from resnetkit.data.preprocess import COLOURS, as_channels, count_channels, decode, mismatch
-from resnetkit.data.processes import map_in_processes
 from resnetkit.data.progress import watched
 from resnetkit.errors import ResnetkitError, TooManyBadImages
 
-LARGE_FILE = 20_000  # bytes
 SMALL = 64  # pixels a side; a set no larger, all of one size, is kept decoded in memory
 
 
@@ -114,13 +111,7 @@ def _look(images: Tensor | Sequence[Encoded], measure: Measure | None) -> Iterat
         for image, found in zip(images, measured):
             yield _Seen(_digest(image.numpy().tobytes()), side=side, grey=grey, measured=found)
         return
-    # Large images decode outside Python's lock; small ones spend their time in it, where threads only get in the way.
-    look_at = partial(_look_at, measure=measure)
-    if max(map(encoded.size, images[:8]), default=0) <= LARGE_FILE:
-        yield from map_in_processes(look_at, images)
-        return
-    with ThreadPoolExecutor(len(usable_cores())) as pool:
-        yield from pool.map(look_at, images)
+    yield from map_images(partial(_look_at, measure=measure), images)
 
 
 def _look_at(image: Encoded, measure: Measure | None) -> _Seen:

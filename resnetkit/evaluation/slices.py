@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from resnetkit.data.datasets import Part
+from resnetkit.data.encoded import Encoded
+from resnetkit.data.parallel import map_images
 from resnetkit.data.preprocess import as_channels, decode
 from resnetkit.evaluation.intervals import wilson_interval
 
@@ -32,7 +34,11 @@ def looks(part: Part) -> list[Look]:
     """Of every image of a part, which is decoded for it."""
     if isinstance(part.images, Tensor):
         return [look(pixels) for pixels in as_channels(part.images, None)]
-    return [look(decode(image)) for image in part.images]
+    return list(map_images(_look_at, part.images))
+
+
+def _look_at(image: Encoded) -> Look:
+    return look(decode(image))
 
 
 def slices(

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from resnetkit.data import processes
+from resnetkit.data import parallel
 from resnetkit.data.datasets import open_dataset
 from resnetkit.data.encoded import BadImage
 from resnetkit.data.ingest import Ingested, ingest
-from resnetkit.data.processes import map_in_processes
+from resnetkit.data.parallel import map_in_processes
 from resnetkit.data.survey import portrait
 from resnetkit.errors import ResourceExhausted
 
@@ -23,9 +23,10 @@ HERE = os.getpid()
 @pytest.fixture
 def shared_out(monkeypatch):
     """Among two processes however few the items and the cores."""
-    monkeypatch.setattr(processes, "usable_cores", lambda: [0, 1])
-    monkeypatch.setattr(processes, "CHUNK", 7)
-    monkeypatch.setattr(processes, "FEWEST", 20)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: [0, 1])
+    monkeypatch.setattr(parallel.multiprocessing, "get_start_method", lambda: "fork")
+    monkeypatch.setattr(parallel, "CHUNK", 7)
+    monkeypatch.setattr(parallel, "FEWEST", 20)
 
 
 def with_process(item: int) -> tuple[int, int, torch.Tensor]:
@@ -42,11 +43,11 @@ def test_results_come_in_order_from_other_processes(shared_out):
 
 
 def test_one_core_and_processes_that_are_not_forked_do_it_here(shared_out, monkeypatch):
-    monkeypatch.setattr(processes.multiprocessing, "get_start_method", lambda: "spawn")
+    monkeypatch.setattr(parallel.multiprocessing, "get_start_method", lambda: "spawn")
     assert {process for _, process, _ in map_in_processes(with_process, range(50))} == {HERE}
     monkeypatch.undo()
-    monkeypatch.setattr(processes, "usable_cores", lambda: [3])
-    assert {process for _, process, _ in map_in_processes(with_process, range(processes.FEWEST))} == {HERE}
+    monkeypatch.setattr(parallel, "usable_cores", lambda: [3])
+    assert {process for _, process, _ in map_in_processes(with_process, range(parallel.FEWEST))} == {HERE}
 
 
 def test_an_error_ends_it_and_a_process_that_is_killed_too(shared_out):
@@ -78,10 +79,10 @@ def write_small(folder: Path) -> Path:
 
 def test_small_images_are_looked_at_alike_by_processes(tmp_path, monkeypatch):
     dataset = open_dataset(write_small(tmp_path / "images"))
-    monkeypatch.setattr(processes, "usable_cores", lambda: [0])
+    monkeypatch.setattr(parallel, "usable_cores", lambda: [0])
     alone = ingest(dataset, 1.0, measure=portrait)
-    monkeypatch.setattr(processes, "usable_cores", lambda: [0, 1])
-    monkeypatch.setattr(processes, "FEWEST", 20)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: [0, 1])
+    monkeypatch.setattr(parallel, "FEWEST", 20)
     together = ingest(dataset, 1.0, measure=portrait)
     assert told(together) == told(alone) and len(alone.dataset.bad) == 2
     assert torch.equal(together.dataset.parts["train"].images, alone.dataset.parts["train"].images)

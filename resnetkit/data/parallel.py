@@ -1,23 +1,38 @@
-"""A function of many items, by processes beside this one."""
+"""A function of many images or other items, by threads or by processes beside this one."""
 
 import multiprocessing
 import pickle
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 import torch
 
 from resnetkit.cores import usable_cores
+from resnetkit.data import encoded
+from resnetkit.data.encoded import Encoded
 from resnetkit.errors import ResourceExhausted
 
+LARGE_FILE = 20_000  # bytes
 CHUNK = 256  # items that a process is asked for at a time
 FEWEST = 8 * CHUNK  # items for which processes are started
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def map_images(function: Callable[[Encoded], Result], images: Sequence[Encoded]) -> Iterator[Result]:
+    """What `function`, which decodes it, says of every image, in order and as they come.
+
+    Large images decode outside Python's lock; small ones spend their time in it, where threads only get in the way.
+    """
+    if max(map(encoded.size, images[:8]), default=0) <= LARGE_FILE:
+        yield from map_in_processes(function, images)
+        return
+    with ThreadPoolExecutor(len(usable_cores())) as pool:
+        yield from pool.map(function, images)
 
 
 def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
