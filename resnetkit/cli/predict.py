@@ -40,6 +40,7 @@ def predict(
     json: JsonFlag = False,
 ) -> None:
     """Label images. Every readable image is answered, in order; unreadable ones are named."""
+    from resnetkit.data.progress import watched
     from resnetkit.inference.predictor import Predictor, find_images
     from resnetkit.inference.results import answer_to_file, find_format
     from resnetkit.inference.sorting import Sorter
@@ -58,7 +59,7 @@ def predict(
         answers = _printed(predictor.predict(paths), written)
     else:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        answers = answer_to_file(predictor, paths, out, written)
+        answers = watched(answer_to_file(predictor, paths, out, written), len(paths), "answering")
     bad = answered = 0
     try:
         for answer in answers:

@@ -2,6 +2,7 @@
 
 import glob
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from resnetkit.architecture.folding import folded
+from resnetkit.cores import usable_cores
 from resnetkit.data.image_files import images_below, is_image
 from resnetkit.data.preprocess import BadImage
 from resnetkit.device import autocast, find_device, find_precision
@@ -19,6 +21,8 @@ from resnetkit.weights.files import Model
 from resnetkit.weights.load import load
 
 BATCH = 32
+
+Read = tuple[str | Path, Tensor | BadImage]  # a path with its framed image, or why there is none
 
 
 class Predictor:
@@ -63,22 +67,30 @@ class Predictor:
 
     def predict(self, paths: Iterable[str | Path]) -> Iterator[dict[str, Any]]:
         """One answer a path, in order; an image that cannot be read is answered {path, error}."""
-        preprocessing = self.model.preprocessing
-        remaining = iter(paths)
-        while chunk := list(islice(remaining, BATCH)):
-            frames: dict[int, Tensor] = {}
-            errors: dict[int, str] = {}
-            for i, path in enumerate(chunk):
-                try:
-                    frames[i] = preprocessing.frame(preprocessing.decode(path))
-                except BadImage as error:
-                    errors[i] = str(error)
-            rows = iter(self._probabilities(_together(frames.values())) if frames else ())
-            for i, path in enumerate(chunk):
-                if i in errors:
-                    yield {"path": str(path), "error": errors[i]}
+        for chunk in self._read(paths):
+            frames = [read for _, read in chunk if isinstance(read, Tensor)]
+            rows = iter(self._probabilities(_together(frames)) if frames else ())
+            for path, read in chunk:
+                if isinstance(read, BadImage):
+                    yield {"path": str(path), "error": str(read)}
                 else:
                     yield {"path": str(path)} | self._describe(next(rows))
+
+    def _read(self, paths: Iterable[str | Path]) -> Iterator[list[Read]]:
+        """BATCH paths at a time, each with its frame or why there is none; threads are at the next meanwhile."""
+        remaining = iter(paths)
+        with ThreadPoolExecutor(len(usable_cores())) as pool:
+            coming = pool.map(self._frame, list(islice(remaining, BATCH)))
+            while chunk := list(coming):
+                coming = pool.map(self._frame, list(islice(remaining, BATCH)))
+                yield chunk
+
+    def _frame(self, path: str | Path) -> Read:
+        preprocessing = self.model.preprocessing
+        try:
+            return path, preprocessing.frame(preprocessing.decode(path))
+        except BadImage as error:
+            return path, error
 
     def _describe(self, probabilities: Tensor) -> dict[str, Any]:
         return self.task.describe(probabilities, self.model.classes, self.top, **self.thresholds)

@@ -15,7 +15,7 @@ from PIL import Image
 
 import resnetkit as rk
 from resnetkit.evaluation.calibration import fit_calibration
-from resnetkit.inference.predictor import Predictor
+from resnetkit.inference.predictor import BATCH, Predictor
 from resnetkit.inference.results import answer_to_file, find_format, line
 from resnetkit.inference.sorting import Sorter
 from resnetkit.tasks.classification import describe
@@ -53,6 +53,21 @@ def test_temperature_makes_answers_less_sure_and_no_other(images):
     assert all(w["probability"] < r["probability"] for r, w in zip(raw, warm))
     logits = torch.tensor([p for _, p in raw[0]["top"]]).log() / 4
     assert [p for _, p in warm[0]["top"]] == pytest.approx(logits.softmax(0).tolist(), abs=1e-5)
+
+
+def test_images_are_read_ahead_by_threads_and_no_further(images):
+    """The answers are those to the images one at a time."""
+    predictor = Predictor(small_model())
+    asked = []
+    answers = predictor.predict(path for path in images * 3 if asked.append(path) is None)
+    first = next(answers)
+    assert len(asked) == 2 * BATCH
+    rest = list(answers)
+    assert asked == images * 3 and len(rest) == len(asked) - 1
+    for path, answer in zip(images, [first, *rest]):
+        if path.name != "17.png":
+            assert answer["path"] == str(path)
+            assert answer["probability"] == pytest.approx(predictor(path)["probability"], abs=1e-5)
 
 
 def test_the_predictor_computes_with_folded_norms_what_the_network_says(images):
@@ -137,7 +152,7 @@ def test_interrupted_and_called_again_every_image_is_asked_once(calibrated, imag
         assert got["path"] == want["path"] and got.get("label") == want.get("label")
     assert not journal.exists()
     again = asked[: -len(images)]
-    assert len(again) == len(images) + (64 - 40)  # those of a batch begun but not answered are asked anew
+    assert len(again) == len(images) + (len(images) - 40)  # what was read ahead and not answered is read anew
     with pytest.raises(rk.ResnetkitError, match="is there already"):
         next(answer_to_file(Predictor(calibrated), images, out, "jsonl"))
 
