@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from resnetkit.device import find_device, find_precision
 from resnetkit.errors import ResnetkitError
 from resnetkit.evaluation.evaluate import Computing, choose_images
 from resnetkit.evaluation.intervals import LEVEL, wilson_interval
@@ -28,7 +27,7 @@ def compare(
     precision: str = "float32",
     device: str = "auto",
     batch_size: int = 256,
-    workers: int = 0,
+    workers: int | None = None,
     max_bad: float = 0.0,
 ) -> dict[str, Any]:
     """top1 of two networks on the same images, their difference (second minus first) and McNemar's exact test.
@@ -39,7 +38,7 @@ def compare(
     `evaluate`; `preprocessing` is for those of the two that are another library's. Raises ResnetkitError where the
     images or their classes differ, or for `tta` of a network that has no other view.
     """
-    computing = Computing(find_device(device), find_precision(precision), batch_size, workers)
+    computing = Computing.of(device, precision, batch_size, workers)
     sources = (first, second)
     models = _load(sources, preprocessing)
     forwards = [forward_of(model, tta=tta) for model in models]

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from resnetkit.cores import default_workers
 from resnetkit.data.loaders import Batch, evaluation_batches
 from resnetkit.data.preprocess import COLOURS
+from resnetkit.data.progress import watched
 from resnetkit.device import find_device, find_precision
 from resnetkit.errors import ResnetkitError
 from resnetkit.evaluation.answers import Answers as Answers
@@ -32,8 +35,15 @@ class Computing:
     batch_size: int
     workers: int
 
+    @classmethod
+    def of(cls, device: str, precision: str, batch_size: int, workers: int | None) -> "Computing":
+        """By the words of a user. Raises ResnetkitError for one that is none."""
+        processes = default_workers() if workers is None else workers
+        return cls(find_device(device), find_precision(precision), batch_size, processes)
+
     def answers(self, model: Model, images: Labelled, *, forward: Forward = once) -> Answers:
         batches = evaluation_batches(images.part, model.preprocessing, self.batch_size, self.workers)
+        batches = watched(batches, ceil(len(images.part) / self.batch_size), f"batches of {images.split} images")
         net = model.network.place(self.device)
         return answer(net, batches, model.preprocessing, self.precision, model.calibration, forward=forward)
 
@@ -62,7 +72,7 @@ def evaluate(
     precision: str = "float32",
     device: str = "auto",
     batch_size: int = 256,
-    workers: int = 0,
+    workers: int | None = None,
     max_bad: float = 0.0,
 ) -> dict[str, Any]:
     """Figures of a run, a model file or a Model on labelled images, as `judge` lists them, and its slices.
@@ -77,7 +87,7 @@ def evaluate(
     new folder for the tables and plots. Raises ResnetkitError when there is no such data, split, class or view, or when
     it would test on images it calibrates on; TooManyBadImages past `max_bad`.
     """
-    computing = Computing(find_device(device), find_precision(precision), batch_size, workers)
+    computing = Computing.of(device, precision, batch_size, workers)
     folder = _new_folder(out)
     model = source if isinstance(source, Model) else load(source, preprocessing)
     if corruptions:
@@ -117,7 +127,7 @@ def calibrate(
     precision: str = "float32",
     device: str = "auto",
     batch_size: int = 256,
-    workers: int = 0,
+    workers: int | None = None,
     max_bad: float = 0.0,
 ) -> Model:
     """The model with temperature and thresholds fitted on labelled images (their val part, or all of them).
@@ -125,7 +135,7 @@ def calibrate(
     The images must be none that it was trained on or will be tested on. Where `source` is a run or a model file, that
     file keeps the calibration. Raises ResnetkitError.
     """
-    computing = Computing(find_device(device), find_precision(precision), batch_size, workers)
+    computing = Computing.of(device, precision, batch_size, workers)
     model = source if isinstance(source, Model) else load(source)
     _calibrate(source, model, _calibration_images(model, data, max_bad), data, computing)
     return model
