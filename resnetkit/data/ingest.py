@@ -20,6 +20,7 @@ from resnetkit.data.preprocess import COLOURS, as_channels, count_channels, deco
 from resnetkit.data.progress import watched
 from resnetkit.errors import ResnetkitError, TooManyBadImages
 
+GLANCE = 8  # times smaller, the least that a JPEG is decoded to
 SMALL = 64  # pixels a side; a set no larger, all of one size, is kept decoded in memory
 
 
@@ -50,16 +51,24 @@ class _Seen:
 Measure = Callable[[Tensor], Any]
 
 
-def ingest(dataset: Dataset, max_bad: float, channels: str | None = None, measure: Measure | None = None) -> Ingested:
+def ingest(
+    dataset: Dataset,
+    max_bad: float,
+    channels: str | None = None,
+    measure: Measure | None = None,
+    *,
+    whole: bool = True,
+) -> Ingested:
     """Decode everything once, leave out what does not read, decode small sets for good.
 
     `channels` None takes grey where no image has a colour, else rgb; or the bands that most training images have, and
     leaves others out. `measure` sees the uint8 (C, H, W) pixels of every image, grey as rgb, so that who needs more of
-    them does not decode twice. Raises TooManyBadImages past the share `max_bad`
-    of the images of the parts, ResnetkitError when nothing is left of a part.
+    them does not decode twice. Without `whole` it sees large JPEGs at an eighth of their size, which takes a few times
+    less and tells as much of whether they read. Raises TooManyBadImages past the share `max_bad` of the images of the
+    parts, ResnetkitError when nothing is left of a part.
     """
     looks = {
-        name: list(watched(_look(part.images, measure), len(part), f"reading {name} images"))
+        name: list(watched(_look(part.images, measure, whole), len(part), f"reading {name} images"))
         for name, part in dataset.parts.items()
     }
     wanted = count_channels(channels) if channels else _usual_channels(looks)
@@ -104,28 +113,39 @@ def _checked(seen: _Seen, wanted: int) -> _Seen:
     return replace(seen, reason=reason) if reason else seen
 
 
-def _look(images: Tensor | Sequence[Encoded], measure: Measure | None) -> Iterator[_Seen]:
+def _look(images: Tensor | Sequence[Encoded], measure: Measure | None, whole: bool) -> Iterator[_Seen]:
     if isinstance(images, Tensor):
         side, grey = (images.shape[2], images.shape[3]), images.shape[1] == 1
         measured = map(measure, as_channels(images, "rgb")) if measure else repeat(None)
         for image, found in zip(images, measured):
             yield _Seen(_digest(image.numpy().tobytes()), side=side, grey=grey, measured=found)
         return
-    yield from map_images(partial(_look_at, measure=measure), images)
+    yield from map_images(partial(_look_at, measure=measure, whole=whole), images)
 
 
-def _look_at(image: Encoded, measure: Measure | None) -> _Seen:
+def _look_at(image: Encoded, measure: Measure | None, whole: bool) -> _Seen:
     data = b""
+    sides: list[tuple[int, int]] = []  # of a picture, before it is made smaller
+
+    def glance(height: int, width: int) -> int:
+        sides.append((height, width))
+        return GLANCE if min(height, width) > SMALL else 1
+
     try:
         data = encoded.read(image)
-        pixels = decode(data)
+        pixels = decode(data, shrink=None if whole else glance)
+        if sides and sides[0] != pixels.shape[1:] and _is_grey(pixels):
+            pixels = decode(data)  # a little colour may have gone
     except BadImage as error:
         return _Seen(_digest(data), reason=str(error))
-    side = (pixels.shape[1], pixels.shape[2])
-    grey = len(pixels) == 3 and bool((pixels[0] == pixels[1]).all() and (pixels[1] == pixels[2]).all())
+    side = sides[0] if sides else (pixels.shape[1], pixels.shape[2])
     kept = pixels.numpy().copy() if max(side) <= SMALL else None
     measured = measure(pixels) if measure else None
-    return _Seen(_digest(data), side=side, channels=len(pixels), grey=grey, pixels=kept, measured=measured)
+    return _Seen(_digest(data), side=side, channels=len(pixels), grey=_is_grey(pixels), pixels=kept, measured=measured)
+
+
+def _is_grey(pixels: Tensor) -> bool:
+    return len(pixels) == 3 and bool((pixels[0] == pixels[1]).all() and (pixels[1] == pixels[2]).all())
 
 
 def _digest(data: bytes) -> str:

@@ -122,7 +122,7 @@ def read_source(
         checked = make_recipe({"model": "resnet18", "epochs": 1, "lr": 1} | settings)
         if start is None or checked.model != start.network.spec.name:
             spec(checked.model)
-    read = ingest(dataset, max_bad, start.preprocessing.channels if start else None, _band_sums)
+    read = ingest(dataset, max_bad, start.preprocessing.channels if start else None, _band_sums, whole=False)
     _require_every_class(read.dataset)
     if chosen is None:
         chosen = load_recipe(dataset.recipe or DEFAULT_RECIPES[_small(read), start is not None], settings)

@@ -108,7 +108,7 @@ def test_the_data_is_read_once(tmp_path, monkeypatch):
     from resnetkit.training import prepare
 
     read, ingest = [], prepare.ingest
-    monkeypatch.setattr(prepare, "ingest", lambda *a: read.append(1) or ingest(*a))
+    monkeypatch.setattr(prepare, "ingest", lambda *a, **k: read.append(1) or ingest(*a, **k))
     tune(tmp_path / "tune", trials=2, epochs=1)
     assert read == [1]
 
