@@ -31,11 +31,20 @@ class _Ended(Exception):
 
 
 def range_test(state: TrainingState, batches: TrainingBatches, prepared: Prepared) -> RangeTest:
-    """Train `state`, which is spent by it, on rates that grow from LOWEST to HIGHEST in at most STEPS steps."""
+    """Train `state`, which is spent by it, on rates that grow from LOWEST to HIGHEST in at most STEPS steps.
+
+    What Muon leaves to AdamW keeps the rate that it has whatever Muon's.
+    """
     growth = (HIGHEST / LOWEST) ** (1 / (STEPS - 1))
     rates = [LOWEST * growth**step for step in range(STEPS)]
     losses: list[float] = []
     mean = 0.0
+    groups = state.optimizer.param_groups
+    of_adamw = [(group, group["scale"] * prepared.recipe.lr) for group in groups if group.get("rule") == "adamw"]
+
+    def hold_adamw(step: int) -> None:
+        for group, peak in of_adamw:
+            group["scale"] = peak / rates[step]
 
     def after_step(state: TrainingState, waited: float) -> None:
         nonlocal mean
@@ -44,7 +53,9 @@ def range_test(state: TrainingState, batches: TrainingBatches, prepared: Prepare
         losses.append(mean / (1 - SMOOTHING ** (len(losses) + 1)))
         if len(losses) == STEPS or losses[-1] > EXPLODED * min(losses):
             raise _Ended
+        hold_adamw(len(losses))
 
+    hold_adamw(0)
     set_training(state.net, frozen_parts(state.net, prepared.recipe, epoch=0))
     try:
         train_epoch(

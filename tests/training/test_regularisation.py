@@ -15,8 +15,12 @@ from resnetkit.data.loaders import TrainingBatches
 from resnetkit.data.parts import Part
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.tasks import classification
+from resnetkit.training.epochs import training_batches
 from resnetkit.training.loop import _gradients
+from resnetkit.training.prepare import prepare
+from resnetkit.training.range_test import range_test
 from resnetkit.training.recipe import make_recipe
+from resnetkit.training.run import new_state
 
 TINY = {"model": "resnet8_cifar", "epochs": 2}
 LABELS = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
@@ -126,3 +130,19 @@ def test_the_range_test_finds_a_rate_that_trains(tmp_path):
     assert run.metrics["top1"] > 0.9
     assert (run.folder / "plots" / "lr_range_test.png").read_bytes().startswith(b"\x89PNG")
     assert f"lr = {chosen}\n" in (run.folder / "recipe.toml").read_text()
+
+
+def test_the_range_test_moves_muons_rate_and_not_that_of_adamw(monkeypatch):
+    prepared = prepare("digits", None, TINY | {"optimizer": "muon", "lr": 1.0, "precision": "float32"}, max_bad=0.0)
+    state, _ = new_state(prepared, torch.device("cpu"))
+    taken, rates = state.optimizer.step, {"orthogonal": [], "sgd": [], "adamw": []}
+
+    def step():
+        for group in state.optimizer.param_groups:
+            rates[group["rule"]].append(group["lr"])
+        return taken()
+
+    monkeypatch.setattr(state.optimizer, "step", step)
+    tested = range_test(state, training_batches(prepared, workers=0), prepared)
+    assert set(rates["orthogonal"]) == set(tested.rates) and len(tested.rates) > 30
+    assert rates["adamw"] == pytest.approx([0.005] * len(rates["adamw"]))
