@@ -72,6 +72,7 @@ def evaluate(
 
             print(describe(figures["taken_for"]), file=sys.stderr)
     elif len(sources) == 2 and out is None and calibrate is None and not corruptions:
+        _require_no_images(sources[1])
         figures = compare(sources[0], sources[1], data, preprocessing=preprocessing, **options)
         text = describe_comparison(figures, str(sources[0]), str(sources[1]))
     else:
@@ -82,3 +83,13 @@ def evaluate(
         print_json(figures)
     else:
         print(text)
+
+
+def _require_no_images(source: Path) -> None:
+    """Raise ResnetkitError for the images that `resnet predict` takes in this place."""
+    from resnetkit.data.image_files import images_below
+
+    if not source.is_dir() or {".safetensors", ".bin", ".json"} & {path.suffix for path in source.iterdir()}:
+        return  # a run or a checkpoint, whole or not
+    if next(images_below(source), None):
+        raise ResnetkitError(f"{source}: images, and no second run or model; to measure on them give --data {source}")

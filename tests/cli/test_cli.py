@@ -137,6 +137,14 @@ def test_evaluate(model):
     assert "name the labelled images with --data" in resnet("evaluate", model / "model.safetensors").stderr
 
 
+def test_evaluate_says_where_a_folder_of_images_goes(model, tmp_path):
+    (tmp_path / "cats").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "cats" / "one.png")
+    given = resnet("evaluate", model, tmp_path)
+    assert given.returncode == 2 and f"to measure on them give --data {tmp_path}" in given.stderr
+    assert resnet("evaluate", model, model).returncode == 0
+
+
 def test_evaluate_under_corruptions(model, images, tmp_path):
     for i, name in enumerate("012"):
         (tmp_path / name).mkdir()
