@@ -56,6 +56,8 @@ def evaluate(
     keep_freed_memory()
     options: dict[str, Any] = {"split": split, "tta": tta, "precision": precision, "device": device}
     options |= {"batch_size": batch_size, "workers": workers, "max_bad": max_bad}
+    for source in sources[1:]:
+        _require_no_images(source)
     if len(sources) == 1:
         figures = evaluate_model(
             sources[0],
@@ -72,7 +74,6 @@ def evaluate(
 
             print(describe(figures["taken_for"]), file=sys.stderr)
     elif len(sources) == 2 and out is None and calibrate is None and not corruptions:
-        _require_no_images(sources[1])
         figures = compare(sources[0], sources[1], data, preprocessing=preprocessing, **options)
         text = describe_comparison(figures, str(sources[0]), str(sources[1]))
     else:
@@ -86,10 +87,13 @@ def evaluate(
 
 
 def _require_no_images(source: Path) -> None:
-    """Raise ResnetkitError for the images that `resnet predict` takes in this place."""
-    from resnetkit.data.image_files import images_below
+    """Raise ResnetkitError for images where `resnet predict` takes them."""
+    from resnetkit.data.image_files import is_image
 
+    cure = f"{source}: images, and no run or model; to measure on labelled images name their folder with --data"
+    if source.is_file() and is_image(source):
+        raise ResnetkitError(cure)
     if not source.is_dir() or {".safetensors", ".bin", ".json"} & {path.suffix for path in source.iterdir()}:
         return  # a run or a checkpoint, whole or not
-    if next(images_below(source), None):
-        raise ResnetkitError(f"{source}: images, and no second run or model; to measure on them give --data {source}")
+    if any(is_image(path) for path in source.rglob("*")):
+        raise ResnetkitError(cure)

@@ -16,7 +16,7 @@ from resnetkit.data import encoded
 from resnetkit.data.encoded import BadImage, Encoded
 from resnetkit.data.parallel import map_images
 from resnetkit.data.parts import Dataset
-from resnetkit.data.preprocess import COLOURS, as_channels, count_channels, decode, mismatch
+from resnetkit.data.preprocess import COLOURS, as_channels, count_channels, decode, is_grey, mismatch, stored_grey
 from resnetkit.data.progress import watched
 from resnetkit.errors import ResnetkitError, TooManyBadImages
 
@@ -63,9 +63,9 @@ def ingest(
 
     `channels` None takes grey where no image has a colour, else rgb; or the bands that most training images have, and
     leaves others out. `measure` sees the uint8 (C, H, W) pixels of every image, grey as rgb, so that who needs more of
-    them does not decode twice. Without `whole` it sees large JPEGs at an eighth of their size, which takes a few times
-    less and tells as much of whether they read. Raises TooManyBadImages past the share `max_bad` of the images of the
-    parts, ResnetkitError when nothing is left of a part.
+    them does not decode twice. Without `whole` large JPEGs are decoded at an eighth of their size, which takes a few
+    times less and tells as much of whether they read; `measure` may then see them so. Raises TooManyBadImages past the
+    share `max_bad` of the images of the parts, ResnetkitError when nothing is left of a part.
     """
     looks = {
         name: list(watched(_look(part.images, measure, whole), len(part), f"reading {name} images"))
@@ -134,18 +134,16 @@ def _look_at(image: Encoded, measure: Measure | None, whole: bool) -> _Seen:
     try:
         data = encoded.read(image)
         pixels = decode(data, shrink=None if whole else glance)
-        if sides and sides[0] != pixels.shape[1:] and _is_grey(pixels):
+        grey = is_grey(pixels)
+        if sides and sides[0] != pixels.shape[1:] and grey and not stored_grey(data):
             pixels = decode(data)  # a little colour may have gone
+            grey = is_grey(pixels)
     except BadImage as error:
         return _Seen(_digest(data), reason=str(error))
     side = sides[0] if sides else (pixels.shape[1], pixels.shape[2])
     kept = pixels.numpy().copy() if max(side) <= SMALL else None
     measured = measure(pixels) if measure else None
-    return _Seen(_digest(data), side=side, channels=len(pixels), grey=_is_grey(pixels), pixels=kept, measured=measured)
-
-
-def _is_grey(pixels: Tensor) -> bool:
-    return len(pixels) == 3 and bool((pixels[0] == pixels[1]).all() and (pixels[1] == pixels[2]).all())
+    return _Seen(_digest(data), side=side, channels=len(pixels), grey=grey, pixels=kept, measured=measured)
 
 
 def _digest(data: bytes) -> str:

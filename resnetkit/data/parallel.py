@@ -14,6 +14,7 @@ from resnetkit.cores import usable_cores
 from resnetkit.data import encoded
 from resnetkit.data.encoded import Encoded
 from resnetkit.errors import ResourceExhausted
+from resnetkit.parent import end_with_the_parent
 
 LARGE_FILE = 20_000  # bytes
 CHUNK = 256  # items that a process is asked for at a time
@@ -38,18 +39,17 @@ def map_images(function: Callable[[Encoded], Result], images: Sequence[Encoded])
 def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """`function` of every item, in order and as they come, by a process for each core.
 
-    By this process alone where there are few items or one core, and where processes are not forked: what is not forked
-    must be sent the items and import torch first. Results are pickled; what the function raises ends it. Raises
+    By this process alone where there are few items or one core, and where processes are not forked, which must be sent
+    the items and import torch first, or not to be had. Results are pickled; what the function raises ends it. Raises
     ResourceExhausted where a process is killed.
     """
-    cores = len(usable_cores())
-    if cores == 1 or len(items) < FEWEST or multiprocessing.get_start_method() != "fork":
+    firsts = range(0, len(items), CHUNK)
+    workers = min(len(usable_cores()), len(firsts))
+    if workers == 1 or len(items) < FEWEST or not processes_fork():
         yield from map(function, items)
         return
-    firsts = range(0, len(items), CHUNK)
-    pool = ProcessPoolExecutor(
-        cores, multiprocessing.get_context("fork"), initializer=_begin, initargs=(function, items)
-    )
+    context = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(function, items))
     try:
         for chunk in pool.map(_chunk_from, firsts):
             yield from pickle.loads(chunk)
@@ -57,6 +57,11 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) 
         raise ResourceExhausted("a process beside this one was killed, as happens where memory runs out") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def processes_fork() -> bool:
+    """Whether this process may have others that begin as it is: at once, whatever the caller's script looks like."""
+    return multiprocessing.get_start_method() == "fork" and not multiprocessing.current_process().daemon
 
 
 _work: tuple[Callable[[Any], Any], Sequence[Any]]  # of a process, forked and not sent
@@ -67,6 +72,7 @@ def _begin(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
     _work = function, items
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; this one's end is theirs
     torch.set_num_threads(1)
+    end_with_the_parent()
 
 
 def _chunk_from(first: int) -> bytes:

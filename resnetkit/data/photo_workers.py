@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from resnetkit.errors import ResourceExhausted
+
 AHEAD = 2  # batches that each process may have before they are asked for
 
 Shape = tuple[int, int, int]  # of an image: height, width, channels
@@ -58,7 +60,8 @@ class PhotoWorkers:
         """uint8 (N, C, H, W) in channels_last for each list of N requests, every image of `shape`.
 
         What was asked for before and is not yet read is given up: to read it on raises RuntimeError. Raises ValueError
-        for images of another shape, and what `read` raises in place of the batch.
+        for images of another shape, ResourceExhausted where a process is killed, and what `read` raises in place of the
+        batch.
         """
         if prod(shape) > prod(self._largest):
             raise ValueError(f"images of {shape} are larger than {self._largest}, for which there is room")
@@ -70,7 +73,7 @@ class PhotoWorkers:
             return
         places = cycle(range(len(self._places)))
         self._tasks.of_now = tasks = ((place, shape, asked) for place, asked in zip(places, requests))
-        for place, count in self._loader:
+        for place, count in _told(self._loader):
             if self._tasks.of_now is not tasks:
                 raise RuntimeError("other batches have been asked for since")
             shared = _images(self._places[place], count, shape)
@@ -78,6 +81,16 @@ class PhotoWorkers:
 
     def _new_batch(self, count: int, shape: Shape) -> Tensor:
         return torch.empty(count, *shape, dtype=torch.uint8, pin_memory=self._pinned)
+
+
+def _told(loader: "DataLoader[_Placed]") -> Iterator[_Placed]:
+    """What comes from a loader; that a worker was killed, which torch has no error of its own for, as ours."""
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" in str(error):
+            raise ResourceExhausted("a process that reads photos was killed, as where memory runs out") from error
+        raise
 
 
 class _Tasks:

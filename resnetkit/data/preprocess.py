@@ -197,9 +197,9 @@ def _draft(image: Image.Image, shrink: Shrink) -> None:
 
 
 def _lies_down(image: Image.Image) -> bool:
-    """Whether EXIF turns it by a quarter."""
+    """Whether EXIF is still to turn it by a quarter; the sides of a TIFF are turned already."""
     try:
-        return image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+        return image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
     except Exception:  # as in _upright
         return False
 
@@ -250,6 +250,17 @@ def as_channels(images: Tensor, channels: str | None) -> Tensor:
         return images.expand(-1, 3, -1, -1)
     red, green, blue = images.int().unbind(1)
     return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8)[:, None]
+
+
+def is_grey(image: Tensor) -> bool:
+    """Whether uint8 (C, H, W) is a picture without a colour."""
+    return len(image) == 3 and bool((image[0] == image[1]).all() and (image[1] == image[2]).all())
+
+
+def stored_grey(data: bytes) -> bool:
+    """Whether a picture that reads has no room for colours."""
+    opened = _open(data, None)
+    return isinstance(opened, Image.Image) and opened.mode == "L"
 
 
 def for_people(image: Tensor) -> Tensor:

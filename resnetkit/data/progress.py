@@ -27,12 +27,13 @@ def _shown(items: Iterator[Item], before: int, total: int, what: str) -> Iterato
 
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden, redirect_stdout=False) as bar:
         task = bar.add_task(what, total=total, completed=before)
         last_line = perf_counter() - LINE_EVERY
         for done, item in enumerate(items, before + 1):
             yield item
             bar.update(task, completed=done)
-            if bar.disable and perf_counter() - last_line > LINE_EVERY:
+            if hidden and perf_counter() - last_line > LINE_EVERY:
                 console.print(f"{what}: {done:,} of {total:,}", soft_wrap=True, markup=False)
                 last_line = perf_counter()

@@ -11,7 +11,7 @@ from torch import Tensor
 from resnetkit.data.datasets import Dataset
 from resnetkit.data.ingest import Ingested, ingest
 from resnetkit.data.labels import sets
-from resnetkit.data.preprocess import for_people, resize
+from resnetkit.data.preprocess import for_people, is_grey, resize
 
 THUMBNAIL = 32  # pixels a side
 ORDER = ("train", "all", "val", "test")
@@ -103,12 +103,11 @@ def survey(dataset: Dataset) -> Survey:
 def portrait(pixels: Tensor) -> Portrait:
     """uint8 (C, H, W) -> what is kept of it."""
     height, width = pixels.shape[1:]
-    grey = len(pixels) == 3 and bool((pixels[0] == pixels[1]).all() and (pixels[1] == pixels[2]).all())
     values = pixels.float().flatten(1) / 255
     shown = for_people(pixels)
     small = shown if (height, width) == (THUMBNAIL, THUMBNAIL) else resize(shown, [THUMBNAIL, THUMBNAIL])
     mean, square = (v.mean(1).double().numpy() for v in (values, values.square()))
-    return Portrait((height, width), grey, mean, square, small.numpy().copy())
+    return Portrait((height, width), is_grey(pixels), mean, square, small.numpy().copy())
 
 
 def thumbnails(pictures: list[Picture]) -> Tensor:

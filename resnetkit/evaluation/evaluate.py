@@ -10,6 +10,7 @@ import torch
 
 from resnetkit.cores import default_workers
 from resnetkit.data.loaders import Batch, evaluation_batches
+from resnetkit.data.parallel import processes_fork
 from resnetkit.data.preprocess import COLOURS
 from resnetkit.data.progress import watched
 from resnetkit.device import find_device, find_precision
@@ -37,9 +38,13 @@ class Computing:
 
     @classmethod
     def of(cls, device: str, precision: str, batch_size: int, workers: int | None) -> "Computing":
-        """By the words of a user. Raises ResnetkitError for one that is none."""
-        processes = default_workers() if workers is None else workers
-        return cls(find_device(device), find_precision(precision), batch_size, processes)
+        """By the words of a user. Raises ResnetkitError for one that is none.
+
+        Processes that are not forked import torch first, and run the caller's script once more: none by default.
+        """
+        if workers is None:
+            workers = default_workers() if processes_fork() else 0
+        return cls(find_device(device), find_precision(precision), batch_size, workers)
 
     def answers(self, model: Model, images: Labelled, *, forward: Forward = once) -> Answers:
         batches = evaluation_batches(images.part, model.preprocessing, self.batch_size, self.workers)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from resnetkit.architecture.folding import folded
-from resnetkit.cores import usable_cores
+from resnetkit.cores import default_workers
 from resnetkit.data.image_files import images_below, is_image
 from resnetkit.data.preprocess import BadImage
 from resnetkit.device import autocast, find_device, find_precision
@@ -66,7 +66,8 @@ class Predictor:
         return {"path": name} | self._describe(self._probabilities(pixels[None])[0])
 
     def predict(self, paths: Iterable[str | Path]) -> Iterator[dict[str, Any]]:
-        """One answer a path, in order; an image that cannot be read is answered {path, error}."""
+        """One answer a path, in order; an image that cannot be read is answered {path, error}. Up to 2 BATCH paths are
+        taken ahead of their answers."""
         for chunk in self._read(paths):
             frames = [read for _, read in chunk if isinstance(read, Tensor)]
             rows = iter(self._probabilities(_together(frames)) if frames else ())
@@ -79,11 +80,14 @@ class Predictor:
     def _read(self, paths: Iterable[str | Path]) -> Iterator[list[Read]]:
         """BATCH paths at a time, each with its frame or why there is none; threads are at the next meanwhile."""
         remaining = iter(paths)
-        with ThreadPoolExecutor(len(usable_cores())) as pool:
+        pool = ThreadPoolExecutor(default_workers())
+        try:
             coming = pool.map(self._frame, list(islice(remaining, BATCH)))
             while chunk := list(coming):
                 coming = pool.map(self._frame, list(islice(remaining, BATCH)))
                 yield chunk
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _frame(self, path: str | Path) -> Read:
         preprocessing = self.model.preprocessing

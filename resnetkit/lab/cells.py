@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
-from threading import Thread
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from resnetkit.cores import usable_cores
 from resnetkit.errors import Interrupted, ResnetkitError, ResourceExhausted
+from resnetkit.parent import end_with_the_parent
 from resnetkit.training.allocator import keep_freed_memory
 from resnetkit.training.interrupt import SIGNALS
 
@@ -98,12 +98,4 @@ def _begin(threads: int) -> None:
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - lines of several trainings at once
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    Thread(target=_end_with_the_parent, daemon=True).start()
-
-
-def _end_with_the_parent() -> None:
-    """It waits for work for ever where the parent is killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    end_with_the_parent()

@@ -113,7 +113,8 @@ def orthogonal(matrices: Tensor) -> Tensor:
     below.
 
     Every iterate is a polynomial in X X^T times X, so the iterations are taken on the small square X X^T alone, in half
-    the time for filters of 3 x 3 (Gram Newton-Schulz, Zhang et al. 2026). In half precision it would want restarts.
+    the time for filters of 3 x 3 (Gram Newton-Schulz, Zhang et al. 2026). Less exact in TF32; half precision would want
+    restarts.
     """
     wide = matrices.shape[1] <= matrices.shape[2]
     x = matrices if wide else matrices.mT

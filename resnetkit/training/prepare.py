@@ -129,12 +129,15 @@ def read_source(
     if recipe is None or (isinstance(recipe, str) and comes_along(recipe)):
         chosen = _fitting(chosen, settings, coloured=read.channels in COLOURS, trained=start is not None)
     _require_settings_that_apply(chosen, _small(read), read.channels)
+    if settings.get("padding_mode") == "reflect" and not chosen.crop_padding:
+        raise ResnetkitError("setting padding_mode does nothing with crop_padding=0; leave it out, or set crop_padding")
     return Source(read, chosen, start)
 
 
 def _fitting(recipe: Recipe, settings: dict[str, Any], *, coloured: bool, trained: bool) -> Recipe:
     """A recipe that comes along, without what it cannot do to these images or weights."""
     left_out = ({} if coloured else {"policy": "none"}) | (dict.fromkeys(BEGINNINGS, False) if trained else {})
+    left_out |= {} if recipe.crop_padding else {"padding_mode": "zeros"}
     return recipe.model_copy(update={name: value for name, value in left_out.items() if name not in settings})
 
 
@@ -170,7 +173,9 @@ def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> 
         raise ResnetkitError(
             f"setting policy={recipe.policy!r} is for grey and rgb; these images have {channels} bands: leave it out"
         )
-    _require_settings_of_kind(recipe, small)
+    for name, why in (FOR_PHOTOS if small else FOR_SMALL).items():
+        if getattr(recipe, name) != Recipe.model_fields[name].default:
+            raise ResnetkitError(f"setting {name} is for {why}")
     if recipe.patience and not recipe.holdout:
         raise ResnetkitError("setting patience needs a holdout to watch, such as holdout=0.1; the test set is no judge")
     if recipe.freeze and not recipe.weights and not (recipe.whiten and recipe.freeze == "stem"):
@@ -186,14 +191,6 @@ def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> 
         raise ResnetkitError(
             f"setting repeats={recipe.repeats}: a batch has {recipe.batch_size} images; raise batch_size"
         )
-
-
-def _require_settings_of_kind(recipe: Recipe, small: bool) -> None:
-    for name, why in (FOR_PHOTOS if small else FOR_SMALL).items():
-        if getattr(recipe, name) != Recipe.model_fields[name].default:
-            raise ResnetkitError(f"setting {name} is for {why}")
-    if recipe.padding_mode == "reflect" and not recipe.crop_padding:
-        raise ResnetkitError("setting padding_mode=reflect needs a rim to fill, such as crop_padding=4; else zeros")
 
 
 def _require_every_class(dataset: Dataset) -> None:

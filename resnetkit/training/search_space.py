@@ -34,8 +34,9 @@ Space = dict[str, Span | Choice]
 def search_space(recipe: Recipe, fixed: set[str], channels: str) -> Space:
     """The settings to vary by name, around the recipe's own values, without those `fixed` by the user.
 
-    A recipe without weight decay stays without, and so does one of Muon, which holds the norms that it would move;
-    policies are for images of `channels` rgb and grey. What is varied can be changed when the data is prepared already.
+    A recipe without weight decay stays without, and so does one of Muon, where it moves the classifier and little
+    else; policies are for images of `channels` rgb and grey. What is varied can be changed when the data is prepared
+    already.
     """
     space: Space = {"lr": _around(recipe.lr, RATE_FACTOR)}
     if recipe.weight_decay and recipe.optimizer != "muon":

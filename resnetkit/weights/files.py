@@ -20,11 +20,11 @@ from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ModelFileRefused, ResnetkitError
 from resnetkit.weights.calibration import CALIBRATIONS, Calibration
 from resnetkit.weights.safetensors_file import read_header, read_safetensors
-from resnetkit.weights.untrusted import one_line, open_untrusted
+from resnetkit.weights.untrusted import one_line, open_untrusted, shown
 
 SCHEMAS = {"classification": 1, "multilabel": 2}  # by task: what knew one label an image only must not read the others
 KEY = "resnetkit"
-NESTED = ("images", "recipe", "environment", "taken_for")  # objects of `provenance`, where it has them
+NESTED = ("images", "recipe", "taken_for")  # objects of `provenance`, where it has them
 
 
 @dataclass
@@ -132,7 +132,9 @@ def _require_objects(metrics: Any, provenance: Any) -> None:
         parts |= {name: provenance.get(name, {}) for name in NESTED}
     for name, part in parts.items():
         if not isinstance(part, dict):
-            raise ResnetkitError(f"{name} in its record is {part!r}, no object")
+            raise ResnetkitError(f"{name} in its record is {shown(part)}, no object")
+    if not all(isinstance(count, int) for count in parts["images"].values()):
+        raise ResnetkitError(f"images in its record are {shown(parts['images'])}, no counts")
 
 
 def check_tensors(network: ResNet, tensors: dict[str, Tensor]) -> None:

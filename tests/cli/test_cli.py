@@ -140,8 +140,10 @@ def test_evaluate(model):
 def test_evaluate_says_where_a_folder_of_images_goes(model, tmp_path):
     (tmp_path / "cats").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "cats" / "one.png")
-    given = resnet("evaluate", model, tmp_path)
-    assert given.returncode == 2 and f"to measure on them give --data {tmp_path}" in given.stderr
+    image = tmp_path / "cats" / "one.png"
+    for sources in ([tmp_path], [image], [image, image]):
+        given = resnet("evaluate", model, *sources)
+        assert given.returncode == 2 and "name their folder with --data" in given.stderr
     assert resnet("evaluate", model, model).returncode == 0
 
 

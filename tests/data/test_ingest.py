@@ -12,6 +12,7 @@ from PIL import Image
 from resnetkit.data import ingest as module
 from resnetkit.data.ingest import _look_at, ingest
 from resnetkit.data.parts import Dataset, Part
+from resnetkit.data.preprocess import decode, picture_size
 from tests.data.bad_files import encoded, pixels
 
 ORIENTATION = 0x0112
@@ -32,6 +33,13 @@ def on_its_side(image: bytes) -> bytes:
     return buffer.getvalue()
 
 
+def tiff_on_its_side(height: int, width: int) -> bytes:
+    """Whose sides Pillow gives as they are when it is turned."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    return encoded(Image.fromarray(pixels(height, width)), "tiff", exif=exif)
+
+
 def grey_but_for_a_dot() -> bytes:
     """A colour that is gone at an eighth."""
     image = np.full((160, 240, 3), 128, np.uint8)
@@ -48,6 +56,8 @@ KINDS = {
     "low": jpeg(9, 200),
     "on its side": on_its_side(jpeg(120, 200)),
     "a dot": grey_but_for_a_dot(),
+    "tiff on its side": tiff_on_its_side(100, 150),
+    "small tiff on its side": tiff_on_its_side(40, 60),
     "png": encoded(Image.fromarray(pixels(100, 150)), "png"),
     "small": jpeg(64, 48),
 }
@@ -55,7 +65,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_glance_tells_what_the_whole_does(kind):
-    """Of the image as it is, cut short and with bytes changed."""
+    """Of the image as it is and cut short all, with bytes changed whether it reads and what it is."""
     generator = random.Random(kind)
     for n in range(25):
         data = bytearray(KINDS[kind])
@@ -65,8 +75,16 @@ def test_a_glance_tells_what_the_whole_does(kind):
             for _ in range(generator.choice((1, 3, 20))):
                 data[generator.randrange(len(data))] = generator.randrange(256)
         whole, glance = (replace(_look_at(bytes(data), None, entire), pixels=None) for entire in (True, False))
+        if n % 3 == 2:
+            whole, glance = (replace(seen, reason=str(bool(seen.reason)), grey=True) for seen in (whole, glance))
         assert glance == whole
     assert not _look_at(KINDS[kind], None, False).reason
+
+
+def test_sides_are_those_of_the_pixels():
+    for kind in ("on its side", "tiff on its side", "small tiff on its side"):
+        image = KINDS[kind]
+        assert _look_at(image, None, False).side == tuple(decode(image).shape[1:]) == picture_size(image)
 
 
 def test_the_dot_would_be_missed(monkeypatch):

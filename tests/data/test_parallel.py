@@ -1,7 +1,11 @@
 """Work shared among processes is the work of one."""
 
+import multiprocessing
 import os
+import select
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +54,28 @@ def test_one_core_and_processes_that_are_not_forked_do_it_here(shared_out, monke
     assert {process for _, process, _ in map_in_processes(with_process, range(parallel.FEWEST))} == {HERE}
 
 
+def test_a_process_that_may_have_none_does_it_itself(shared_out):
+    """As in a pool of the user's own."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(_processes_of, (50,)) == 1
+
+
+def _processes_of(count: int) -> int:
+    return len({process for _, process, _ in map_in_processes(with_process, range(count))})
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_processes_end_with_a_parent_that_is_killed():
+    code = "import time; from resnetkit.data.parallel import map_in_processes\n"
+    code += "list(map_in_processes(lambda item: print(item, flush=True) or time.sleep(100), range(5000)))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert {process.stdout.readline(), process.stdout.readline()} == {"0\n", "256\n"}
+    process.kill()
+    process.wait()
+    ended, _, _ = select.select([process.stdout], [], [], 30)
+    assert ended and process.stdout.read() == "", "nobody is left who could write"
+
+
 def test_an_error_ends_it_and_a_process_that_is_killed_too(shared_out):
     def refuse_30(item: int) -> int:
         if item == 30:
@@ -77,13 +103,12 @@ def write_small(folder: Path) -> Path:
     return folder
 
 
-def test_small_images_are_looked_at_alike_by_processes(tmp_path, monkeypatch):
+def test_small_images_are_looked_at_alike_by_processes(tmp_path, shared_out, monkeypatch):
     dataset = open_dataset(write_small(tmp_path / "images"))
+    together = ingest(dataset, 1.0, measure=portrait)
+    assert HERE not in ingest(dataset, 1.0, measure=lambda pixels: os.getpid()).measured["train"]
     monkeypatch.setattr(parallel, "usable_cores", lambda: [0])
     alone = ingest(dataset, 1.0, measure=portrait)
-    monkeypatch.setattr(parallel, "usable_cores", lambda: [0, 1])
-    monkeypatch.setattr(parallel, "FEWEST", 20)
-    together = ingest(dataset, 1.0, measure=portrait)
     assert told(together) == told(alone) and len(alone.dataset.bad) == 2
     assert torch.equal(together.dataset.parts["train"].images, alone.dataset.parts["train"].images)
 

@@ -1,5 +1,7 @@
 """Batches that processes read, by way of memory that they share."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,6 +11,7 @@ import torch
 
 from resnetkit.data import photo_workers
 from resnetkit.data.photo_workers import PhotoWorkers
+from resnetkit.errors import ResourceExhausted
 
 SHAPE = (4, 3, 2)
 
@@ -72,6 +75,15 @@ def test_an_error_comes_where_its_batch_would(workers):
     assert numbers(next(batches)) == [1, 2]
     with pytest.raises(ValueError, match="nine is damaged"):
         next(batches)
+
+
+def test_a_process_that_is_killed_is_told_as_what_it_is():
+    def kill_9(number):
+        return plain(number) if number != 9 else os.kill(os.getpid(), signal.SIGKILL)
+
+    batches = PhotoWorkers(kill_9, 2, SHAPE, 1).batches([[1, 2], [3, 9], [5, 6]], SHAPE)
+    with pytest.raises(ResourceExhausted, match="a process that reads photos was killed"):
+        list(batches)
 
 
 PROGRAM = """

@@ -17,7 +17,9 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A second passes between two looks at it."""
+    """A second passes between two looks at it, and rich goes by the stream alone."""
+    for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
     ticks = itertools.count()
     monkeypatch.setattr(progress, "perf_counter", lambda: next(ticks))
 
@@ -44,6 +46,13 @@ def test_a_bar_on_a_terminal_which_goes(clock, monkeypatch):
     shown = terminal.getvalue()
     assert "reading train images" in shown and "50/50" in shown
     assert shown.endswith("\x1b[2K"), "the bar's line is cleared at the end"
+
+
+def test_standard_output_stays_where_it_is(clock, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    for item in watched(range(5), 5, "reading"):
+        print(item)
+    assert capsys.readouterr().out == "0\n1\n2\n3\n4\n"
 
 
 def test_nobody_who_stops_asking_is_left_with_a_bar(clock, monkeypatch):

@@ -110,7 +110,7 @@ def test_patience_ends_a_run_that_gets_no_better(tmp_path):
     "settings, message",
     [
         ({"patience": 3}, "patience needs a holdout"),
-        ({"padding_mode": "reflect", "crop_padding": 0}, "padding_mode=reflect needs a rim"),
+        ({"padding_mode": "reflect", "crop_padding": 0}, "padding_mode does nothing with crop_padding=0"),
         ({"accumulate": 3, "batch_size": 4}, "batch norm needs pieces of two images"),
         ({"framing": "letterbox"}, "framing is for photos"),
         ({"policy": "best"}, "policy='best'"),
@@ -121,6 +121,12 @@ def test_settings_that_cannot_be_are_refused(tmp_path, settings, message):
     with pytest.raises(rk.ResnetkitError, match=message):
         rk.train("digits", out=tmp_path / "run", **TINY | settings)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_without_its_crops_has_no_rims_to_reflect():
+    prepared = prepare("digits", "cifar10_fast", {"crop_padding": 0, "whiten": False, "freeze": None}, max_bad=0.0)
+    assert prepared.recipe.padding_mode == "zeros"
+    assert prepare("digits", prepared.recipe.model_copy(update={"padding_mode": "reflect"}), {}, max_bad=0.0)
 
 
 def test_the_range_test_finds_a_rate_that_trains(tmp_path):
