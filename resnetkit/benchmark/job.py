@@ -6,18 +6,19 @@ from typing import Any, Literal
 
 from resnetkit.architecture.variants import spec
 from resnetkit.cores import usable_cores
-from resnetkit.errors import ResnetkitError
+from resnetkit.errors import ResnetkitError, did_you_mean
 
 Kind = Literal["step", "inference", "loader", "memory", "startup"]
 KINDS: tuple[Kind, ...] = ("step", "inference", "loader", "memory", "startup")
 SMALL_SIDE, PHOTO_SIDE = 32, 224  # pixels, where nothing is said: those of CIFAR and ImageNet
 SMALL_BATCH, PHOTO_BATCH = 128, 16
+COMPILE_MODES = ("off", "on", "graphs")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """`cores` are those that every worker is pinned to, with a thread on each. `data` is a folder of JPEGs by class,
-    `cache` where our loader keeps them decoded."""
+    `cache` where our loader keeps them decoded; `compile` is as for `resnet train`, ours alone."""
 
     kind: Kind
     model: str
@@ -29,6 +30,7 @@ class Job:
     cores: tuple[int, ...]
     data: str | None = None
     cache: str | None = None
+    compile: str = "off"
     seed: int = 0
 
     @property
@@ -49,11 +51,16 @@ def make_job(
     device: str = "cpu",
     threads: int | None = None,
     data: Path | None = None,
+    compile: str = "off",
 ) -> Job:
     """A job with what is not said filled in. Raises ResnetkitError for what cannot be measured."""
     if kind not in KINDS:
         raise ResnetkitError(f"benchmark {kind!r} is not known; it must be {', '.join(KINDS)}")
     found = next(name for name in KINDS if name == kind)
+    if compile not in COMPILE_MODES:
+        raise ResnetkitError(f"compile={compile!r}: {did_you_mean(compile, COMPILE_MODES)}")
+    if compile != "off" and kind not in ("step", "memory"):
+        raise ResnetkitError(f"compile={compile} is for training steps: benchmark step or memory, not {kind}")
     network = spec(model)
     small = model.endswith("_cifar")
     one_image = kind in ("inference", "startup")
@@ -70,4 +77,5 @@ def make_job(
         device=device,
         cores=tuple(usable[:threads]),
         data=str(data.resolve()) if data is not None else None,
+        compile=compile,
     )

@@ -51,13 +51,18 @@ class Step(Contender):
     def build(self, job: Job) -> dict[str, Any]:
         from resnetkit.benchmark.subject import prepared_step, training_step
         from resnetkit.device import find_device
+        from resnetkit.training.compiling import compile_network
         from resnetkit.training.run import new_state
 
         device = find_device(job["device"])
         prepared = prepared_step(job, device)
         state, _ = new_state(prepared, device)
+        how = ["resnet train", prepared.recipe.precision]
+        if job["compile"] != "off":
+            compile_network(state, job["compile"])
+            how.append(f"compile {job['compile']}")
         self._work = training_step(prepared, state)
-        return {"runs": f"resnet train, {prepared.recipe.precision}", "precision": prepared.recipe.precision}
+        return {"runs": ", ".join(how), "precision": prepared.recipe.precision}
 
 
 class Inference(Contender):

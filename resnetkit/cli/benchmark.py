@@ -27,6 +27,7 @@ def benchmark(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images at a time.")] = None,
     precision: Annotated[str | None, typer.Option(help="Ours: float32 or bfloat16, of a step also auto.")] = None,
+    compile: Annotated[str, typer.Option(help="Ours, of a step: off, on or graphs, as in resnet train.")] = "off",
     rounds: Annotated[
         int, typer.Option(help="Turns that each gets, 5 at least; more until the control is steady.")
     ] = 9,
@@ -54,6 +55,7 @@ def benchmark(
         threads=threads,
         device=device,
         data=data,
+        compile=compile,
     )
     if out is not None:
         write_text(out, json_module.dumps(found, indent=2) + "\n")

@@ -58,7 +58,9 @@ def train(
     ] = None,
     compile: Annotated[
         str | None,
-        typer.Option(help="off, on (blocks by torch.compile) or auto, what ends the run sooner by a trial."),
+        typer.Option(
+            help="off, on (blocks by torch.compile), graphs (as CUDA graphs, too) or auto, the faster of off and on."
+        ),
     ] = None,
     json: JsonFlag = False,
 ) -> None:

@@ -11,7 +11,7 @@ from resnetkit.training.prepare import Prepared
 from resnetkit.training.schedule import training_size
 from resnetkit.training.state import TrainingState
 
-COMPILE_MODES = ("off", "on", "auto")
+COMPILE_MODES = ("off", "on", "graphs", "auto")
 SHORT = 600.0  # seconds of a run, of which compiling, about a minute on two cores, would take too large a share
 TRIALS = 3  # steps of which the fastest counts
 AFRESH = 2  # times that it compiles again: for batches of another size, for images of another size
@@ -24,10 +24,18 @@ def check_compile(asked: str | None) -> str | None:
     return asked
 
 
-def compile_network(state: TrainingState) -> None:
-    """Compile it block by block. Raises ResnetkitError for a network that cannot be, or where nothing can."""
-    state.net.compile()
+def compile_network(state: TrainingState, mode: str = "on") -> None:
+    """Compile it block by block; `graphs`: to be replayed as CUDA graphs, which spares the launch of each kernel.
+
+    Raises ResnetkitError for a network that cannot be compiled so, or where nothing can.
+    """
     device = next(state.net.parameters()).device
+    if mode == "graphs":
+        _check_graphs(device, state.net.memory)
+        state.net.compile(mode="reduce-overhead")
+        _end_steps_of_graphs(state)
+    else:
+        state.net.compile()
     try:
         torch.compile(lambda x: x + 1)(torch.ones(2, device=device))
     except RuntimeError as error:  # torch._dynamo.exc.TorchDynamoException is one
@@ -37,8 +45,24 @@ def compile_network(state: TrainingState) -> None:
         ) from error
 
 
-def compiling_pays(prepared: Prepared, state: TrainingState) -> tuple[bool, str]:
-    """Whether the run ends sooner with the time to compile in it, and a line on it.
+def _check_graphs(device: torch.device, memory: str) -> None:
+    if device.type != "cuda":
+        raise ResnetkitError(f"compile=graphs records CUDA graphs, and the run is on {device}; give compile=on")
+    if memory == "checkpoint":
+        raise ResnetkitError("compile=graphs keeps what memory=checkpoint gives back; leave one of them out")
+
+
+def _end_steps_of_graphs(state: TrainingState) -> None:
+    """A graph writes where it wrote before, once it is told that its results are no longer needed: those of a step,
+    gradients that accumulate among them, after the optimizer's, those of a prediction after the whole network's."""
+    end = torch.compiler.cudagraph_mark_step_begin
+    state.optimizer.register_step_post_hook(lambda *_: end())
+    state.net.register_forward_hook(lambda *_: None if torch.is_grad_enabled() else end())
+    end()
+
+
+def compiling_pays(prepared: Prepared, state: TrainingState) -> tuple[str, str]:
+    """`on` where the run ends sooner with the time to compile in it, else `off`, and a line on it.
 
     Timed by steps on blank images of the full size, smaller ones by their pixels; `state` is spent.
     """
@@ -47,16 +71,16 @@ def compiling_pays(prepared: Prepared, state: TrainingState) -> tuple[bool, str]
     steps = len(prepared.parts["train"]) / recipe.batch_size * pixels / prod(size)
     plain = _least(prepared, state)
     if plain * steps < SHORT:
-        return False, f"compile off: {plain * steps / 60:.1f} minutes of training are too few for it to pay"
+        return "off", f"compile off: {plain * steps / 60:.1f} minutes of training are too few for it to pay"
     try:
         compile_network(state)
     except ResnetkitError as error:
-        return False, f"compile off: {error}"
+        return "off", f"compile off: {error}"
     first = _seconds(prepared, state)
     compiled = _least(prepared, state)
-    pays = AFRESH * first + compiled * steps < plain * steps
+    chosen = "on" if AFRESH * first + compiled * steps < plain * steps else "off"
     told = f"a step takes {compiled:.3g} s compiled and {plain:.3g} s not, and compiling {first:.0f} s"
-    return pays, f"compile {'on' if pays else 'off'}: {told}"
+    return chosen, f"compile {chosen}: {told}"
 
 
 def _least(prepared: Prepared, state: TrainingState) -> float:

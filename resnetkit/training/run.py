@@ -58,9 +58,10 @@ def train(
     runs/<data>-<model>-<number>; a share `max_bad` of the images (a tenth) may be unreadable and is left out. `track`
     names what follows the run: tensorboard, mlflow, wandb. `memory` is plain, checkpoint (see ResNet.set_memory; the
     numbers are the same) or auto, which is plain where a step fits `memory_budget`, such as 4GiB, or the free memory.
-    `compile` is off, on (see ResNet.compile; its numbers differ in their last bits) or auto, which tries what ends the
-    run sooner. `resume` goes on with an interrupted run, on a CPU bit for bit, and takes no other setting than
-    `device`, `workers`, `memory` and `compile`. Raises ResnetkitError, of which Interrupted means saved and resumable.
+    `compile` is off, on (see ResNet.compile; its numbers differ in their last bits), graphs (on, and CUDA graphs) or
+    auto, which tries which of off and on ends the run sooner. `resume` goes on with an interrupted run, on a CPU bit
+    for bit, and takes no other setting than `device`, `workers`, `memory` and `compile`. Raises ResnetkitError, of
+    which Interrupted means saved and resumable.
     """
     execution = Execution(*_memory(memory, memory_budget), check_compile(compile))
     workers = default_workers() if workers is None else workers
@@ -121,7 +122,7 @@ class Start(NamedTuple):
 
 def _resumed(folder: RunFolder, device: str, execution: Execution) -> Start:
     if execution.compile == "auto":
-        raise ResnetkitError("compile=auto is for a new run; give a resumed one on or off, or nothing")
+        raise ResnetkitError("compile=auto is for a new run; give a resumed one off, on or graphs, or nothing")
     command = folder.read(folder.command)
     tracking.require(command.get("track", ()))
     place = find_device(command["device"] if device == "auto" else device)
@@ -130,17 +131,17 @@ def _resumed(folder: RunFolder, device: str, execution: Execution) -> Start:
     state, notes = new_state(prepared, place)
     memory = execution.memory or command.get("memory", "plain")
     mode, note = choose_memory(prepared, state.net, memory, execution.budget)
-    compiled = command.get("compile", False) if execution.compile is None else execution.compile == "on"
+    compiled = execution.compile or command.get("compile") or "off"  # in folders of before 2026-11-28 False or True
     _set_execution(state, mode, compiled)
     if folder.last.exists():
         state.restore(folder.last)
     return Start(folder, prepared, state, place, [*notes, *note], command)
 
 
-def _set_execution(state: TrainingState, memory: str, compiled: bool) -> None:
+def _set_execution(state: TrainingState, memory: str, compiled: str) -> None:
     state.net.set_memory(memory)
-    if compiled:
-        compile_network(state)
+    if compiled != "off":
+        compile_network(state, compiled)
 
 
 class Found(NamedTuple):
@@ -150,7 +151,7 @@ class Found(NamedTuple):
     state: TrainingState
     notes: list[str]
     range_test: RangeTest | None
-    compiled: bool
+    compiled: str
 
 
 def _tried(
@@ -159,7 +160,7 @@ def _tried(
     """What is left to trials: the memory mode, the rate where it is `auto`, and whether compiling pays."""
     state, notes = new_state(prepared, device)
     mode, told = choose_memory(prepared, state.net, execution.memory or "plain", execution.budget)
-    compiled, tested = execution.compile == "on", None
+    compiled, tested = "off" if execution.compile in (None, "auto") else execution.compile, None
     _set_execution(state, mode, compiled)
     if range_tested:
         with _within_memory(device, mode):

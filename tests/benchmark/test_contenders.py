@@ -39,6 +39,12 @@ def test_steps_and_predictions_are_taken():
         assert found["images"] % 4 == 0 and found["images"] > 0 and found["seconds"] >= 0.001
 
 
+@pytest.mark.parametrize("kind", ["step", "memory"])
+def test_a_step_may_be_compiled(compilations, kind):
+    facts = Step().prepare(job(kind, precision="float32", compile="on").to_dict())
+    assert compilations and facts["runs"] == "resnet train, float32, compile on"
+
+
 def test_the_loader_reads_whole_epochs_and_normalises(tmp_path, monkeypatch):
     """As its peers do, within the time."""
     normalised, normalise = [], Preprocessing.normalise
@@ -101,6 +107,10 @@ def test_share_of_the_ceiling_by_hand():
 def test_jobs_that_make_no_sense():
     with pytest.raises(ResnetkitError, match="step, inference"):
         make_job("steps", "resnet18")
+    with pytest.raises(ResnetkitError, match="compile='auto'"):
+        make_job("step", "resnet18", compile="auto")
+    with pytest.raises(ResnetkitError, match="compile=on is for training steps: .* not inference"):
+        make_job("inference", "resnet18", compile="on")
     with pytest.raises(ResnetkitError, match="cores"):
         make_job("step", "resnet18", threads=10_000)
     assert make_job("step", "resnet18").batch_size == 16 and make_job("inference", "resnet20_cifar").img_size == 32

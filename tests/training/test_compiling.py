@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import resnetkit as rk
+from resnetkit.architecture.resnet import ResNet
 from resnetkit.training import compiling, trainer
 
 TINY = {"model": "resnet8_cifar", "epochs": 1, "batch_size": 256}
@@ -17,9 +18,9 @@ def recorded(folder):
 
 def test_a_compiled_run_is_the_same_but_for_rounding(tmp_path, compilations):
     plain = rk.train("digits", out=tmp_path / "plain", **TINY)
-    assert not compilations and recorded(plain.folder) is False
+    assert not compilations and recorded(plain.folder) == "off"
     compiled = rk.train("digits", out=tmp_path / "compiled", compile="on", **TINY)
-    assert compilations and recorded(compiled.folder) is True
+    assert compilations and recorded(compiled.folder) == "on"
     assert compiled.metrics["loss"] == pytest.approx(plain.metrics["loss"], rel=1e-3)
 
 
@@ -44,17 +45,17 @@ def is_compiled(module):
 
 
 @pytest.mark.parametrize(
-    ("plain", "compiled", "first", "pays"),
-    [(1.0, 0.5, 30.0, True), (1.0, 0.95, 30.0, False), (1.0, 0.5, 300.0, False)],
+    ("plain", "compiled", "first", "chosen"),
+    [(1.0, 0.5, 30.0, "on"), (1.0, 0.95, 30.0, "off"), (1.0, 0.5, 300.0, "off")],
 )
-def test_auto_takes_what_ends_the_run_sooner(tmp_path, compilations, monkeypatch, plain, compiled, first, pays):
+def test_auto_takes_what_ends_the_run_sooner(tmp_path, compilations, monkeypatch, plain, compiled, first, chosen):
     """1,006 steps; compiling is waited for twice more."""
     seconds = iter([plain] * 4 + [first] + [compiled] * 4)
     monkeypatch.setattr(compiling, "_seconds", lambda prepared, state: next(seconds))
     monkeypatch.setattr(trainer.Trainer, "run", lambda self: self.notes[-1])
     note = rk.train("digits", out=tmp_path / "run", compile="auto", **TINY | {"epochs": 280, "batch_size": 400})
-    assert note.startswith(f"compile {'on' if pays else 'off'}: a step takes {compiled:g} s compiled and 1 s not")
-    assert recorded(tmp_path / "run") is pays
+    assert note.startswith(f"compile {chosen}: a step takes {compiled:g} s compiled and 1 s not")
+    assert recorded(tmp_path / "run") == chosen
 
 
 def test_auto_counts_small_images_as_small(tmp_path, monkeypatch):
@@ -90,6 +91,39 @@ def test_a_network_that_cannot_be_is_refused_by_on_and_left_by_auto(tmp_path, mo
     monkeypatch.setattr(compiling, "_seconds", lambda prepared, state: 1000.0)
     monkeypatch.setattr(trainer.Trainer, "run", lambda self: self.notes[-1])
     assert "off: a network with drop_path_rate" in rk.train("digits", out=tmp_path / "run", compile="auto", **how)
+
+
+@pytest.fixture
+def graphs_on_a_cpu(monkeypatch):
+    """Blocks are not compiled and no graphs recorded; how the network was to be compiled, and what happened in which
+    order: `forward` of the stem, `end` of what graphs wrote."""
+    events = []
+    monkeypatch.setattr(compiling, "_check_graphs", lambda device, memory: None)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: events.append("end"))
+
+    def compile(net, **how):
+        events.append(how)
+        net.stem.register_forward_hook(lambda *_: events.append("forward"))
+
+    monkeypatch.setattr(ResNet, "compile", compile)
+    return events
+
+
+def test_what_graphs_write_lives_to_the_end_of_a_step(tmp_path, graphs_on_a_cpu):
+    """1,437 images in three steps of two halves, whose gradients add up; 360 predictions in two batches."""
+    rk.train("digits", out=tmp_path / "run", compile="graphs", **TINY | {"batch_size": 512, "accumulate": 2})
+    how, *events = graphs_on_a_cpu
+    step, prediction = ["forward", "forward", "end"], ["forward", "end"]
+    assert how == {"mode": "reduce-overhead"} and recorded(tmp_path / "run") == "graphs"
+    assert events == ["end", *3 * step, *2 * prediction]
+
+
+def test_graphs_are_refused_where_there_are_none(tmp_path):
+    with pytest.raises(rk.ResnetkitError, match="CUDA graphs, and the run is on cpu; give compile=on"):
+        rk.train("digits", out=tmp_path / "run", compile="graphs", device="cpu", **TINY)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(rk.ResnetkitError, match="memory=checkpoint gives back"):
+        compiling._check_graphs(torch.device("cuda"), "checkpoint")
 
 
 def test_mistakes_are_named(tmp_path):
