@@ -42,7 +42,7 @@ def draw_curves(epochs: list[dict[str, Any]], final: dict[str, Any], path: Path)
     shares.yaxis.set_major_formatter(PercentFormatter(1.0))
     for axes, title in ((loss, "loss"), (shares, TITLES[chosen]), (rate, "learning rate")):
         axes.set(title=title, xlabel="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
     for axes in (loss, shares):
         axes.legend()
@@ -191,7 +191,7 @@ def draw_trials(rows: list[dict[str, Any]], best: int, logarithmic: dict[str, bo
         axes.set_axis_off()
     if rows[0]["top1"] is not None:
         grid[0].axhline(rows[0]["top1"], color="tab:green", linestyle="--", linewidth=1, label="the recipe as it was")
-    grid[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    grid[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes in grid[::columns]:
         axes.set_ylabel("top-1 on images held out")
     grid[0].yaxis.set_major_formatter(PercentFormatter(1.0))
