@@ -12,7 +12,7 @@ Kind = Literal["step", "inference", "loader", "memory", "startup"]
 KINDS: tuple[Kind, ...] = ("step", "inference", "loader", "memory", "startup")
 SMALL_SIDE, PHOTO_SIDE = 32, 224  # pixels, where nothing is said: those of CIFAR and ImageNet
 SMALL_BATCH, PHOTO_BATCH = 128, 16
-COMPILE_MODES = ("off", "on", "graphs")
+COMPILED = ("off", "on", "graphs")  # as `resnet train --compile` has them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +57,12 @@ def make_job(
     if kind not in KINDS:
         raise ResnetkitError(f"benchmark {kind!r} is not known; it must be {', '.join(KINDS)}")
     found = next(name for name in KINDS if name == kind)
-    if compile not in COMPILE_MODES:
-        raise ResnetkitError(f"compile={compile!r}: {did_you_mean(compile, COMPILE_MODES)}")
-    if compile != "off" and kind not in ("step", "memory"):
-        raise ResnetkitError(f"compile={compile} is for training steps: benchmark step or memory, not {kind}")
+    if compile not in COMPILED:
+        raise ResnetkitError(f"compile={compile!r}: {did_you_mean(compile, COMPILED)}")
+    if compile != "off" and kind != "step":
+        raise ResnetkitError(f"compile={compile} is for `resnet benchmark step`, and not for {kind}")
+    if compile == "graphs" and device == "cpu":
+        raise ResnetkitError("compile=graphs records CUDA graphs; give device=cuda, or compile=on")
     network = spec(model)
     small = model.endswith("_cifar")
     one_image = kind in ("inference", "startup")

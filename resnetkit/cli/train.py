@@ -59,7 +59,7 @@ def train(
     compile: Annotated[
         str | None,
         typer.Option(
-            help="off, on (blocks by torch.compile), graphs (as CUDA graphs, too) or auto, the faster of off and on."
+            help="off, on (blocks by torch.compile), graphs (on, and CUDA graphs) or auto: off or on, what ends sooner."
         ),
     ] = None,
     json: JsonFlag = False,

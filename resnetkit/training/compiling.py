@@ -31,9 +31,9 @@ def compile_network(state: TrainingState, mode: str = "on") -> None:
     """
     device = next(state.net.parameters()).device
     if mode == "graphs":
-        _check_graphs(device, state.net.memory)
+        check_graphs(device, state.net.memory)
         state.net.compile(mode="reduce-overhead")
-        _end_steps_of_graphs(state)
+        _mark_steps(state)
     else:
         state.net.compile()
     try:
@@ -45,20 +45,21 @@ def compile_network(state: TrainingState, mode: str = "on") -> None:
         ) from error
 
 
-def _check_graphs(device: torch.device, memory: str) -> None:
+def check_graphs(device: torch.device, memory: str) -> None:
+    """Raises ResnetkitError where there are no CUDA graphs, or where they would be recorded at every step: the memory
+    mode `checkpoint` computes again with copies of the statistics, which lie elsewhere each time."""
     if device.type != "cuda":
         raise ResnetkitError(f"compile=graphs records CUDA graphs, and the run is on {device}; give compile=on")
-    if memory == "checkpoint":
-        raise ResnetkitError("compile=graphs keeps what memory=checkpoint gives back; leave one of them out")
+    if memory != "plain":
+        raise ResnetkitError(f"compile=graphs needs memory=plain; with memory={memory} give compile=on")
 
 
-def _end_steps_of_graphs(state: TrainingState) -> None:
-    """A graph writes where it wrote before, once it is told that its results are no longer needed: those of a step,
-    gradients that accumulate among them, after the optimizer's, those of a prediction after the whole network's."""
-    end = torch.compiler.cudagraph_mark_step_begin
-    state.optimizer.register_step_post_hook(lambda *_: end())
-    state.net.register_forward_hook(lambda *_: None if torch.is_grad_enabled() else end())
-    end()
+def _mark_steps(state: TrainingState) -> None:
+    """From the first call after a mark on, graphs overwrite what they gave. The mark comes after the optimizer's step,
+    so that gradients live while they accumulate."""
+    mark = torch.compiler.cudagraph_mark_step_begin
+    state.optimizer.register_step_post_hook(lambda *_: mark())
+    mark()
 
 
 def compiling_pays(prepared: Prepared, state: TrainingState) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from resnetkit.sizes import parse_bytes
 from resnetkit.training import tracking
 from resnetkit.training.averaging import Average
 from resnetkit.training.batch_size import find_batch_size, scaled_rate
-from resnetkit.training.compiling import check_compile, compile_network, compiling_pays
+from resnetkit.training.compiling import check_compile, check_graphs, compile_network, compiling_pays
 from resnetkit.training.epochs import training_batches
 from resnetkit.training.folder import RunFolder, new_run_path
 from resnetkit.training.freezing import frozen_parts
@@ -78,6 +78,8 @@ def train(
     if out is not None:
         RunFolder.require_free(Path(out))
     place = find_device(device)
+    if compile == "graphs":
+        check_graphs(place, execution.memory or "plain")
     max_bad = MAX_BAD if max_bad is None else max_bad
     prepared, notes = _settle(data, recipe, settings, max_bad, place, execution.memory or "plain")
     found = _tried(prepared, place, workers, execution, range_tested=settings.get("lr") == "auto")
@@ -131,7 +133,8 @@ def _resumed(folder: RunFolder, device: str, execution: Execution) -> Start:
     state, notes = new_state(prepared, place)
     memory = execution.memory or command.get("memory", "plain")
     mode, note = choose_memory(prepared, state.net, memory, execution.budget)
-    compiled = execution.compile or command.get("compile") or "off"  # in folders of before 2026-11-28 False or True
+    kept = command.get("compile", False)
+    compiled = execution.compile or {False: "off", True: "on"}.get(kept, kept)  # before there were graphs a bool
     _set_execution(state, mode, compiled)
     if folder.last.exists():
         state.restore(folder.last)
@@ -160,7 +163,8 @@ def _tried(
     """What is left to trials: the memory mode, the rate where it is `auto`, and whether compiling pays."""
     state, notes = new_state(prepared, device)
     mode, told = choose_memory(prepared, state.net, execution.memory or "plain", execution.budget)
-    compiled, tested = "off" if execution.compile in (None, "auto") else execution.compile, None
+    compiled = execution.compile if execution.compile in ("on", "graphs") else "off"
+    tested = None
     _set_execution(state, mode, compiled)
     if range_tested:
         with _within_memory(device, mode):

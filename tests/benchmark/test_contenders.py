@@ -39,9 +39,8 @@ def test_steps_and_predictions_are_taken():
         assert found["images"] % 4 == 0 and found["images"] > 0 and found["seconds"] >= 0.001
 
 
-@pytest.mark.parametrize("kind", ["step", "memory"])
-def test_a_step_may_be_compiled(compilations, kind):
-    facts = Step().prepare(job(kind, precision="float32", compile="on").to_dict())
+def test_a_step_may_be_compiled(compilations):
+    facts = Step().prepare(job("step", precision="float32", compile="on").to_dict())
     assert compilations and facts["runs"] == "resnet train, float32, compile on"
 
 
@@ -109,8 +108,10 @@ def test_jobs_that_make_no_sense():
         make_job("steps", "resnet18")
     with pytest.raises(ResnetkitError, match="compile='auto'"):
         make_job("step", "resnet18", compile="auto")
-    with pytest.raises(ResnetkitError, match="compile=on is for training steps: .* not inference"):
+    with pytest.raises(ResnetkitError, match="compile=on is for `resnet benchmark step`, and not for inference"):
         make_job("inference", "resnet18", compile="on")
+    with pytest.raises(ResnetkitError, match="graphs; give device=cuda, or compile=on"):
+        make_job("step", "resnet18", compile="graphs")
     with pytest.raises(ResnetkitError, match="cores"):
         make_job("step", "resnet18", threads=10_000)
     assert make_job("step", "resnet18").batch_size == 16 and make_job("inference", "resnet20_cifar").img_size == 32

@@ -67,6 +67,8 @@ def test_help_imports_nothing_slow():
         (["evaluate", "gone", "--device", "foo"], 2, "device 'foo' is not to be had here"),
         (["train", "digits", "--seed", "9999999999"], 2, "seed=9999999999"),
         (["train", "digits", "--set", "min_scale=0.5"], 2, "min_scale is for photos"),
+        (["train", "digits", "--device", "cpu", "--compile", "graphs"], 2, "CUDA graphs, and the run is on cpu"),
+        (["benchmark", "startup", "--compile", "on"], 2, "compile=on is for `resnet benchmark step`"),
         (["train", "--resume", "x", "--max-bad", "0.5"], 2, "a resumed run keeps its data and settings"),
         (["evaluate", "gone"], 4, "no such model file or run folder"),
         (["evaluate", "one", "two", "--corruptions"], 2, "--out, --calibrate and --corruptions are for one"),
