@@ -59,10 +59,14 @@ class TrainingBatches:
         self.steps = -(-len(part) // batch_size)
         self._photos: PhotoWorkers | None = None
 
-    def epoch(self, epoch: int, size: tuple[int, int], first: int = 0) -> Iterator[Batch]:
+    def samples(self, epoch: int, first: int = 0, kept: Tensor | None = None) -> list[Tensor]:
+        """The numbers (n,) of the images of each batch that `epoch` gives for the same arguments."""
+        return [draw % len(self.part) for draw in self._batches(epoch, first, kept)]
+
+    def epoch(self, epoch: int, size: tuple[int, int], first: int = 0, kept: Tensor | None = None) -> Iterator[Batch]:
         """uint8 (n, C, *size) and labels (n,) from step `first` of the epoch on; of photos in no larger size than that
-        of the preprocessing."""
-        batches = self._order(epoch).tensor_split(self.steps)[first:]
+        of the preprocessing. With `kept` (N,) the steps share those samples alone, in smaller batches."""
+        batches = self._batches(epoch, first, kept)
         drawn = draws(self.seed, epoch, len(self.part) * self.repeats)
         samples = [draw % len(self.part) for draw in batches]
         if isinstance(self.part.images, Tensor):
@@ -73,6 +77,12 @@ class TrainingBatches:
             photos = self._photo_workers().batches(requests, _shape(size, self.preprocessing))
             for chosen, images in zip(samples, photos, strict=True):
                 yield images, self.part.labels[chosen]
+
+    def _batches(self, epoch: int, first: int, kept: Tensor | None) -> tuple[Tensor, ...]:
+        order = self._order(epoch)
+        if kept is not None:
+            order = order[kept[order % len(self.part)]]
+        return order.tensor_split(self.steps)[first:]
 
     def _photo_workers(self) -> PhotoWorkers:
         """Made once, while the process is small: a training process forked anew at each epoch copies every page that it

@@ -13,7 +13,7 @@ from resnetkit.data.parts import Part
 from resnetkit.data.photo_cache import PhotoCache
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.training.freezing import frozen_parts, set_training
-from resnetkit.training.loop import AfterStep, train_epoch
+from resnetkit.training.loop import AfterStep, EachLoss, train_epoch
 from resnetkit.training.prepare import Prepared
 from resnetkit.training.recipe import CROP_PCT
 from resnetkit.training.schedule import learning_rate, training_size
@@ -70,26 +70,37 @@ class Epochs:
         return training_size(self.prepared.recipe, self.prepared.preprocessing.size, epoch)
 
     def begin(self) -> int:
-        """The epoch that comes or goes on, counted from 0; the tally of one that comes is empty."""
+        """The epoch that comes or goes on, counted from 0; of one that comes the tally is emptied, and the images that it
+        passes over are drawn."""
         epoch, first = divmod(self.state.step, self.steps)
         if first == 0:
             self.state.tally = Tally()
+            recipe = self.prepared.recipe
+            self.state.pruning.begin(epoch, recipe.epochs, recipe.seed)
         return epoch
 
     def train(self, after_step: AfterStep) -> None:
         """Train to the end of the epoch; see `train_epoch`. Its figures are then in the state's tally."""
         state, recipe = self.state, self.prepared.recipe
         epoch, first = divmod(state.step, self.steps)
+        kept = state.pruning.kept if recipe.prune_easy else None
         set_training(state.net, frozen_parts(state.net, recipe, epoch))
         train_epoch(
             state,
-            self.batches.epoch(epoch, self.size(epoch), first),
+            self.batches.epoch(epoch, self.size(epoch), first, kept),
             recipe,
             rate=partial(learning_rate, recipe, steps_per_epoch=self.steps),
             preprocessing=self.prepared.preprocessing,
             class_weights=self.class_weights,
+            each_loss=self._recorder(epoch, first) if recipe.prune_easy else None,
             after_step=after_step,
         )
+
+    def _recorder(self, epoch: int, first: int) -> EachLoss:
+        """Notes the losses of one batch after another, from step `first` of the epoch on."""
+        pruning = self.state.pruning
+        samples = iter(self.batches.samples(epoch, first, pruning.kept))
+        return lambda losses: pruning.record(next(samples), losses)
 
 
 class FramedBatches:

@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnetkit.data.augment import epoch_generator
@@ -22,6 +23,7 @@ from resnetkit.training.state import TrainingState
 LOOK_EVERY = 50  # steps between looks at the loss on a GPU, which would have to be waited for at each
 
 AfterStep = Callable[[TrainingState, float], None]
+EachLoss = Callable[[Tensor], None]
 
 
 def train_epoch(
@@ -32,11 +34,13 @@ def train_epoch(
     rate: Callable[[int], float],
     preprocessing: Preprocessing,
     class_weights: Tensor | None = None,
+    each_loss: EachLoss | None = None,
     after_step: AfterStep,
 ) -> None:
     """Take a step on every batch. After each, `after_step(state, seconds_waited_for_data)`, which may raise.
 
-    `rate` gives the learning rate of a step; `class_weights` (classes,) weigh the loss. The network is in the mode that
+    `rate` gives the learning rate of a step; `class_weights` (classes,) weigh the loss; `each_loss` is told the
+    cross-entropy (n,) of each image of a batch, where images have one label. The network is in the mode that
     the epoch trains in. Raises Diverged at a loss that is not finite: on a CPU before the step that it would spoil, on
     a GPU, where the sums of the tally are left on the device, within LOOK_EVERY steps.
     """
@@ -56,7 +60,7 @@ def train_epoch(
             x, targets = mix(x, targets, net.spec.num_classes, mixing, generator)
         x = x.contiguous(memory_format=torch.channels_last)
         optimizer.zero_grad(set_to_none=True)
-        loss, right = _gradients(net, task, x, targets, recipe, class_weights)
+        loss, right = _gradients(net, task, x, targets, recipe, class_weights, each_loss)
         if device.type == "cpu":
             loss, right = float(loss), float(right)
         looked_at = device.type == "cpu" or state.step % LOOK_EVERY == 0
@@ -89,11 +93,18 @@ def _fill_gradients(net: nn.Module) -> None:
 
 
 def _gradients(
-    net: nn.Module, task: Task, x: Tensor, targets: Tensor, recipe: Recipe, class_weights: Tensor | None
+    net: nn.Module,
+    task: Task,
+    x: Tensor,
+    targets: Tensor,
+    recipe: Recipe,
+    class_weights: Tensor | None,
+    each_loss: EachLoss | None = None,
 ) -> tuple[Any, Any]:
     """Leave the gradient of the batch's mean loss in the parameters; the loss and how much was right, on the device."""
     loss: Any = 0.0
     right: Any = 0.0
+    each = []
     for images, wanted in zip(x.chunk(recipe.accumulate), targets.chunk(recipe.accumulate)):
         with autocast(x.device, find_precision(recipe.precision)):
             logits = net(images)
@@ -102,4 +113,8 @@ def _gradients(
         piece.backward()
         loss += piece.detach().double()
         right += task.right(logits, wanted)
+        if each_loss is not None:
+            each.append(F.cross_entropy(logits.detach().float(), wanted, reduction="none"))
+    if each_loss is not None:
+        each_loss(torch.cat(each))
     return loss, right

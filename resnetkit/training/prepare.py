@@ -129,6 +129,8 @@ def read_source(
     if recipe is None or (isinstance(recipe, str) and comes_along(recipe)):
         chosen = _fitting(chosen, settings, coloured=read.channels in COLOURS, trained=start is not None)
     _require_settings_that_apply(chosen, _small(read), read.channels)
+    if chosen.prune_easy:
+        _require_own_losses(chosen, multilabel=read.dataset.multilabel)
     if settings.get("padding_mode") == "reflect" and not chosen.crop_padding:
         raise ResnetkitError("setting padding_mode does nothing with crop_padding=0; leave it out, or set crop_padding")
     return Source(read, chosen, start)
@@ -185,12 +187,19 @@ def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> 
     for name in BEGINNINGS:
         if getattr(recipe, name) and recipe.weights:
             raise ResnetkitError(f"setting {name} is how a network without trained weights begins; leave it out")
-    if recipe.batch_size < 2 * recipe.accumulate:
+    if recipe.batch_size * (1 - recipe.prune_easy) < 2 * recipe.accumulate:
         raise ResnetkitError("batch norm needs pieces of two images or more; raise batch_size or lower accumulate")
     if recipe.repeats > recipe.batch_size:
         raise ResnetkitError(
             f"setting repeats={recipe.repeats}: a batch has {recipe.batch_size} images; raise batch_size"
         )
+
+
+def _require_own_losses(recipe: Recipe, *, multilabel: bool) -> None:
+    if recipe.mixup or recipe.cutmix or recipe.repeats > 1:
+        raise ResnetkitError("setting prune_easy goes by each image's own loss; leave mixup, cutmix and repeats out")
+    if multilabel:
+        raise ResnetkitError("setting prune_easy is for images of one label each; leave it out")
 
 
 def _require_every_class(dataset: Dataset) -> None:

@@ -26,6 +26,7 @@ from resnetkit.training.memory import choose_memory
 from resnetkit.training.optimizer import make_optimizer
 from resnetkit.training.precision import has_bfloat16, resolve_precision
 from resnetkit.training.prepare import Prepared, prepare
+from resnetkit.training.pruning import Pruning
 from resnetkit.training.range_test import RangeTest, range_test
 from resnetkit.training.state import TrainingState
 from resnetkit.training.trainer import Run, Trainer
@@ -273,4 +274,5 @@ def new_state(prepared: Prepared, device: torch.device) -> tuple[TrainingState, 
         notes.append(whiten(net, images, preprocessing))
     frozen_parts(net, recipe, epoch=0)  # refuses a part that is not there
     net.place(device)
-    return TrainingState(net, make_optimizer(net, recipe), Average(net, recipe.ema_decay)), notes
+    pruning = Pruning(len(prepared.parts["train"]), recipe.prune_easy, device)
+    return TrainingState(net, make_optimizer(net, recipe), Average(net, recipe.ema_decay), pruning), notes

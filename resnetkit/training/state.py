@@ -17,6 +17,7 @@ from resnetkit.architecture.resnet import ResNet
 from resnetkit.architecture.spec import NetworkSpec
 from resnetkit.errors import Diverged, ModelFileRefused, ResnetkitError
 from resnetkit.training.averaging import Average
+from resnetkit.training.pruning import Pruning
 from resnetkit.weights.files import check_tensors, read_tensors, save_tensors
 
 
@@ -43,6 +44,7 @@ class TrainingState:
     net: ResNet
     optimizer: Optimizer
     average: Average
+    pruning: Pruning = field(default_factory=Pruning)
     step: int = 0
     best: float = -1.0
     stale: int = 0
@@ -62,6 +64,7 @@ class TrainingState:
         """Write a checkpoint, atomically. Raises ResourceExhausted, and Diverged rather than keep a spoilt network."""
         tensors = {f"network.{name}": value for name, value in self.net.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.values.items()}
+        tensors |= {f"pruning.{name}": value for name, value in self.pruning.tensors().items()}
         for name, parameter in self.net.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 if isinstance(value, Tensor):
@@ -72,7 +75,7 @@ class TrainingState:
     def restore(self, path: Path) -> None:
         """Take over a checkpoint of the same run. Raises ModelFileRefused."""
         tensors, record = read_tensors(path)
-        groups: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
+        groups: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "pruning": {}, "optimizer": {}}
         try:
             for name, value in tensors.items():
                 group, _, rest = name.partition(".")
@@ -81,6 +84,8 @@ class TrainingState:
             check_tensors(self.net, groups["network"])
             if groups["average"].keys() != self.average.values.keys():
                 raise ResnetkitError("its average is not of this recipe")
+            if groups["pruning"].keys() != self.pruning.tensors().keys():
+                raise ResnetkitError("its prune_easy is not of this recipe")
             self.step, self.best, self.stale = record["step"], record["best"], record["stale"]
             self.tally = Tally(**record["tally"])
         except (ResnetkitError, KeyError, TypeError, AttributeError) as error:
@@ -89,6 +94,8 @@ class TrainingState:
         with torch.no_grad():
             for name, value in self.average.values.items():
                 value.copy_(groups["average"][name])
+            for name, value in self.pruning.tensors().items():
+                value.copy_(groups["pruning"][name])
         self._restore_optimizer(groups["optimizer"])
 
     def _check_network(self, record: dict[str, Any]) -> None:

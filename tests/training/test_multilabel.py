@@ -39,6 +39,11 @@ def other(data, tmp_path_factory):
     return rk.train(data, out=tmp_path_factory.mktemp("runs") / "other", epochs=1, **settings)
 
 
+def test_easy_images_cannot_be_passed_over(data, tmp_path):
+    with pytest.raises(ResnetkitError, match="prune_easy is for images of one label each"):
+        rk.train(data, out=tmp_path / "run", epochs=4, prune_easy=0.2, **SETTINGS)
+
+
 def truth(data) -> dict[str, list[str]]:
     return {row["path"]: row["labels"].split("|") if row["labels"] else [] for row in csv.DictReader(data.open())}
 

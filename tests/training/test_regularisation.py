@@ -112,6 +112,7 @@ def test_patience_ends_a_run_that_gets_no_better(tmp_path):
         ({"patience": 3}, "patience needs a holdout"),
         ({"padding_mode": "reflect", "crop_padding": 0}, "padding_mode does nothing with crop_padding=0"),
         ({"accumulate": 3, "batch_size": 4}, "batch norm needs pieces of two images"),
+        ({"prune_easy": 0.4, "batch_size": 3}, "batch norm needs pieces of two images"),
         ({"framing": "letterbox"}, "framing is for photos"),
         ({"policy": "best"}, "policy='best'"),
         ({"balance": "yes"}, "balance='yes'"),

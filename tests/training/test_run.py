@@ -93,10 +93,13 @@ EVERYTHING = {
 
 
 MUON = {"optimizer": "muon", "lr": 0.05}
+PRUNED = {"prune_easy": 0.3, "epochs": 3}  # in its second epoch
 LAMB = {"optimizer": "lamb", "lr": 0.005, "loss": "binary", "repeats": 3, "schedule": "step"}
 
 
-@pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw", "lr": 0.002, "holdout": 0.1}, MUON, LAMB, EVERYTHING])
+@pytest.mark.parametrize(
+    "settings", [{}, {"optimizer": "adamw", "lr": 0.002, "holdout": 0.1}, MUON, LAMB, PRUNED, EVERYTHING]
+)
 @pytest.mark.parametrize("steps", [[1], [10, 23, 24, 40]])
 def test_interruptions_change_nothing(tmp_path, monkeypatch, steps, settings):
     """Stopped in mid-epoch, at an epoch's end, after one step of the next, and resumed each time."""
