@@ -70,8 +70,8 @@ class Epochs:
         return training_size(self.prepared.recipe, self.prepared.preprocessing.size, epoch)
 
     def begin(self) -> int:
-        """The epoch that comes or goes on, counted from 0; of one that comes the tally is emptied, and the images that it
-        passes over are drawn."""
+        """The epoch that comes or goes on, counted from 0; of one that comes the tally is emptied, and the images
+        that it passes over are drawn."""
         epoch, first = divmod(self.state.step, self.steps)
         if first == 0:
             self.state.tally = Tally()
