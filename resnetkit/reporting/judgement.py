@@ -166,7 +166,9 @@ def _regularisation(run: Record) -> list[tuple[str, str]]:
     off = [
         (f"--set {name}={value}", does)
         for name, unused, value, does in CURES
-        if run.recipe.get(name, unused) == unused and (name != "min_scale" or run.preprocessing.framing == "crop")
+        if run.recipe.get(name, unused) == unused
+        and (name != "min_scale" or run.preprocessing.framing == "crop")
+        and (name != "mixup" or not run.recipe.get("prune_easy"))
     ]
     start = (
         [] if run.recipe.get("weights") else [("--weights MODEL", "starts from a network that has seen more images")]

@@ -102,6 +102,7 @@ def _curves(run: Record, album: Album) -> Facts:
         "parts": parts,
         "columns": [(part, figure, TITLES[figure]) for part in parts for figure in figures[part]],
         "mixed": any(run.recipe.get(name) for name in ("mixup", "cutmix")),
+        "pruned": run.recipe.get("prune_easy"),
     }
 
 

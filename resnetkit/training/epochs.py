@@ -92,15 +92,14 @@ class Epochs:
             rate=partial(learning_rate, recipe, steps_per_epoch=self.steps),
             preprocessing=self.prepared.preprocessing,
             class_weights=self.class_weights,
-            each_loss=self._recorder(epoch, first) if recipe.prune_easy else None,
+            each_loss=None if kept is None else self._recorder(epoch, first, kept),
             after_step=after_step,
         )
 
-    def _recorder(self, epoch: int, first: int) -> EachLoss:
+    def _recorder(self, epoch: int, first: int, kept: Tensor) -> EachLoss:
         """Notes the losses of one batch after another, from step `first` of the epoch on."""
-        pruning = self.state.pruning
-        samples = iter(self.batches.samples(epoch, first, pruning.kept))
-        return lambda losses: pruning.record(next(samples), losses)
+        samples = iter(self.batches.samples(epoch, first, kept))
+        return lambda losses: self.state.pruning.record(next(samples), losses)
 
 
 class FramedBatches:

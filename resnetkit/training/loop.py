@@ -39,9 +39,9 @@ def train_epoch(
 ) -> None:
     """Take a step on every batch. After each, `after_step(state, seconds_waited_for_data)`, which may raise.
 
-    `rate` gives the learning rate of a step; `class_weights` (classes,) weigh the loss; `each_loss` is told the
-    cross-entropy (n,) of each image of a batch, where images have one label. The network is in the mode that
-    the epoch trains in. Raises Diverged at a loss that is not finite: on a CPU before the step that it would spoil, on
+    `rate` gives the learning rate of a step; `class_weights` (classes,) weigh the loss; `each_loss` is told the plain
+    cross-entropy (n,) of the images of a batch, which have one label each, unmixed. The network is in the mode that the
+    epoch trains in. Raises Diverged at a loss that is not finite: on a CPU before the step that it would spoil, on
     a GPU, where the sums of the tally are left on the device, within LOOK_EVERY steps.
     """
     net, optimizer = state.net, state.optimizer

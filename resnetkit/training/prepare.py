@@ -127,7 +127,8 @@ def read_source(
     if chosen is None:
         chosen = load_recipe(dataset.recipe or DEFAULT_RECIPES[_small(read), start is not None], settings)
     if recipe is None or (isinstance(recipe, str) and comes_along(recipe)):
-        chosen = _fitting(chosen, settings, coloured=read.channels in COLOURS, trained=start is not None)
+        coloured, multilabel = read.channels in COLOURS, read.dataset.multilabel
+        chosen = _fitting(chosen, settings, coloured=coloured, trained=start is not None, multilabel=multilabel)
     _require_settings_that_apply(chosen, _small(read), read.channels)
     if chosen.prune_easy:
         _require_own_losses(chosen, multilabel=read.dataset.multilabel)
@@ -136,10 +137,12 @@ def read_source(
     return Source(read, chosen, start)
 
 
-def _fitting(recipe: Recipe, settings: dict[str, Any], *, coloured: bool, trained: bool) -> Recipe:
+def _fitting(recipe: Recipe, settings: dict[str, Any], *, coloured: bool, trained: bool, multilabel: bool) -> Recipe:
     """A recipe that comes along, without what it cannot do to these images or weights."""
-    left_out = ({} if coloured else {"policy": "none"}) | (dict.fromkeys(BEGINNINGS, False) if trained else {})
+    left_out: dict[str, Any] = {} if coloured else {"policy": "none"}
+    left_out |= dict.fromkeys(BEGINNINGS, False) if trained else {}
     left_out |= {} if recipe.crop_padding else {"padding_mode": "zeros"}
+    left_out |= {"prune_easy": 0.0} if multilabel else {}
     return recipe.model_copy(update={name: value for name, value in left_out.items() if name not in settings})
 
 
@@ -196,8 +199,11 @@ def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> 
 
 
 def _require_own_losses(recipe: Recipe, *, multilabel: bool) -> None:
-    if recipe.mixup or recipe.cutmix or recipe.repeats > 1:
-        raise ResnetkitError("setting prune_easy goes by each image's own loss; leave mixup, cutmix and repeats out")
+    if recipe.mixup or recipe.cutmix or recipe.repeats > 1 or recipe.balance == "sampling":
+        raise ResnetkitError(
+            "setting prune_easy goes by the loss of each image, seen once and unmixed; set prune_easy=0, or leave "
+            "mixup, cutmix, repeats and balance=sampling out"
+        )
     if multilabel:
         raise ResnetkitError("setting prune_easy is for images of one label each; leave it out")
 

@@ -9,7 +9,8 @@ START = 0.25  # of the epochs see every image, and so does the last
 
 
 class Pruning:
-    """The loss of each of `images` training images when last trained on, and which are `kept` in the epoch at hand.
+    """The cross-entropy of each of `images` training images when last trained on, without smoothing or weights, and
+    which are `kept` in the epoch at hand.
 
     An epoch passes over the share `share` of the images: every second, drawn anew, of the easiest twice as many. So an
     easy image is seen less often, but never lost from sight (after InfoBatch, Qin et al. 2024, section 3.2, whose

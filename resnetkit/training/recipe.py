@@ -48,7 +48,7 @@ class Recipe(BaseModel):
     rate_decay: float = Field(1.0, gt=0, le=1)  # a part's learning rate as a share of the next one's, head downward
     # time
     epochs: int = Field(ge=1)
-    prune_easy: float = Field(0.0, ge=0, lt=0.5)  # share of the images that an epoch passes over, of the easiest
+    prune_easy: float = Field(0.0, ge=0, lt=0.5)  # share of the images, half of the easiest, that an epoch skips
     batch_size: int = Field(128, ge=1)
     accumulate: int = Field(1, ge=1)  # pieces a batch is computed in, to save memory
     seed: int = Field(0, ge=0, lt=2**32)

@@ -35,14 +35,15 @@ def search_space(recipe: Recipe, fixed: set[str], channels: str) -> Space:
     """The settings to vary by name, around the recipe's own values, without those `fixed` by the user.
 
     A recipe without weight decay stays without, and so does one of Muon, where it moves the classifier and little
-    else; policies are for images of `channels` rgb and grey. What is varied can be changed when the data is prepared
-    already.
+    else; one that passes over easy images takes no mixup; policies are for images of `channels` rgb and grey. What is
+    varied can be changed when the data is prepared already.
     """
     space: Space = {"lr": _around(recipe.lr, RATE_FACTOR)}
     if recipe.weight_decay and recipe.optimizer != "muon":
         space["weight_decay"] = _around(recipe.weight_decay, DECAY_FACTOR)
     space["label_smoothing"] = Span(0.0, max(LARGEST_SMOOTHING, recipe.label_smoothing))
-    space["mixup"] = Span(0.0, max(LARGEST_MIXUP, recipe.mixup))
+    if not recipe.prune_easy:
+        space["mixup"] = Span(0.0, max(LARGEST_MIXUP, recipe.mixup))
     if channels in COLOURS:
         space["policy"] = Choice(tuple(dict.fromkeys((*POLICIES, recipe.policy))))
     return {name: values for name, values in space.items() if name not in fixed}

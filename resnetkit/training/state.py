@@ -84,7 +84,8 @@ class TrainingState:
             check_tensors(self.net, groups["network"])
             if groups["average"].keys() != self.average.values.keys():
                 raise ResnetkitError("its average is not of this recipe")
-            if groups["pruning"].keys() != self.pruning.tensors().keys():
+            kept, own = groups["pruning"], self.pruning.tensors()
+            if {n: v.shape for n, v in kept.items()} != {n: v.shape for n, v in own.items()}:
                 raise ResnetkitError("its prune_easy is not of this recipe")
             self.step, self.best, self.stale = record["step"], record["best"], record["stale"]
             self.tally = Tally(**record["tally"])

@@ -15,6 +15,7 @@ import resnetkit as rk
 from resnetkit.cli.main import app
 from resnetkit.errors import ResnetkitError
 from resnetkit.inference.results import answer_to_file, line
+from resnetkit.training.prepare import prepare
 from resnetkit.weights.calibration import MultilabelCalibration
 from tests.digit_rows import write_rows
 from tests.weights.test_model_file import small_model
@@ -42,6 +43,7 @@ def other(data, tmp_path_factory):
 def test_easy_images_cannot_be_passed_over(data, tmp_path):
     with pytest.raises(ResnetkitError, match="prune_easy is for images of one label each"):
         rk.train(data, out=tmp_path / "run", epochs=4, prune_easy=0.2, **SETTINGS)
+    assert prepare(data, "cifar10_fast", {"img_size": 16}, 0.0).recipe.prune_easy == 0  # of a recipe that comes along
 
 
 def truth(data) -> dict[str, list[str]]:

@@ -33,14 +33,8 @@ def test_another_half_each_epoch_and_the_same_by_a_seed():
     assert set(passed_over(5).tolist()) == first != set(passed_over(5, seed=1).tolist())
 
 
-def test_an_image_never_seen_is_none_of_the_easy():
-    losses = torch.full((IMAGES,), torch.inf)
-    losses[:500] = 9.0
-    assert passed_over(5, losses).max() < 500
-
-
 def test_a_run_learns_from_the_others_and_knows_every_loss(tmp_path, monkeypatch):
-    """Each batch's mean of what is told is its loss, in pieces too; the images of an epoch are those that are kept."""
+    """Each batch's mean of what is told is its loss, in pieces too; an epoch has as many images as are kept."""
     seen, told = [], []
     plain = loop._gradients
 
@@ -64,19 +58,28 @@ def test_a_run_learns_from_the_others_and_knows_every_loss(tmp_path, monkeypatch
     assert sorted(losses.tolist()) == sorted(torch.cat(told[-steps:]).tolist())
 
 
-def test_each_loss_goes_to_its_own_image(tmp_path, monkeypatch):
-    """A loss that is the label: after the run every image has its own label's."""
+def test_each_loss_goes_to_its_own_image_of_those_kept(tmp_path, monkeypatch):
+    """A loss that is the label, and forgotten before every epoch: afterwards the images it kept have their own."""
     monkeypatch.setattr(loop, "F", SimpleNamespace(cross_entropy=lambda logits, targets, **_: targets.float()))
-    labels = []
+    known = []
+
+    def watched(pruning, *when):
+        known.append(pruning.losses.clone())
+        begin(pruning, *when)
+        pruning.losses.fill_(torch.inf)
+        known.append(pruning.kept.clone())
+
     begin = Pruning.begin
-    monkeypatch.setattr(Pruning, "begin", lambda self, *when: labels.append(self.losses.clone()) or begin(self, *when))
-    rk.train("digits", out=tmp_path / "run", epochs=3, prune_easy=0.25, **TINY)
-    counted = prepare("digits", None, dict(TINY), 0.0).parts["train"].labels
-    assert len(labels) == 3 and torch.equal(labels[-1], counted.float())
+    monkeypatch.setattr(Pruning, "begin", watched)
+    rk.train("digits", out=tmp_path / "run", epochs=4, prune_easy=0.25, **TINY)
+    labels = prepare("digits", None, dict(TINY), 0.0).parts["train"].labels.float()
+    _, first, after_first, second, after_second, _, _, _ = known
+    assert first.all() and torch.equal(after_first, labels)
+    assert not second.all() and torch.equal(after_second, labels.where(second, torch.inf))
 
 
-@pytest.mark.parametrize("clash", [{"mixup": 0.2}, {"cutmix": 1.0}, {"repeats": 2}])
-def test_what_mixes_images_is_refused(tmp_path, clash):
-    with pytest.raises(rk.ResnetkitError, match="prune_easy goes by each image's own loss"):
+@pytest.mark.parametrize("clash", [{"mixup": 0.2}, {"cutmix": 1.0}, {"repeats": 2}, {"balance": "sampling"}])
+def test_what_mixes_or_repeats_images_is_refused(tmp_path, clash):
+    with pytest.raises(rk.ResnetkitError, match="prune_easy goes by the loss of each image"):
         rk.train("digits", out=tmp_path / "run", epochs=4, prune_easy=0.2, **TINY | clash)
     assert not (tmp_path / "run").exists()

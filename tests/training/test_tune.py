@@ -171,6 +171,7 @@ def test_the_space_holds_the_recipe():
         assert own[name] in values.words if isinstance(values, Choice) else values.low <= own[name] <= values.high
     without = search_space(recipe.model_copy(update={"weight_decay": 0.0}), set(), "grey")
     assert "weight_decay" not in search_space(recipe.model_copy(update={"optimizer": "muon"}), set(), "rgb")
+    assert "mixup" not in search_space(recipe.model_copy(update={"prune_easy": 0.2}), set(), "rgb")
     assert "policy" in without and "policy" not in search_space(recipe, set(), "5")  # whose policies are of pictures
     assert "weight_decay" not in without
     assert rounded({"lr": 0.0234567, "mixup": 0.12345}, without, recipe) == {"lr": 0.0235, "mixup": 0.12}
