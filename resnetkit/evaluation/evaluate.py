@@ -1,6 +1,6 @@
 """A trained network and labelled images -> how good it is, and how sure it may be."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -47,21 +47,25 @@ class Computing:
         return cls(find_device(device), find_precision(precision), batch_size, workers)
 
     def answers(self, model: Model, images: Labelled, *, forward: Forward = once) -> Answers:
-        batches = evaluation_batches(images.part, model.preprocessing, self.batch_size, self.workers)
-        batches = watched(batches, ceil(len(images.part) / self.batch_size), f"batches of {images.split} images")
+        batches, count = self._batches(model, images)
+        batches = watched(batches, count, f"batches of {images.split} images")
         net = model.network.place(self.device)
         return answer(net, batches, model.preprocessing, self.precision, model.calibration, forward=forward)
 
     def curves(self, model: Model, images: Labelled, clean_top1: float, *, forward: Forward = once) -> dict[str, Any]:
         from resnetkit.evaluation.corruptions import corruption_curves  # loads scipy
 
-        batches = evaluation_batches(images.part, model.preprocessing, self.batch_size, self.workers)
+        batches, count = self._batches(model, images)
         net = model.network.place(self.device)
 
         def answer_batch(batch: Batch) -> Answers:
             return answer(net, [batch], model.preprocessing, self.precision, model.calibration, forward=forward)
 
-        return corruption_curves(batches, len(images.part), answer_batch, clean_top1)
+        return corruption_curves(batches, count, answer_batch, clean_top1)
+
+    def _batches(self, model: Model, images: Labelled) -> tuple[Iterator[Batch], int]:
+        batches = evaluation_batches(images.part, model.preprocessing, self.batch_size, self.workers)
+        return batches, ceil(len(images.part) / self.batch_size)
 
 
 def evaluate(

@@ -8,6 +8,7 @@ import torch
 from resnetkit.errors import ResnetkitError, did_you_mean
 from resnetkit.training.memory import trial_step
 from resnetkit.training.prepare import Prepared
+from resnetkit.training.pruning import passed_over
 from resnetkit.training.schedule import training_size
 from resnetkit.training.state import TrainingState
 
@@ -67,9 +68,7 @@ def compiling_pays(prepared: Prepared, state: TrainingState) -> tuple[str, str]:
 
     Timed by steps on blank images of the full size, smaller ones by their pixels; `state` is spent.
     """
-    recipe, size = prepared.recipe, prepared.preprocessing.size
-    pixels = sum(prod(training_size(recipe, size, epoch)) for epoch in range(recipe.epochs))
-    steps = len(prepared.parts["train"]) / recipe.batch_size * pixels / prod(size)
+    steps = len(prepared.parts["train"]) / prepared.recipe.batch_size * _whole_epochs(prepared)
     plain = _least(prepared, state)
     if plain * steps < SHORT:
         return "off", f"compile off: {plain * steps / 60:.1f} minutes of training are too few for it to pay"
@@ -82,6 +81,16 @@ def compiling_pays(prepared: Prepared, state: TrainingState) -> tuple[str, str]:
     chosen = "on" if AFRESH * first + compiled * steps < plain * steps else "off"
     told = f"a step takes {compiled:.3g} s compiled and {plain:.3g} s not, and compiling {first:.0f} s"
     return chosen, f"compile {chosen}: {told}"
+
+
+def _whole_epochs(prepared: Prepared) -> float:
+    """How many epochs of all images at their full size multiply as much."""
+    recipe, size = prepared.recipe, prepared.preprocessing.size
+    shares = (
+        (1 - passed_over(recipe.prune_easy, epoch, recipe.epochs)) * prod(training_size(recipe, size, epoch))
+        for epoch in range(recipe.epochs)
+    )
+    return sum(shares) / prod(size)
 
 
 def _least(prepared: Prepared, state: TrainingState) -> float:

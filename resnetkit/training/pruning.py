@@ -8,6 +8,11 @@ from resnetkit.data.augment import epoch_generator
 START = 0.25  # of the epochs see every image, and so does the last
 
 
+def passed_over(share: float, epoch: int, epochs: int) -> float:
+    """The share of the images that `epoch` of `epochs`, counted from 0, does not see where the setting is `share`."""
+    return share if START * epochs <= epoch < epochs - 1 else 0.0
+
+
 class Pruning:
     """The cross-entropy of each of `images` training images when last trained on, without smoothing or weights, and
     which are `kept` in the epoch at hand.
@@ -25,7 +30,7 @@ class Pruning:
     def begin(self, epoch: int, epochs: int, seed: int) -> None:
         """Draw whom `epoch` of `epochs`, counted from 0, passes over."""
         self.kept.fill_(True)
-        if not self.share or not START * epochs <= epoch < epochs - 1:
+        if not passed_over(self.share, epoch, epochs):
             return
         easiest = self.losses.cpu().argsort(stable=True)[: int(2 * self.share * len(self.losses))]
         drawn = torch.randperm(len(easiest), generator=epoch_generator(seed, epoch, purpose=4))
