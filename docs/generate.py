@@ -7,10 +7,12 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import get_args
 
 from verdict import rows
 
 from resnetkit.architecture.variants import spec
+from resnetkit.training.recipe import Recipe, load_recipe, recipe_names
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = json.loads((ROOT / "tests/golden/family.json").read_text())
@@ -31,6 +33,27 @@ def variants() -> str:
             f"| `{name}` | {block} | {depths} | {facts['parameters']:,} | {facts['macs'] / 1e9:.3f} "
             f"| {facts['activation_bytes'] / 2**20:.1f} | {facts['receptive_field']:,} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def recipes() -> str:
+    """One row a recipe that comes along."""
+    lines = ["| recipe | network | epochs | optimizer, rate | judged at |", "|---|---|--:|---|--:|"]
+    for name in recipe_names():
+        own = load_recipe(name)
+        size = f"{own.img_size} px" if own.img_size else ""
+        lines.append(f"| `{name}` | `{own.model}` | {own.epochs} | {own.optimizer}, {own.lr:g} | {size} |")
+    return "\n".join(lines) + "\n"
+
+
+def settings() -> str:
+    """One row a setting of a recipe."""
+    lines = ["| setting | default, other words | what it is |", "|---|---|---|"]
+    for name, field in Recipe.model_fields.items():
+        default = "" if field.is_required() or field.default is None else json.dumps(field.default).strip('"[]')
+        others = [word for word in get_args(field.annotation) if isinstance(word, str) and word != default]
+        shown = ", ".join(f"`{word}`" for word in (default, *others) if word)
+        lines.append(f"| `{name}` | {shown} | {field.description} |")
     return "\n".join(lines) + "\n"
 
 
@@ -111,8 +134,8 @@ def log() -> str:
     epochs = [i for i, line in enumerate(lines) if line.startswith("epoch")]
     shown = lines[: epochs[2]] + ["..."] + lines[epochs[-1] :]
     result = json.loads((ROOT / "results/digits.json").read_text())["runs"][0]
-    shown.append(f"test: top-1 {result['top1']:.2%}, {result['n']} images, in {result['seconds']:.0f} s")
-    return "```\n" + "\n".join(shown) + "\n```\n"
+    ending = f"The test: top-1 {result['top1']:.2%} of {result['n']} images. In all {result['seconds']:.0f} s."
+    return "```\n" + "\n".join(shown) + f"\n```\n\n{ending}\n"
 
 
 NOT_YET = "Not measured yet: `make bench`.\n"
@@ -218,6 +241,8 @@ def growth() -> str:
 def regenerated(text: str) -> str:
     makers = {
         "variants": variants,
+        "recipes": recipes,
+        "settings": settings,
         "results": results,
         "published": published,
         "log": log,

@@ -1,6 +1,7 @@
 """Parts to batches of uint8 images. The order is a function of (seed, epoch), no state of a generator is kept."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from resnetkit.data.augment import (
     spare,
 )
 from resnetkit.data.datasets import Part
+from resnetkit.data.encoded import BadImage
 from resnetkit.data.photo_cache import PhotoCache
 from resnetkit.data.photo_workers import PhotoWorkers, Shape
 from resnetkit.data.preprocess import Preprocessing, decode, resize
@@ -29,10 +31,10 @@ class TrainingBatches:
     """Augmented batches of a part, epoch by epoch.
 
     The batches of an epoch lose no sample and differ in size by one at most, so no short one is left over. With `odds`
-    (N,) an epoch draws as many samples by them, with replacement. With `repeats` a batch has so many copies of each of
-    its images, augmented each in its own way, and an epoch sees as many images fewer (Hoffer et al. 2020). Photos come
-    from `cache` where there is one, else are decoded no larger than their crop needs, by processes that live as long as
-    this object: an epoch of photos is not read on once the next has begun.
+    (N,) an epoch draws as many samples by them, with replacement. With `repeats` copies of an image follow one another,
+    each augmented in its own way, and an epoch sees as many times fewer images (Hoffer et al. 2020). Photos come from
+    `cache` where there is one, else are decoded no larger than their crop needs, by processes that live as long as this
+    object: an epoch of photos is not read on once the next has begun.
     """
 
     def __init__(
@@ -61,28 +63,28 @@ class TrainingBatches:
 
     def samples(self, epoch: int, first: int = 0, kept: Tensor | None = None) -> list[Tensor]:
         """The numbers (n,) of the images of each batch that `epoch` gives for the same arguments."""
-        return [draw % len(self.part) for draw in self._batches(epoch, first, kept)]
+        return [samples for samples, _ in self._batches(epoch, first, kept)]
 
     def epoch(self, epoch: int, size: tuple[int, int], first: int = 0, kept: Tensor | None = None) -> Iterator[Batch]:
         """uint8 (n, C, *size) and labels (n,) from step `first` of the epoch on; of photos in no larger size than that
         of the preprocessing. With `kept` (N,) the steps share those samples alone, in smaller batches."""
         batches = self._batches(epoch, first, kept)
         drawn = draws(self.seed, epoch, len(self.part) * self.repeats)
-        samples = [draw % len(self.part) for draw in batches]
         if isinstance(self.part.images, Tensor):
-            for chosen, draw in zip(samples, batches):
-                yield self._small_images(chosen, drawn[draw], size), self.part.labels[chosen]
+            for chosen, rows in batches:
+                yield self._small_images(chosen, drawn[rows], size), self.part.labels[chosen]
         else:
-            requests = (_photo_requests(chosen, drawn[draw], size) for chosen, draw in zip(samples, batches))
+            requests = (_photo_requests(chosen, drawn[rows], size) for chosen, rows in batches)
             photos = self._photo_workers().batches(requests, _shape(size, self.preprocessing))
-            for chosen, images in zip(samples, photos, strict=True):
+            for (chosen, _), images in zip(batches, photos, strict=True):
                 yield images, self.part.labels[chosen]
 
     def _batches(self, epoch: int, first: int, kept: Tensor | None) -> tuple[Tensor, ...]:
+        """The samples of each batch and their rows of draws, (2, n)."""
         order = self._order(epoch)
         if kept is not None:
-            order = order[kept[order % len(self.part)]]
-        return order.tensor_split(self.steps)[first:]
+            order = order[:, kept[order[0]]]
+        return order.tensor_split(self.steps, dim=1)[first:]
 
     def _photo_workers(self) -> PhotoWorkers:
         """Made once, while the process is small: a training process forked anew at each epoch copies every page that it
@@ -95,15 +97,19 @@ class TrainingBatches:
         return self._photos
 
     def _order(self, epoch: int) -> Tensor:
-        """The draws of an epoch, in order: that of sample i's copy c is c times the samples plus i."""
+        """The samples of an epoch in order, and the row of draws of each, (2, N). Sample i's copy c has the row c N + i
+        wherever it comes; one drawn by odds, perhaps often, has the row of its place, so that each time is another."""
         generator = epoch_generator(self.seed, epoch, purpose=0)
         count = len(self.part)
         if self.odds is not None:
             order = torch.multinomial(self.odds, count, replacement=True, generator=generator)
         else:
             order = torch.randperm(count, generator=generator)
-        copies = torch.arange(self.repeats) * count
-        return (order[:, None] + copies).flatten()[:count]
+        samples = order.repeat_interleave(self.repeats)[:count]
+        if self.odds is not None:
+            return torch.stack([samples, torch.arange(count)])
+        copies = torch.arange(count) % self.repeats
+        return torch.stack([samples, copies * count + samples])
 
     def _small_images(self, chosen: Tensor, drawn: Tensor, size: tuple[int, int]) -> Tensor:
         assert isinstance(self.part.images, Tensor)
@@ -136,6 +142,15 @@ def _shape(size: tuple[int, int], preprocessing: Preprocessing) -> Shape:
     return (*size, len(preprocessing.mean))
 
 
+@contextmanager
+def _named(part: Part, sample: int) -> Iterator[None]:
+    """Every image was read before; raises BadImage with the name of one that no longer reads."""
+    try:
+        yield
+    except BadImage as error:
+        raise BadImage(f"{part.names[sample]} can no longer be read: {error}") from error
+
+
 class _FramedPhoto:
     """An encoded image by its number, decoded and framed: uint8 (H, W, C)."""
 
@@ -143,7 +158,8 @@ class _FramedPhoto:
         self.part, self.preprocessing = part, preprocessing
 
     def __call__(self, sample: int) -> Tensor:
-        image = self.preprocessing.decode(self.part.images[sample])
+        with _named(self.part, sample):
+            image = self.preprocessing.decode(self.part.images[sample])
         return self.preprocessing.frame(image).permute(1, 2, 0)
 
 
@@ -159,10 +175,11 @@ class _AugmentedPhoto:
     def __call__(self, request: _Request) -> Tensor:
         sample, drawn, size = request
         crop: dict[str, Any] = {"size": size, "augmentation": self.augmentation, "framing": self.framing}
-        if self.cache is not None:
-            image = self.cache[sample]
-        else:
-            image = decode(self.part.images[sample], self.channels, partial(spare, drawn=drawn, **crop))
+        with _named(self.part, sample):
+            if self.cache is not None:
+                image = self.cache[sample]
+            else:
+                image = decode(self.part.images[sample], self.channels, partial(spare, drawn=drawn, **crop))
         box = random_resized_crop(image, drawn, **crop)
         if self.augmentation.changes_pixels:
             box = recolour_and_erase(box, drawn, self.augmentation)

@@ -24,7 +24,7 @@ def mix(
     are by area. An image's partner is another of the batch.
     """
     uniform = torch.rand(3, generator=generator, dtype=torch.float64)
-    partners = torch.randperm(len(images), generator=generator).to(images.device)
+    partners = torch.randperm(len(images), generator=generator).to(images.device, non_blocking=True)
     cut = bool(uniform[0] < 0.5) if mixing.mixup and mixing.cutmix else bool(mixing.cutmix)
     share = _beta(mixing.cutmix if cut else mixing.mixup, generator)
     if cut:

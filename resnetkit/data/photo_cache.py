@@ -14,7 +14,9 @@ from torch import Tensor
 
 from resnetkit.atomic import write_atomically
 from resnetkit.data.encoded import Encoded
+from resnetkit.data.parallel import map_images
 from resnetkit.data.preprocess import COLOURS, decode, picture_size, resize
+from resnetkit.data.progress import watched
 from resnetkit.errors import ResnetkitError
 from resnetkit.user_cache import require_space
 
@@ -80,8 +82,8 @@ class PhotoCache:
             if known.shape == (len(self._images), 2):
                 return known
         found = []
-        for image in self._images:
-            full = picture_size(image)
+        sizes = map_images(picture_size, self._images)
+        for full in watched(sizes, len(self._images), "measuring photos"):
             scale = min(1.0, side / min(full))
             found.append([max(1, round(length * scale)) for length in full])
         shapes = np.array(found, dtype=np.int64)

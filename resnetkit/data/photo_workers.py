@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from resnetkit.data.encoded import BadImage
 from resnetkit.errors import ResourceExhausted
 
 AHEAD = 2  # batches that each process may have before they are asked for
@@ -84,11 +85,14 @@ class PhotoWorkers:
 
 
 def _told(loader: "DataLoader[_Placed]") -> Iterator[_Placed]:
-    """What comes from a loader; that a worker was killed, which torch has no error of its own for, as ours."""
+    """What comes from a loader: a worker's BadImage without the traceback that torch puts into its message, and that a
+    worker was killed, which torch has no error of its own for, as ours."""
     try:
         yield from loader
+    except BadImage as error:
+        raise BadImage(str(error).strip().rpartition(f"{BadImage.__name__}: ")[2]) from error
     except RuntimeError as error:
-        if "DataLoader worker" in str(error):
+        if "DataLoader worker (pid" in str(error):
             raise ResourceExhausted("a process that reads photos was killed, as where memory runs out") from error
         raise
 

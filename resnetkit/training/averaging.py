@@ -5,7 +5,11 @@ from torch import Tensor, nn
 
 
 class Average:
-    """Follows a network step by step; with decay 0 it is the network itself and costs nothing."""
+    """Follows a network step by step; with decay 0 it is the network itself and costs nothing.
+
+    The decay rises to its value as steps are taken, as TensorFlow's does with `num_updates`: of the weights that a run
+    begins with nothing is left when the network has long left them.
+    """
 
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -14,6 +18,8 @@ class Average:
         self.values: dict[str, Tensor] = {name: value.clone() for name, value in source.items()} if decay else {}
 
     @torch.no_grad()
-    def update(self) -> None:
+    def update(self, step: int) -> None:
+        """After the optimizer's step, counted from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
         for value, current in zip(self.values.values(), self._source):
-            value.lerp_(current, 1 - self.decay)
+            value.lerp_(current, 1 - decay)

@@ -8,7 +8,7 @@ import torch
 
 from resnetkit.errors import ResnetkitError, ResourceExhausted
 from resnetkit.training.folder import processor
-from resnetkit.training.memory import CPU_SHARE, GPU_SHARE, fits_on_gpu, free_memory, step_bytes
+from resnetkit.training.memory import CPU_SHARE, GPU_SHARE, fits_on_gpu, free_gpu_memory, free_memory, step_bytes
 from resnetkit.training.prepare import Prepared
 from resnetkit.training.recipe import Recipe
 from resnetkit.training.remembered import recall, remember
@@ -20,6 +20,7 @@ WORTHWHILE = 8  # images, where an epoch is shorter still: batch norm suffers fr
 # images held out after 5 epochs, and nothing at 32 times.
 FARTHEST = 8
 SMALLEST = 2  # images that batch norm takes
+SAME_MEMORY = 0.05  # share by which a GPU's free memory may differ from what it was when a batch was found to fit
 PROBED = (8, 16)  # images of the two steps whose memory is measured
 
 
@@ -95,13 +96,17 @@ def _on_cpu(prepared: Prepared, state: TrainingState, ceiling: int) -> tuple[int
 def _on_gpu(prepared: Prepared, state: TrainingState, device: torch.device, ceiling: int) -> tuple[int, str, bool]:
     properties = torch.cuda.get_device_properties(device)
     subject = _subject(prepared, state) | {"device": properties.name, "memory": properties.total_memory}
+    free = free_gpu_memory(device)
     known = recall(subject)
+    if known is not None and abs(known.get("free", 0) - free) > SAME_MEMORY * free:
+        known = None
     limit = f"the most in {GPU_SHARE:.0%} of the memory of {properties.name}"
     # What an earlier run's ceiling cut short says nothing of more.
     if known is not None and (known["fits"] < known["ceiling"] or ceiling <= known["ceiling"]):
         return min(ceiling, known["fits"]), limit, True
     fits = largest(lambda images: fits_on_gpu(state, prepared, images, GPU_SHARE), ceiling)
-    remember(subject, {"fits": fits, "ceiling": ceiling})
+    if fits:
+        remember(subject, {"fits": fits, "ceiling": ceiling, "free": free})
     return fits, limit, False
 
 

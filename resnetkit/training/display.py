@@ -18,8 +18,8 @@ class Display:
     def __init__(self, epochs: int, steps: int, first: int, figure: str) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._epochs, self._steps, self._first, self._figure = epochs, steps, first, figure
-        self._start = self._epoch_start = self._last_line = perf_counter()
-        self._shown = self._waited = 0.0
+        self._start = self._epoch_start = self._shown = perf_counter()
+        self._waited = 0.0
         self._images = 0
         columns = (
             TextColumn("{task.description}"),
@@ -46,7 +46,7 @@ class Display:
     def step(self, state: TrainingState, waited: float) -> None:
         self._waited += waited
         now = perf_counter()
-        if now - self._shown < SHOW_EVERY:
+        if now - self._shown < (LINE_EVERY if self._progress.disable else SHOW_EVERY):
             return
         self._shown, tally = now, state.tally
         seen = tally.images - self._images
@@ -59,10 +59,9 @@ class Display:
         self._progress.update(
             self._task, completed=state.step, description=f"epoch {epoch}/{self._epochs}", state=status
         )
-        if self._progress.disable and perf_counter() - self._last_line > LINE_EVERY:
+        if self._progress.disable:
             step = (state.step - 1) % self._steps + 1
             self.line(f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}  {status}  ETA {self._eta(state)}")
-            self._last_line = perf_counter()
 
     def epoch(self, state: TrainingState, values: dict[str, float]) -> None:
         """One line for a finished epoch; `values` is its line of the table."""
@@ -80,7 +79,7 @@ class Display:
         return " ".join(share if name == "top1" else f"{name} {share}" for name, share in named)
 
     def begin_epoch(self, state: TrainingState) -> None:
-        self._epoch_start = self._last_line = perf_counter()
+        self._epoch_start = self._shown = perf_counter()
         self._waited, self._images = 0.0, state.tally.images
 
     def speed(self, state: TrainingState) -> dict[str, float]:

@@ -5,6 +5,7 @@ from functools import partial
 from hashlib import blake2b
 from math import prod
 
+import torch
 from torch import Tensor
 
 from resnetkit.data.balance import balanced_odds, balanced_weights
@@ -49,8 +50,11 @@ def photo_cache(prepared: Prepared) -> PhotoCache:
     return PhotoCache(cache_folder() / "photos" / key, images, preprocessing.channels, side)
 
 
-def class_weights(prepared: Prepared) -> Tensor:
-    return balanced_weights(prepared.parts["train"].labels, len(prepared.dataset.classes))
+def class_weights(prepared: Prepared, device: torch.device) -> Tensor | None:
+    """What the loss weighs the classes by, where the recipe asks for it."""
+    if prepared.recipe.balance != "weights":
+        return None
+    return balanced_weights(prepared.parts["train"].labels, len(prepared.dataset.classes)).to(device)
 
 
 class Epochs:
@@ -60,7 +64,7 @@ class Epochs:
         self.prepared, self.state = prepared, state
         recipe = prepared.recipe
         device = next(state.net.parameters()).device
-        self.class_weights = class_weights(prepared).to(device) if recipe.balance == "weights" else None
+        self.class_weights = class_weights(prepared, device)
         self.batches = training_batches(prepared, workers)
         self.steps = self.batches.steps
         self.total = recipe.epochs * self.steps

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -74,7 +75,7 @@ def train_epoch(
         if recipe.clip_norm:
             nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm)
         optimizer.step()
-        state.average.update()
+        state.average.update(state.step)
         state.step += 1
         # Not in place: on a GPU a sum is a tensor, which whoever looked at it before may still hold.
         state.tally.loss = state.tally.loss + loss * len(labels)
@@ -83,6 +84,7 @@ def train_epoch(
         after_step(state, waited)
         asked = perf_counter()
     state.tally = state.tally.read()
+    state.require_finite()
 
 
 def _fill_gradients(net: nn.Module) -> None:
@@ -90,6 +92,11 @@ def _fill_gradients(net: nn.Module) -> None:
     for parameter in net.parameters():
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
+
+
+def _divisor(targets: Tensor, weights: Tensor | None) -> Any:
+    """What the mean loss of these targets is divided by: how many they are, or for labels (N,) their weights' sum."""
+    return len(targets) if weights is None or targets.ndim > 1 else weights[targets].sum()
 
 
 def _gradients(
@@ -102,14 +109,16 @@ def _gradients(
     each_loss: EachLoss | None = None,
 ) -> tuple[Any, Any]:
     """Leave the gradient of the batch's mean loss in the parameters; the loss and how much was right, on the device."""
+    pieces = min(recipe.accumulate, max(1, len(x) // 2))  # of two images or more, for batch norm
+    divisor = partial(_divisor, weights=class_weights if recipe.loss == "softmax" else None)
     loss: Any = 0.0
     right: Any = 0.0
     each = []
-    for images, wanted in zip(x.chunk(recipe.accumulate), targets.chunk(recipe.accumulate)):
+    for images, wanted in zip(x.tensor_split(pieces), targets.tensor_split(pieces)):
         with autocast(x.device, find_precision(recipe.precision)):
             logits = net(images)
         measure = classification.binary_loss if recipe.loss == "binary" and task is classification else task.loss
-        piece = measure(logits, wanted, recipe.label_smoothing, class_weights) * (len(images) / len(x))
+        piece = measure(logits, wanted, recipe.label_smoothing, class_weights) * (divisor(wanted) / divisor(targets))
         piece.backward()
         loss += piece.detach().double()
         right += task.right(logits, wanted)

@@ -113,12 +113,17 @@ def choose_memory(prepared: Prepared, net: ResNet, memory: str, budget: int | No
     return mode, [f"memory {mode}: a step in {told}, of {limit}{over}"]
 
 
+def free_gpu_memory(device: torch.device) -> int:
+    """Bytes of its memory that are not others'."""
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+
+
 def fits_on_gpu(state: TrainingState, prepared: Prepared, images: int, share: float) -> bool:
     """Whether a step on so many images stays within a share of the GPU memory that is not others'."""
     device = next(state.net.parameters()).device
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
-    ours = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    ours = free_gpu_memory(device)
     try:
         trial_step(state, prepared, images)
     except torch.OutOfMemoryError:

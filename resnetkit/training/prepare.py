@@ -102,8 +102,8 @@ def read_source(
 ) -> Source:
     """Read the data once and choose the recipe: `recipe` None chooses by the images. Raises ResnetkitError.
 
-    With the setting `weights`, the network and its preprocessing are those of the trained model, where nothing else is
-    said.
+    With the setting `weights`, the network and the channels and normalisation of its pixels are those of the trained
+    model, of photos also their size, where nothing else is said.
     """
     dataset = with_test(data if isinstance(data, Dataset) else open_dataset(data))
     chosen: Recipe | None
@@ -162,6 +162,7 @@ def divide(source: Source) -> Prepared:
             indices = mask.nonzero()[:, 0]
             parts[name] = whole.take(indices)
             hashes[name] = [digests[i] for i in indices.tolist()]
+    _require_batches_of_two(chosen, len(parts["train"]))
     table = _split_table(parts, hashes, read.dataset.classes)
     trained = set(hashes["train"])
     leaks = {part: sum(digest in trained for digest in found) for part, found in hashes.items() if part != "train"}
@@ -195,6 +196,18 @@ def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> 
     if recipe.repeats > recipe.batch_size:
         raise ResnetkitError(
             f"setting repeats={recipe.repeats}: a batch has {recipe.batch_size} images; raise batch_size"
+        )
+
+
+def _require_batches_of_two(recipe: Recipe, images: int) -> None:
+    """The batches of an epoch are alike, so a small set may have smaller ones than the recipe says."""
+    steps = -(-images // recipe.batch_size)
+    if int(images * (1 - recipe.prune_easy)) // steps < 2:
+        raise ResnetkitError(
+            f"{images} training images in batches of up to {recipe.batch_size} leave batch norm one of a single image; "
+            "raise batch_size"
+            if images > 1
+            else "batch norm needs two training images or more"
         )
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from resnetkit.data.loaders import Batch, TrainingBatches
 from resnetkit.errors import Diverged
+from resnetkit.training.epochs import class_weights
 from resnetkit.training.freezing import frozen_parts, set_training
 from resnetkit.training.loop import train_epoch
 from resnetkit.training.prepare import Prepared
@@ -64,6 +65,7 @@ def range_test(state: TrainingState, batches: TrainingBatches, prepared: Prepare
             prepared.recipe,
             rate=rates.__getitem__,
             preprocessing=prepared.preprocessing,
+            class_weights=class_weights(prepared, next(state.net.parameters()).device),
             after_step=after_step,
         )
     except (_Ended, Diverged):

@@ -25,64 +25,98 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 class Recipe(BaseModel):
     """What changes the numbers of a run, and nothing else. Sizes are in pixels, learning rates per step."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     # network
-    model: str
-    img_size: int | None = Field(None, ge=8)  # None: the images' own size, or 224 for photos
+    model: str = Field(description="name of the network")
+    img_size: int | None = Field(None, ge=8, description="side that is judged at; none: the images' own, 224 of photos")
     start_size: float = Field(
-        1.0, ge=0.25, le=1
-    )  # share of the size that the first epoch trains at; it grows to the whole
-    train_size: int | None = Field(None, ge=8)  # the largest size trained at; None, or more: img_size
-    crop_pct: float = Field(CROP_PCT, gt=0, le=1)  # share of a photo's shorter side that evaluation sees
-    framing: Literal["crop", "letterbox", "squash"] = "crop"  # how a photo becomes a square
-    cache: bool = False  # photos are kept decoded on the disk, their shorter side at most 8/7 of img_size
-    drop_path_rate: float = Field(0.0, ge=0, lt=1)
-    zero_init_residual: bool = False  # every block begins as its shortcut (Goyal et al. 2017, section 5.1)
-    whiten: bool = False  # the stem begins as a whitening of the training images (Page 2019)
-    reversible: bool = False  # memory that does not grow with depth, in another network (docs/depth.md)
+        1.0, ge=0.25, le=1, description="share of the size that the first epoch trains at; it grows to the whole"
+    )
+    train_size: int | None = Field(None, ge=8, description="largest side that is trained at; none, or more: img_size")
+    crop_pct: float = Field(CROP_PCT, gt=0, le=1, description="share of a photo's shorter side that is judged")
+    framing: Literal["crop", "letterbox", "squash"] = Field("crop", description="how a photo becomes a square")
+    cache: bool = Field(
+        False, description="photos are kept decoded on the disk, their shorter side at most 8/7 of img_size"
+    )
+    drop_path_rate: float = Field(
+        0.0, ge=0, lt=1, description="how often the last block is left out, earlier ones less (Huang et al. 2016)"
+    )
+    zero_init_residual: bool = Field(
+        False, description="every block begins as its shortcut (Goyal et al. 2017, section 5.1)"
+    )
+    whiten: bool = Field(False, description="the stem begins as a whitening of the training images (Page 2019)")
+    reversible: bool = Field(
+        False, description="memory that does not grow with depth, in another network (docs/depth.md)"
+    )
     # fine-tuning
-    weights: str | None = None  # a run folder, model file, foreign checkpoint or hf:owner/name to start from
-    freeze: str | None = None  # the last part that keeps its weights: stem, a stage such as stages.1, or backbone
-    thaw_epochs: int = Field(0, ge=0)  # another frozen part learns after each so many; 0: they stay frozen
-    rate_decay: float = Field(1.0, gt=0, le=1)  # a part's learning rate as a share of the next one's, head downward
+    weights: str | None = Field(
+        None, description="a run folder, model file, foreign checkpoint or hf:owner/name to start from"
+    )
+    freeze: str | None = Field(
+        None, description="the last part that keeps its weights: stem, a stage such as stages.1, or backbone"
+    )
+    thaw_epochs: int = Field(0, ge=0, description="another frozen part learns after each so many; 0: they stay frozen")
+    rate_decay: float = Field(
+        1.0, gt=0, le=1, description="a part's learning rate as a share of the next one's, from the head downward"
+    )
     # time
-    epochs: int = Field(ge=1)
-    prune_easy: float = Field(0.0, ge=0, lt=0.5)  # share of the images, half of the easiest, that an epoch skips
-    batch_size: int = Field(128, ge=1)
-    accumulate: int = Field(1, ge=1)  # pieces a batch is computed in, to save memory
-    seed: int = Field(0, ge=0, lt=2**32)
+    epochs: int = Field(ge=1, description="times that the training images are gone through")
+    prune_easy: float = Field(
+        0.0, ge=0, lt=0.5, description="share of the images, half of the easiest, that an epoch skips"
+    )
+    batch_size: int = Field(128, ge=1, description="images of a step")
+    accumulate: int = Field(1, ge=1, description="pieces that a batch is computed in, to save memory")
+    seed: int = Field(0, ge=0, lt=2**32, description="first weights, order, augmentation")
     # optimizer
-    optimizer: Literal["sgd", "adamw", "lamb", "muon"] = "sgd"
-    lr: float = Field(gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(5e-4, ge=0)
-    schedule: Literal["cosine", "linear", "one_cycle", "step"] = "cosine"
-    milestones: Annotated[tuple[Share, ...], BeforeValidator(_numbers)] = (0.5, 0.75)  # of the run, where `step` steps
-    warmup_epochs: float = Field(0.0, ge=0)
-    clip_norm: float = Field(0.0, ge=0)  # largest norm of the gradient; 0: any
+    optimizer: Literal["sgd", "adamw", "lamb", "muon"] = Field("sgd", description="rule of the steps")
+    lr: float = Field(gt=0, description="highest learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD and Muon")
+    weight_decay: float = Field(5e-4, ge=0, description="of all but norms and biases")
+    schedule: Literal["cosine", "linear", "one_cycle", "step"] = Field("cosine", description="how the rate falls")
+    milestones: Annotated[tuple[Share, ...], BeforeValidator(_numbers)] = Field(
+        (0.5, 0.75), description="shares of the run at which the schedule step steps"
+    )
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs in which the rate rises first")
+    clip_norm: float = Field(0.0, ge=0, description="largest norm of the gradient; 0: any")
     # regularisation
-    loss: Literal["softmax", "binary"] = "softmax"  # binary: each class a question of its own
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    crop_padding: int = Field(0, ge=0)
-    padding_mode: Literal["zeros", "reflect"] = "zeros"
-    min_scale: float = Field(1.0, gt=0, le=1)
-    flip: bool = True
-    policy: Literal["none", "trivial", "rand", "augmix"] = "none"
-    policy_level: int = Field(9, ge=0, le=30)  # strength of `rand`
-    erasing: float = Field(0.0, ge=0, le=1)  # share of the images that lose a box
-    mixup: float = Field(0.0, ge=0)  # Beta parameter; 0: no mixup
-    cutmix: float = Field(0.0, ge=0)
-    repeats: int = Field(1, ge=1)  # augmented copies of an image in a batch; an epoch has as many images fewer
-    balance: Literal["none", "weights", "sampling"] = "none"  # for classes of unlike sizes
-    ema_decay: float = Field(0.0, ge=0, lt=1)  # 0: no average
+    loss: Literal["softmax", "binary"] = Field(
+        "softmax", description="binary: each class a question of its own (Wightman et al. 2021)"
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of a label that goes to all classes alike (Szegedy et al. 2016)"
+    )
+    crop_padding: int = Field(0, ge=0, description="pixels around a small image before a random crop")
+    padding_mode: Literal["zeros", "reflect"] = Field("zeros", description="what these pixels show")
+    min_scale: float = Field(1.0, gt=0, le=1, description="smallest share of a photo's area that a random crop has")
+    flip: bool = Field(True, description="images are mirrored half of the time; false for digits or text")
+    policy: Literal["none", "trivial", "rand", "augmix"] = Field(
+        "none", description="TrivialAugment, RandAugment or AugMix, of grey and rgb"
+    )
+    policy_level: int = Field(9, ge=0, le=30, description="strength of the policy rand")
+    erasing: float = Field(0.0, ge=0, le=1, description="share of the images that lose a box")
+    mixup: float = Field(0.0, ge=0, description="Beta parameter of mixup; 0: none")
+    cutmix: float = Field(0.0, ge=0, description="Beta parameter of CutMix; 0: none")
+    repeats: int = Field(
+        1, ge=1, description="augmented copies of an image one after another; an epoch has as many times fewer images"
+    )
+    balance: Literal["none", "weights", "sampling"] = Field(
+        "none", description="for classes of unlike sizes: weighs the loss, or draws rare ones more often"
+    )
+    ema_decay: float = Field(
+        0.0, ge=0, lt=1, description="the moving average of the weights is delivered; 0: the weights themselves"
+    )
     # choosing
     holdout: float = Field(
-        0.0, ge=0, lt=1
-    )  # share of the training images that picks the best epoch; 0: the last is kept
-    patience: int = Field(0, ge=0)  # epochs without a better holdout that end the run; 0: all epochs
+        0.0, ge=0, lt=1, description="share of the training images that picks the best epoch; 0: the last is kept"
+    )
+    patience: int = Field(
+        0, ge=0, description="epochs without a better holdout that end the run; 0: all epochs are run"
+    )
     # arithmetic
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 where the machine computes in it rightly and faster"
+    )
 
 
 def recipe_names() -> list[str]:
@@ -102,15 +136,15 @@ def load_recipe(source: str, settings: dict[str, Any] | None = None) -> Recipe:
     """
     path = Path(source)
     if comes_along(source):
-        text = (FOLDER / f"{source.replace('-', '_')}.toml").read_text(encoding="utf-8")
+        data = (FOLDER / f"{source.replace('-', '_')}.toml").read_bytes()
     elif path.suffix == ".toml" and path.is_file():
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     else:
         raise ResnetkitError(f"no recipe {source!r}: not a .toml file, and {did_you_mean(source, recipe_names())}")
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ResnetkitError(f"{source}: not valid TOML: {error}") from error
+        values = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ResnetkitError(f"{source}: not valid TOML in UTF-8: {error}") from error
     if isinstance(own := values.get("weights"), str) and not own.startswith("hf:"):
         values["weights"] = str((path.parent / own).resolve())  # from wherever it is read
     return make_recipe(_in_proportion(values, settings or {}) | (settings or {}))
@@ -142,8 +176,8 @@ def make_recipe(values: dict[str, Any]) -> Recipe:
 def to_toml(recipe: Recipe) -> str:
     """The recipe as a file that `load_recipe` reads; a setting left None is left out."""
     values = recipe.model_dump(exclude_none=True)
-    # TOML writes strings, numbers and booleans as JSON does.
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+    # TOML writes finite numbers and booleans as JSON does, and strings where nothing beyond ASCII is escaped.
+    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
 
 
 def parse_settings(pairs: list[str]) -> dict[str, str]:

@@ -60,8 +60,15 @@ class TrainingState:
         net.load_state_dict(self.final_tensors())
         return net
 
+    def require_finite(self) -> None:
+        """Raise Diverged where a weight or a statistic is no number, as after a step that the loss did not foretell."""
+        for name, value in self.net.state_dict().items():
+            if not value.isfinite().all():
+                raise Diverged(f"{name} is no longer finite; lower lr or lengthen warmup_epochs")
+
     def save(self, path: Path) -> None:
         """Write a checkpoint, atomically. Raises ResourceExhausted, and Diverged rather than keep a spoilt network."""
+        self.require_finite()
         tensors = {f"network.{name}": value for name, value in self.net.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.values.items()}
         tensors |= {f"pruning.{name}": value for name, value in self.pruning.tensors().items()}

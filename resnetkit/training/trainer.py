@@ -86,11 +86,11 @@ class Trainer:
             try:
                 while state.step < self.total and not self._given_up():
                     self._epoch()
+                self.display.line("testing")
+                return self._finish()
             except Diverged:
                 self.journal.write("diverged", step=state.step)
                 raise
-            self.display.line("testing")
-            return self._finish()
 
     def _new_display(self) -> Display:
         return Display(self.prepared.recipe.epochs, self.steps, self.state.step, self.prepared.task.LEARNING)
@@ -177,7 +177,10 @@ class Trainer:
         )
 
     def _answer(self, net: ResNet, part: str, precision: str = "float32") -> Answers:
-        return answer(net, self.framed[part], self.prepared.preprocessing, find_precision(precision))
+        found = answer(net, self.framed[part], self.prepared.preprocessing, find_precision(precision))
+        if not found.logits.isfinite().all():
+            raise Diverged(f"the network's answers to {part} images are not finite; lower lr or lengthen warmup_epochs")
+        return found
 
     def _model(self, net: ResNet, metrics: dict[str, Any], steps: int) -> Model:
         prepared = self.prepared

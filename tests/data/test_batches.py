@@ -13,6 +13,7 @@ from PIL import Image
 
 from resnetkit.data.augment import Augmentation, crop_and_flip, draws, random_resized_crop
 from resnetkit.data.datasets import Part
+from resnetkit.data.encoded import BadImage
 from resnetkit.data.loaders import TrainingBatches, evaluation_batches
 from resnetkit.data.preprocess import Preprocessing
 
@@ -219,3 +220,14 @@ def test_evaluation_frames_every_image_in_order(photos):
     got = list(evaluation_batches(photos, preprocessing, 4, workers=0))
     assert torch.cat([labels for _, labels in got]).tolist() == list(range(9))
     assert torch.equal(got[2][0][0], preprocessing.frame(preprocessing.decode(photos.images[8])))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_photo_that_went_away_is_named(photos, workers):
+    photos.images[3].unlink()
+    for read in (
+        lambda: photo_batches(photos, workers).epoch(0, (12, 12)),
+        lambda: evaluation_batches(photos, Preprocessing(size=(16, 16), resize=18), 4, workers),
+    ):
+        with pytest.raises(BadImage, match=r"^3\.png can no longer be read: no such file$"):
+            list(read())

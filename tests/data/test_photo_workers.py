@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from resnetkit.data import photo_workers
+from resnetkit.data.encoded import BadImage
 from resnetkit.data.photo_workers import PhotoWorkers
 from resnetkit.errors import ResourceExhausted
 
@@ -74,6 +75,28 @@ def test_an_error_comes_where_its_batch_would(workers):
     batches = PhotoWorkers(unreadable, 2, SHAPE, workers).batches([[1, 2], [3, 9], [5, 6]], SHAPE)
     assert numbers(next(batches)) == [1, 2]
     with pytest.raises(ValueError, match="nine is damaged"):
+        next(batches)
+
+
+def damaged(number):
+    if number == 8:
+        raise BadImage("b.jpg can no longer be read: no such file")
+    if number == 9:
+        raise RuntimeError("of torch's")
+    return plain(number)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_no_longer_reads_is_told_in_one_line(workers):
+    batches = PhotoWorkers(damaged, 2, SHAPE, workers).batches([[1, 8]], SHAPE)
+    with pytest.raises(BadImage) as error:
+        next(batches)
+    assert str(error.value) == "b.jpg can no longer be read: no such file"
+
+
+def test_an_error_of_torchs_in_a_process_is_no_kill():
+    batches = PhotoWorkers(damaged, 2, SHAPE, 1).batches([[1, 9]], SHAPE)
+    with pytest.raises(RuntimeError, match="of torch's"):
         next(batches)
 
 

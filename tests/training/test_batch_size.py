@@ -211,8 +211,18 @@ def test_a_gpu_is_filled_until_it_throws_with_a_margin(monkeypatch, room, found)
     assert batch_size._on_gpu(prepared, state, CPU, 64)[0] == found
     assert all(p.grad is None for p in state.net.parameters())
     tried = len(gpu.tried)
-    assert batch_size._on_gpu(prepared, state, CPU, 128)[::2] == (found, True)  # memory was the limit
-    assert len(gpu.tried) == tried
+    assert batch_size._on_gpu(prepared, state, CPU, 128)[::2] == (found, found > 0)  # memory was the limit
+    assert (len(gpu.tried) == tried) == (found > 0)
+
+
+def test_a_gpu_is_tried_again_where_others_take_more_or_less_of_it(monkeypatch):
+    prepared, state = prepared_and_state()
+    FakeGpu(monkeypatch, 20)
+    assert batch_size._on_gpu(prepared, state, CPU, 64)[::2] == (16, False)
+    FakeGpu(monkeypatch, 40)
+    assert batch_size._on_gpu(prepared, state, CPU, 64)[::2] == (16, True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *a: (2000, 4000))
+    assert batch_size._on_gpu(prepared, state, CPU, 64)[::2] == (32, False)
 
 
 def test_a_gpu_is_tried_again_where_the_data_was_the_limit(monkeypatch):

@@ -15,6 +15,12 @@ def test_shipped_recipes_are_valid_and_round_trip(name, tmp_path):
     assert load_recipe(str(tmp_path / "r.toml")) == recipe
 
 
+def test_what_is_written_reads_back(tmp_path):
+    recipe = make_recipe({"model": "resnet18", "epochs": 1, "lr": 1e-5, "weights": '/\U0001f600/ü "a"\\b\tc'})
+    (tmp_path / "r.toml").write_text(to_toml(recipe), encoding="utf-8")
+    assert load_recipe(str(tmp_path / "r.toml")) == recipe
+
+
 def test_settings_replace_and_are_converted():
     recipe = load_recipe("digits", parse_settings(["lr=0.2", "flip=true", "batch-size=32", "model=resnet8_cifar"]))
     assert (recipe.lr, recipe.flip, recipe.batch_size, recipe.model) == (0.2, True, 32, "resnet8_cifar")
@@ -43,6 +49,11 @@ def test_wrong_recipes_are_named(tmp_path):
     (tmp_path / "r.toml").write_text("lr = ")
     with pytest.raises(ResnetkitError, match="not valid TOML"):
         load_recipe(str(tmp_path / "r.toml"))
+    (tmp_path / "r.toml").write_text("# für Photos", encoding="latin-1")
+    with pytest.raises(ResnetkitError, match="r.toml: not valid TOML in UTF-8"):
+        load_recipe(str(tmp_path / "r.toml"))
+    with pytest.raises(ResnetkitError, match="clip_norm=inf: input should be a finite number"):
+        make_recipe({"model": "resnet18", "epochs": 1, "lr": 0.1, "clip_norm": float("inf")})
     with pytest.raises(ResnetkitError, match="write it as key=value"):
         parse_settings(["lr"])
 

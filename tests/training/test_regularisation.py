@@ -17,7 +17,7 @@ from resnetkit.data.preprocess import Preprocessing
 from resnetkit.tasks import classification
 from resnetkit.training.epochs import training_batches
 from resnetkit.training.loop import _gradients
-from resnetkit.training.prepare import prepare
+from resnetkit.training.prepare import divide, prepare, read_source
 from resnetkit.training.range_test import range_test
 from resnetkit.training.recipe import make_recipe
 from resnetkit.training.run import new_state
@@ -46,26 +46,58 @@ def test_balanced_sampling_shows_each_class_alike():
     assert (shares - 1 / 3).abs().max() < 0.03
 
 
-def test_a_batch_in_pieces_has_the_gradient_of_the_whole():
+def test_balanced_sampling_augments_an_image_anew_each_time_it_is_shown():
+    images = torch.randint(256, (100, 1, 8, 8), dtype=torch.uint8)
+    batches = TrainingBatches(
+        Part(images, LABELS, [str(i) for i in range(100)]), Preprocessing(size=(8, 8), framing="squash"),
+        Augmentation(4, 1.0, True), batch_size=100, seed=0, workers=0, odds=balanced_weights(LABELS, 3)[LABELS],
+    )  # fmt: skip
+    (shown, _), (samples,) = next(batches.epoch(0, (8, 8))), batches.samples(0)
+    numbers, times = samples.unique(return_counts=True)
+    often = numbers[times.argmax()]
+    assert times.max() >= 4
+    assert len(shown[samples == often].unique(dim=0)) > 1
+
+
+@pytest.mark.parametrize("weights", [None, torch.linspace(0.1, 5, 10)], ids=["alike", "weighed"])
+def test_a_batch_in_pieces_has_the_gradient_of_the_whole(weights):
     torch.manual_seed(0)
     net = rk.build("resnet8_cifar", norm="group")
-    x, labels, weights = torch.randn(10, 3, 16, 16), torch.arange(10), torch.rand(10)
+    x, labels = torch.randn(10, 3, 16, 16), torch.arange(10)
     gradients = []
     for pieces in (1, 3):
         settings = {"model": "resnet8_cifar", "epochs": 1, "lr": 1, "precision": "float32", "accumulate": pieces}
         net.zero_grad()
-        loss, right = _gradients(net, classification, x, labels, make_recipe(settings | {"label_smoothing": 0.1}), None)
+        recipe = make_recipe(settings | {"label_smoothing": 0.1})
+        loss, right = _gradients(net, classification, x, labels, recipe, weights)
         gradients.append([p.grad.clone() for p in net.parameters()])
-        assert loss == pytest.approx(float(F.cross_entropy(net(x), labels, label_smoothing=0.1)), rel=1e-5)
+        theirs = F.cross_entropy(net(x), labels, weights, label_smoothing=0.1)
+        assert float(loss) == pytest.approx(float(theirs.detach()), rel=1e-5)
         assert right == int((net(x).argmax(1) == labels).sum())
     for whole, in_pieces in zip(*gradients):
         torch.testing.assert_close(whole, in_pieces, rtol=1e-3, atol=1e-5)
     soft = F.one_hot(labels, 10).float()
     logits = net(x)
     assert classification.right(logits, soft) == classification.right(logits, labels)
-    torch.testing.assert_close(
-        classification.loss(logits, labels, 0.1, weights), F.cross_entropy(logits, labels, weights, label_smoothing=0.1)
-    )
+
+
+@pytest.mark.parametrize(("images", "pieces", "sizes"), [(10, 4, [3, 3, 2, 2]), (15, 8, [3, 2, 2, 2, 2, 2, 2])])
+def test_no_piece_of_a_batch_is_a_single_image(images, pieces, sizes):
+    net = rk.build("resnet8_cifar").train()
+    seen = []
+    net.register_forward_pre_hook(lambda net, args: seen.append(len(args[0])))
+    recipe = make_recipe({"model": "resnet8_cifar", "epochs": 1, "lr": 1, "precision": "float32", "accumulate": pieces})
+    _gradients(net, classification, torch.randn(images, 3, 8, 8), torch.zeros(images, dtype=torch.long), recipe, None)
+    assert seen == sizes
+
+
+@pytest.mark.parametrize("settings", [{"batch_size": 2}, {"batch_size": 4, "prune_easy": 0.49}])
+def test_a_set_that_leaves_batch_norm_a_single_image_is_refused(settings):
+    source = read_source("digits", None, TINY | settings, max_bad=0.0)
+    read, some = source.read, {"train": 7, "test": 5}
+    read.dataset.parts.update({name: read.dataset.parts[name].take(torch.arange(n)) for name, n in some.items()})
+    with pytest.raises(rk.ResnetkitError, match="7 training images in batches of up to . leave .* raise batch_size"):
+        divide(source)
 
 
 def test_binary_loss_asks_each_class_by_itself():
@@ -153,3 +185,14 @@ def test_the_range_test_moves_muons_rate_and_not_that_of_adamw(monkeypatch):
     tested = range_test(state, training_batches(prepared, workers=0), prepared)
     assert set(rates["orthogonal"]) == set(tested.rates) and len(tested.rates) > 30
     assert rates["adamw"] == pytest.approx([0.005] * len(rates["adamw"]))
+
+
+def test_the_range_test_weighs_classes_as_the_run_does():
+    how = TINY | {"lr": 1.0, "precision": "float32", "batch_size": 64}
+    first = []
+    for balance in ("none", "weights"):
+        prepared = prepare("digits", None, how | {"balance": balance}, max_bad=0.0)
+        prepared.parts["train"] = prepared.parts["train"].take(torch.arange(600))  # of classes of unlike sizes
+        state, _ = new_state(prepared, torch.device("cpu"))
+        first.append(range_test(state, training_batches(prepared, workers=0), prepared).losses[0])
+    assert first[0] != first[1]

@@ -272,6 +272,22 @@ def test_divergence_stops_with_its_own_code_and_keeps_the_last_good_checkpoint(t
     assert all(t.isfinite().all() for t in tensors.values() if t.is_floating_point())
 
 
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"lr": 1e50}, "stem.* is no longer finite"),
+        ({"lr": 1e38}, "answers to test images are not finite"),
+        ({"lr": 1e38, "holdout": 0.2}, "answers to holdout images are not finite"),
+    ],
+)
+def test_a_last_step_that_spoils_the_network_is_no_finished_run(tmp_path, settings, what):
+    with pytest.raises(Diverged, match=f"{what}; lower lr"):
+        train(tmp_path / "run", epochs=1, batch_size=1500, optimizer="sgd", ema_decay=0, **settings)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert not (tmp_path / "run" / "checkpoints" / "best.safetensors").exists()
+    assert json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])["event"] == "diverged"
+
+
 def test_holdout_picks_the_best_epoch(tmp_path):
     result = train(tmp_path / "run", holdout=0.2, epochs=4)
     rows = list(csv.DictReader((result.folder / "results.csv").open()))
@@ -314,19 +330,25 @@ def test_weights_move_only_where_they_should(tmp_path):
 
 
 def test_the_average_is_pytorchs():
-    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+    from torch.optim.swa_utils import AveragedModel
 
     from resnetkit.training.averaging import Average
 
     net = rk.build("resnet8_cifar").train()
-    ours = Average(net, 0.9)
-    theirs = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    ours = Average(net, 0.3)
+    decays = [1 / 10, 2 / 11, 3 / 12, 0.3, 0.3]  # TensorFlow's ExponentialMovingAverage with num_updates
+
+    def averaged(values, currents, _):
+        for value, current in zip(values, currents):
+            value.copy_(decays[step] * value + (1 - decays[step]) * current)
+
+    theirs = AveragedModel(net, multi_avg_fn=averaged, use_buffers=True)
     theirs.update_parameters(net)  # its first update copies
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    for _ in range(3):
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-5)
+    for step in range(5):
         net(torch.randn(4, 3, 16, 16)).square().sum().backward()
         optimizer.step()
-        ours.update()
+        ours.update(step)
         theirs.update_parameters(net)
     reference = theirs.module.state_dict()
     for name, value in ours.values.items():
