@@ -85,12 +85,13 @@ def compiling_pays(prepared: Prepared, state: TrainingState) -> tuple[str, str]:
 
 def _whole_epochs(prepared: Prepared) -> float:
     """How many epochs of all images at their full size multiply as much."""
-    recipe, size = prepared.recipe, prepared.preprocessing.size
-    shares = (
-        (1 - passed_over(recipe.prune_easy, epoch, recipe.epochs)) * prod(training_size(recipe, size, epoch))
+    recipe, size, images = prepared.recipe, prepared.preprocessing.size, len(prepared.parts["train"])
+    pixels = (
+        (images - passed_over(recipe.prune_easy, images, epoch, recipe.epochs))
+        * prod(training_size(recipe, size, epoch))
         for epoch in range(recipe.epochs)
     )
-    return sum(shares) / prod(size)
+    return sum(pixels) / (images * prod(size))
 
 
 def _least(prepared: Prepared, state: TrainingState) -> float:

@@ -67,6 +67,7 @@ class Display:
         """One line for a finished epoch; `values` is its line of the table."""
         parts = [key.removesuffix("_loss") for key in values if key.endswith("_loss")]
         figures = "  ".join(f"{part} {values[f'{part}_loss']:.3f} {self._shares(values, part)}" for part in parts)
+        self._progress.update(self._task, completed=state.step)
         width = len(str(self._epochs))
         self.line(
             f"epoch {values['epoch']:>{width}}/{self._epochs}  {values['size']} px  lr {values['lr']:.4f}  {figures}  "

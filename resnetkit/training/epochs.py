@@ -84,7 +84,8 @@ class Epochs:
         return epoch
 
     def train(self, after_step: AfterStep) -> None:
-        """Train to the end of the epoch; see `train_epoch`. Its figures are then in the state's tally."""
+        """Train to the end of the epoch; see `train_epoch`. Its figures are then in the state's tally. Raises Diverged
+        where the last step spoilt the network."""
         state, recipe = self.state, self.prepared.recipe
         epoch, first = divmod(state.step, self.steps)
         kept = state.pruning.kept if recipe.prune_easy else None
@@ -99,6 +100,7 @@ class Epochs:
             each_loss=None if kept is None else self._recorder(epoch, first, kept),
             after_step=after_step,
         )
+        state.require_finite()
 
     def _recorder(self, epoch: int, first: int, kept: Tensor) -> EachLoss:
         """Notes the losses of one batch after another, from step `first` of the epoch on."""

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -84,7 +83,6 @@ def train_epoch(
         after_step(state, waited)
         asked = perf_counter()
     state.tally = state.tally.read()
-    state.require_finite()
 
 
 def _fill_gradients(net: nn.Module) -> None:
@@ -110,7 +108,8 @@ def _gradients(
 ) -> tuple[Any, Any]:
     """Leave the gradient of the batch's mean loss in the parameters; the loss and how much was right, on the device."""
     pieces = min(recipe.accumulate, max(1, len(x) // 2))  # of two images or more, for batch norm
-    divisor = partial(_divisor, weights=class_weights if recipe.loss == "softmax" else None)
+    weights = class_weights if recipe.loss == "softmax" else None
+    whole = _divisor(targets, weights)
     loss: Any = 0.0
     right: Any = 0.0
     each = []
@@ -118,7 +117,7 @@ def _gradients(
         with autocast(x.device, find_precision(recipe.precision)):
             logits = net(images)
         measure = classification.binary_loss if recipe.loss == "binary" and task is classification else task.loss
-        piece = measure(logits, wanted, recipe.label_smoothing, class_weights) * (divisor(wanted) / divisor(targets))
+        piece = measure(logits, wanted, recipe.label_smoothing, class_weights) * (_divisor(wanted, weights) / whole)
         piece.backward()
         loss += piece.detach().double()
         right += task.right(logits, wanted)

@@ -162,7 +162,6 @@ def divide(source: Source) -> Prepared:
             indices = mask.nonzero()[:, 0]
             parts[name] = whole.take(indices)
             hashes[name] = [digests[i] for i in indices.tolist()]
-    _require_batches_of_two(chosen, len(parts["train"]))
     table = _split_table(parts, hashes, read.dataset.classes)
     trained = set(hashes["train"])
     leaks = {part: sum(digest in trained for digest in found) for part, found in hashes.items() if part != "train"}
@@ -196,18 +195,6 @@ def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> 
     if recipe.repeats > recipe.batch_size:
         raise ResnetkitError(
             f"setting repeats={recipe.repeats}: a batch has {recipe.batch_size} images; raise batch_size"
-        )
-
-
-def _require_batches_of_two(recipe: Recipe, images: int) -> None:
-    """The batches of an epoch are alike, so a small set may have smaller ones than the recipe says."""
-    steps = -(-images // recipe.batch_size)
-    if int(images * (1 - recipe.prune_easy)) // steps < 2:
-        raise ResnetkitError(
-            f"{images} training images in batches of up to {recipe.batch_size} leave batch norm one of a single image; "
-            "raise batch_size"
-            if images > 1
-            else "batch norm needs two training images or more"
         )
 
 

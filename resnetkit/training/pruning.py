@@ -8,9 +8,9 @@ from resnetkit.data.augment import epoch_generator
 START = 0.25  # of the epochs see every image, and so does the last
 
 
-def passed_over(share: float, epoch: int, epochs: int) -> float:
-    """The share of the images that `epoch` of `epochs`, counted from 0, does not see where the setting is `share`."""
-    return share if START * epochs <= epoch < epochs - 1 else 0.0
+def passed_over(share: float, images: int, epoch: int, epochs: int) -> int:
+    """How many of `images` are not seen by `epoch` of `epochs`, counted from 0, where the setting is `share`."""
+    return int(2 * share * images) // 2 if START * epochs <= epoch < epochs - 1 else 0
 
 
 class Pruning:
@@ -30,11 +30,12 @@ class Pruning:
     def begin(self, epoch: int, epochs: int, seed: int) -> None:
         """Draw whom `epoch` of `epochs`, counted from 0, passes over."""
         self.kept.fill_(True)
-        if not passed_over(self.share, epoch, epochs):
+        passed = passed_over(self.share, len(self.losses), epoch, epochs)
+        if not passed:
             return
         easiest = self.losses.cpu().argsort(stable=True)[: int(2 * self.share * len(self.losses))]
         drawn = torch.randperm(len(easiest), generator=epoch_generator(seed, epoch, purpose=4))
-        self.kept[easiest[drawn[: len(easiest) // 2]]] = False
+        self.kept[easiest[drawn[:passed]]] = False
 
     def record(self, samples: Tensor, losses: Tensor) -> None:
         """Note the losses (n,) of the images with these numbers (n,)."""

@@ -29,12 +29,19 @@ class Recipe(BaseModel):
 
     # network
     model: str = Field(description="name of the network")
-    img_size: int | None = Field(None, ge=8, description="side that is judged at; none: the images' own, 224 of photos")
+    img_size: int | None = Field(
+        None, ge=8, description="side that is judged at; none: the images' own; of photos that of the weights, else 224"
+    )
     start_size: float = Field(
-        1.0, ge=0.25, le=1, description="share of the size that the first epoch trains at; it grows to the whole"
+        1.0,
+        ge=0.25,
+        le=1,
+        description="share of the size that the first epoch trains at, 12 pixels at least; it grows by eighths",
     )
     train_size: int | None = Field(None, ge=8, description="largest side that is trained at; none, or more: img_size")
-    crop_pct: float = Field(CROP_PCT, gt=0, le=1, description="share of a photo's shorter side that is judged")
+    crop_pct: float = Field(
+        CROP_PCT, gt=0, le=1, description="share of a photo's shorter side that is judged, where framing crops"
+    )
     framing: Literal["crop", "letterbox", "squash"] = Field("crop", description="how a photo becomes a square")
     cache: bool = Field(
         False, description="photos are kept decoded on the disk, their shorter side at most 8/7 of img_size"
@@ -65,26 +72,31 @@ class Recipe(BaseModel):
     prune_easy: float = Field(
         0.0, ge=0, lt=0.5, description="share of the images, half of the easiest, that an epoch skips"
     )
-    batch_size: int = Field(128, ge=1, description="images of a step")
+    batch_size: int = Field(128, ge=1, description="most images of a step; the steps of an epoch are alike")
     accumulate: int = Field(1, ge=1, description="pieces that a batch is computed in, to save memory")
     seed: int = Field(0, ge=0, lt=2**32, description="first weights, order, augmentation")
     # optimizer
     optimizer: Literal["sgd", "adamw", "lamb", "muon"] = Field("sgd", description="rule of the steps")
-    lr: float = Field(gt=0, description="highest learning rate")
+    lr: float = Field(gt=0, description="highest learning rate; with muon see above")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD and Muon")
-    weight_decay: float = Field(5e-4, ge=0, description="of all but norms and biases")
+    weight_decay: float = Field(5e-4, ge=0, description="of all but norms and biases; with muon nor of what it turns")
     schedule: Literal["cosine", "linear", "one_cycle", "step"] = Field("cosine", description="how the rate falls")
     milestones: Annotated[tuple[Share, ...], BeforeValidator(_numbers)] = Field(
         (0.5, 0.75), description="shares of the run at which the schedule step steps"
     )
-    warmup_epochs: float = Field(0.0, ge=0, description="epochs in which the rate rises first")
+    warmup_epochs: float = Field(
+        0.0, ge=0, description="epochs in which the rate rises first; one_cycle rises without too"
+    )
     clip_norm: float = Field(0.0, ge=0, description="largest norm of the gradient; 0: any")
     # regularisation
     loss: Literal["softmax", "binary"] = Field(
         "softmax", description="binary: each class a question of its own (Wightman et al. 2021)"
     )
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of a label that goes to all classes alike (Szegedy et al. 2016)"
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of a label that goes to all classes (Szegedy et al. 2016), of several to both answers",
     )
     crop_padding: int = Field(0, ge=0, description="pixels around a small image before a random crop")
     padding_mode: Literal["zeros", "reflect"] = Field("zeros", description="what these pixels show")
@@ -104,7 +116,10 @@ class Recipe(BaseModel):
         "none", description="for classes of unlike sizes: weighs the loss, or draws rare ones more often"
     )
     ema_decay: float = Field(
-        0.0, ge=0, lt=1, description="the moving average of the weights is delivered; 0: the weights themselves"
+        0.0,
+        ge=0,
+        lt=1,
+        description="share that the delivered average of the weights keeps at a step; 0: no average",
     )
     # choosing
     holdout: float = Field(
@@ -142,9 +157,9 @@ def load_recipe(source: str, settings: dict[str, Any] | None = None) -> Recipe:
     else:
         raise ResnetkitError(f"no recipe {source!r}: not a .toml file, and {did_you_mean(source, recipe_names())}")
     try:
-        values = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ResnetkitError(f"{source}: not valid TOML in UTF-8: {error}") from error
+        values = tomllib.loads(data.decode(errors="surrogateescape"))  # as paths have it that are not UTF-8
+    except tomllib.TOMLDecodeError as error:
+        raise ResnetkitError(f"{source}: not valid TOML: {error}") from error
     if isinstance(own := values.get("weights"), str) and not own.startswith("hf:"):
         values["weights"] = str((path.parent / own).resolve())  # from wherever it is read
     return make_recipe(_in_proportion(values, settings or {}) | (settings or {}))

@@ -26,7 +26,7 @@ from resnetkit.training.memory import choose_memory
 from resnetkit.training.optimizer import make_optimizer
 from resnetkit.training.precision import has_bfloat16, resolve_precision
 from resnetkit.training.prepare import Prepared, prepare
-from resnetkit.training.pruning import Pruning
+from resnetkit.training.pruning import Pruning, passed_over
 from resnetkit.training.range_test import RangeTest, range_test
 from resnetkit.training.state import TrainingState
 from resnetkit.training.trainer import Run, Trainer
@@ -230,7 +230,19 @@ def _settle(
     if "batch_size" in automatic:
         prepared, note = _with_largest_batch(prepared, device, memory, scale_rate="lr" not in settings)
         notes.append(note)
+    _require_batches_of_two(prepared)
     return prepared, notes
+
+
+def _require_batches_of_two(prepared: Prepared) -> None:
+    """The batches of an epoch are alike, so those of a small set may be smaller than the recipe says."""
+    recipe, images = prepared.recipe, len(prepared.parts["train"])
+    most = max(passed_over(recipe.prune_easy, images, epoch, recipe.epochs) for epoch in range(recipe.epochs))
+    if (images - most) // -(-images // recipe.batch_size) < 2:
+        raise ResnetkitError(
+            f"{images} training images in batches of up to {recipe.batch_size} leave batch norm one of a single image; "
+            "give another batch_size, or more images"
+        )
 
 
 def _with_largest_batch(

@@ -62,9 +62,11 @@ class TrainingState:
 
     def require_finite(self) -> None:
         """Raise Diverged where a weight or a statistic is no number, as after a step that the loss did not foretell."""
-        for name, value in self.net.state_dict().items():
-            if not value.isfinite().all():
-                raise Diverged(f"{name} is no longer finite; lower lr or lengthen warmup_epochs")
+        tensors = self.net.state_dict()
+        finite = torch.stack([value.isfinite().all() for value in tensors.values()])
+        if not finite.all():  # waited for once
+            name = next(name for name, whole in zip(tensors, finite.tolist()) if not whole)
+            raise Diverged(f"{name} is no longer finite; lower lr or lengthen warmup_epochs")
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, atomically. Raises ResourceExhausted, and Diverged rather than keep a spoilt network."""

@@ -3,6 +3,7 @@
 import pytest
 
 from resnetkit.architecture.variants import spec
+from resnetkit.atomic import write_text
 from resnetkit.errors import ResnetkitError
 from resnetkit.training.recipe import load_recipe, make_recipe, parse_settings, recipe_names, to_toml
 
@@ -16,8 +17,10 @@ def test_shipped_recipes_are_valid_and_round_trip(name, tmp_path):
 
 
 def test_what_is_written_reads_back(tmp_path):
-    recipe = make_recipe({"model": "resnet18", "epochs": 1, "lr": 1e-5, "weights": '/\U0001f600/ü "a"\\b\tc'})
-    (tmp_path / "r.toml").write_text(to_toml(recipe), encoding="utf-8")
+    """A path in Latin-1 too."""
+    name = '/\U0001f600/ü \udcfc "a"\\b\tc'
+    recipe = make_recipe({"model": "resnet18", "epochs": 1, "lr": 1e-5, "weights": name})
+    write_text(tmp_path / "r.toml", to_toml(recipe))
     assert load_recipe(str(tmp_path / "r.toml")) == recipe
 
 
@@ -48,9 +51,6 @@ def test_wrong_recipes_are_named(tmp_path):
         load_recipe("digit")
     (tmp_path / "r.toml").write_text("lr = ")
     with pytest.raises(ResnetkitError, match="not valid TOML"):
-        load_recipe(str(tmp_path / "r.toml"))
-    (tmp_path / "r.toml").write_text("# für Photos", encoding="latin-1")
-    with pytest.raises(ResnetkitError, match="r.toml: not valid TOML in UTF-8"):
         load_recipe(str(tmp_path / "r.toml"))
     with pytest.raises(ResnetkitError, match="clip_norm=inf: input should be a finite number"):
         make_recipe({"model": "resnet18", "epochs": 1, "lr": 0.1, "clip_norm": float("inf")})

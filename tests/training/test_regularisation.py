@@ -1,7 +1,9 @@
 """Settings that change how a network is trained, each against PyTorch's or scikit-learn's own."""
 
+import copy
 import csv
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -17,10 +19,10 @@ from resnetkit.data.preprocess import Preprocessing
 from resnetkit.tasks import classification
 from resnetkit.training.epochs import training_batches
 from resnetkit.training.loop import _gradients
-from resnetkit.training.prepare import divide, prepare, read_source
+from resnetkit.training.prepare import prepare
 from resnetkit.training.range_test import range_test
 from resnetkit.training.recipe import make_recipe
-from resnetkit.training.run import new_state
+from resnetkit.training.run import _require_batches_of_two, new_state
 
 TINY = {"model": "resnet8_cifar", "epochs": 2}
 LABELS = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
@@ -91,13 +93,22 @@ def test_no_piece_of_a_batch_is_a_single_image(images, pieces, sizes):
     assert seen == sizes
 
 
-@pytest.mark.parametrize("settings", [{"batch_size": 2}, {"batch_size": 4, "prune_easy": 0.49}])
-def test_a_set_that_leaves_batch_norm_a_single_image_is_refused(settings):
-    source = read_source("digits", None, TINY | settings, max_bad=0.0)
-    read, some = source.read, {"train": 7, "test": 5}
-    read.dataset.parts.update({name: read.dataset.parts[name].take(torch.arange(n)) for name, n in some.items()})
-    with pytest.raises(rk.ResnetkitError, match="7 training images in batches of up to . leave .* raise batch_size"):
-        divide(source)
+@pytest.mark.parametrize(
+    ("images", "settings", "refused"),
+    [
+        (7, {"batch_size": 2}, True),
+        (8, {"batch_size": 2}, False),
+        (5, {"batch_size": 4, "prune_easy": 0.49, "epochs": 4}, True),  # three of them in two batches
+        (7, {"batch_size": 4, "prune_easy": 0.49, "epochs": 4}, False),
+        (5, {"batch_size": 4, "prune_easy": 0.49, "epochs": 2}, False),  # too few epochs to pass over any
+    ],
+)
+def test_a_set_that_leaves_batch_norm_a_single_image_is_refused(images, settings, refused):
+    prepared = prepare("digits", None, TINY | settings, max_bad=0.0)
+    prepared.parts["train"] = prepared.parts["train"].take(torch.arange(images))
+    said = f"{images} training images in batches of up to . leave .* give another batch_size"
+    with pytest.raises(rk.ResnetkitError, match=said) if refused else nullcontext():
+        _require_batches_of_two(prepared)
 
 
 def test_binary_loss_asks_each_class_by_itself():
@@ -188,11 +199,13 @@ def test_the_range_test_moves_muons_rate_and_not_that_of_adamw(monkeypatch):
 
 
 def test_the_range_test_weighs_classes_as_the_run_does():
-    how = TINY | {"lr": 1.0, "precision": "float32", "batch_size": 64}
-    first = []
-    for balance in ("none", "weights"):
-        prepared = prepare("digits", None, how | {"balance": balance}, max_bad=0.0)
-        prepared.parts["train"] = prepared.parts["train"].take(torch.arange(600))  # of classes of unlike sizes
-        state, _ = new_state(prepared, torch.device("cpu"))
-        first.append(range_test(state, training_batches(prepared, workers=0), prepared).losses[0])
-    assert first[0] != first[1]
+    how = TINY | {"lr": 1.0, "precision": "float32", "batch_size": 60, "balance": "weights"}
+    prepared = prepare("digits", None, how, max_bad=0.0)
+    prepared.parts["train"] = prepared.parts["train"].take(torch.arange(600))  # of classes of unlike sizes
+    state, _ = new_state(prepared, torch.device("cpu"))
+    images, labels = next(training_batches(prepared, workers=0).epoch(0, (8, 8)))
+    logits = copy.deepcopy(state.net).train()(prepared.preprocessing.normalise(images))
+    weights = balanced_weights(prepared.parts["train"].labels, 10)
+    tested = range_test(state, training_batches(prepared, workers=0), prepared)
+    assert tested.losses[0] == pytest.approx(float(F.cross_entropy(logits, labels, weights).detach()), rel=1e-4)
+    assert tested.losses[0] != pytest.approx(float(F.cross_entropy(logits, labels).detach()), rel=1e-4)
