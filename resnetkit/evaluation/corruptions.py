@@ -26,17 +26,15 @@ def corruption_curves(
     every way.
     """
     hits: Counter[Way] = Counter()
-    seen: Counter[Way] = Counter()
+    seen = 0
     for way, (images, labels) in watched(_corrupted(batches), count * len(WAYS), "batches of corrupted images"):
         hits[way] += metrics.top_k(answer_batch((images, labels)).logits, labels, 1)
-        seen[way] += len(images)
+        seen += len(images)
+    n = seen // len(WAYS)
     return {
         "clean_top1": clean_top1,
-        "mean_top1": hits.total() / seen.total(),
-        "kinds": {
-            kind: [_point(severity, hits[kind, severity], seen[kind, severity]) for severity in SEVERITIES]
-            for kind in KINDS
-        },
+        "mean_top1": hits.total() / seen,
+        "kinds": {kind: [_point(severity, hits[kind, severity], n) for severity in SEVERITIES] for kind in KINDS},
     }
 
 
