@@ -17,18 +17,18 @@ from pathlib import Path
 from statistics import mean, stdev
 from time import perf_counter
 
-import torch
 from record import header, save
 from scipy.stats import sem, t
 
 from resnetkit.benchmark.ceilings import products
+from resnetkit.device import find_device
 from resnetkit.training.precision import has_bfloat16
 
 ROOT = Path(__file__).parents[1]
 UNREGULARISED = ("min_scale=1", "flip=false", "policy=none", "label_smoothing=0", "weight_decay=0")
 FLOWERS = ["--model", "resnet18"]
-CPU = torch.device("cpu")
-JUDGING = ["--tta", "--precision", "bfloat16" if has_bfloat16(CPU) else "float32"]  # of the recipes cifar10_*
+DEVICE = find_device("auto")  # that of the commands, too
+JUDGING = ["--tta", "--precision", "bfloat16" if has_bfloat16(DEVICE) else "float32"]  # of the recipes cifar10_*
 MEASUREMENTS: dict[str, dict] = {
     "digits": {"data": "digits", "flags": [], "seeds": 5},
     "cifar10-strong": {"flags": ["--recipe", "cifar10_strong"], "judging": JUDGING, "seeds": 1},
@@ -79,7 +79,7 @@ def command_of(data: str, flags: list[str], judging: list[str]) -> str:
 
 def matrix_products() -> dict[str, int]:
     """The machine's ceilings in GFLOP/s, without which seconds mean nothing."""
-    return {name: round(gflops) for name, gflops in products(CPU).items()}
+    return {name: round(gflops) for name, gflops in products(DEVICE).items()}
 
 
 def measure(name: str, data: str) -> dict:

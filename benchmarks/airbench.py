@@ -1,26 +1,29 @@
 """`cifar10_fast` beside the record's program, airbench94_muon: accuracy on the test file and seconds, over seeds.
 
-python benchmarks/airbench.py PATH/cifar10 [--seeds 0 1 2] [--arithmetic mixed|bfloat16|float32] [--compile]
+python benchmarks/airbench.py PATH/cifar10 [--seeds 0 1 2] [--arithmetic mixed|bfloat16|float32|float16] [--compile]
 
-The two run in turn, a process each; seeds that results/cifar10-fast.json has and that are not asked for stay. Our
-seconds are those of two whole commands, `resnet train` and the `resnet evaluate --tta` that makes the figure, reading
-and start-up included; the record's are those of its own clock, which leaves them out.
+The two run in turn, a process each, on the GPU where there is one: then the file is cifar10-fast-gpu.json. Seeds that
+it has and that are not asked for stay. Our seconds are those of two whole commands, `resnet train` and the `resnet
+evaluate --tta` that makes the figure, reading and start-up included; the record's are those of its own clock, which
+leaves them out. Beside them stand our seconds of training alone, and the record's of the whole process.
 """
 
 import argparse
+import csv
 import json
 import sys
 import tempfile
 from pathlib import Path
 from statistics import mean
 
-from accuracy import CPU, JUDGING, answer_of, command_of, interval_of_mean, matrix_products, train_once
+from accuracy import DEVICE, JUDGING, answer_of, command_of, interval_of_mean, matrix_products, train_once
 from record import RESULTS, header, save
 
 from resnetkit.training.folder import environment
 from resnetkit.training.precision import has_bfloat16
 
-FILE = RESULTS / "cifar10-fast.json"
+ON_GPU = DEVICE.type == "cuda"
+FILE = RESULTS / ("cifar10-fast-gpu.json" if ON_GPU else "cifar10-fast.json")
 PEER = Path(__file__).parent / "peers" / "run_airbench.py"
 FLAGS = ["--recipe", "cifar10_fast"]
 COMMAND = command_of("cifar10", FLAGS, JUDGING)
@@ -28,13 +31,18 @@ COMMAND = command_of("cifar10", FLAGS, JUDGING)
 
 def ours(data: str, seed: int) -> dict:
     with tempfile.TemporaryDirectory() as temporary:
-        run, _ = train_once(data, FLAGS, seed, Path(temporary, "run"), JUDGING)
-    return {name: run[name] for name in ("seconds", "top1", "top1_of_training")}
+        folder = Path(temporary, "run")
+        run, _ = train_once(data, FLAGS, seed, folder, JUDGING)
+        with open(folder / "results.csv", encoding="utf-8") as table:
+            training = sum(float(epoch["seconds"]) for epoch in csv.DictReader(table))
+    kept = {name: run[name] for name in ("seconds", "top1", "top1_of_training")}
+    return kept | {"seconds_of_training": round(training, 2)}
 
 
 def record_program(data: str, seed: int, flags: list[str]) -> dict:
-    found, _, _ = answer_of([sys.executable, str(PEER), data, "--seed", str(seed), *flags])
-    return {"command": peer_command(flags)} | {key: found[key] for key in ("seconds", "top1", "curve")}
+    found, whole, _ = answer_of([sys.executable, str(PEER), data, "--seed", str(seed), *flags])
+    kept = {key: found[key] for key in ("seconds", "top1", "curve")}
+    return {"command": peer_command(flags)} | kept | {"seconds_of_process": round(whole, 1)}
 
 
 def summary(runs: list[dict]) -> dict:
@@ -60,7 +68,7 @@ def _alike(pair: dict, here: dict, flags: list[str]) -> bool:
     commits = {own["commit"].removesuffix("-dirty") for own in (pair["environment"], here)}
     return (
         len(commits) == 1
-        and pair["environment"]["processor"] == here["processor"]
+        and all(pair["environment"].get(part) == here[part] for part in ("processor", "gpu"))
         and pair["record"]["command"] == peer_command(flags)
     )
 
@@ -73,9 +81,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    arithmetic = "mixed" if has_bfloat16(CPU) else "float32"
-    what = "of the record's program [default: mixed, float32 on processors without bfloat16]"
-    parser.add_argument("--arithmetic", choices=("mixed", "bfloat16", "float32"), default=arithmetic, help=what)
+    arithmetic = "float16" if ON_GPU else "mixed" if has_bfloat16(DEVICE) else "float32"
+    what = "of the record's program [default: mixed; float16 on a GPU, float32 on processors without bfloat16]"
+    parser.add_argument(
+        "--arithmetic", choices=("mixed", "bfloat16", "float32", "float16"), default=arithmetic, help=what
+    )
     parser.add_argument("--compile", action="store_true", help="the record's program")
     given = parser.parse_args()
     flags = ["--arithmetic", given.arithmetic, *(["--compile"] if given.compile else [])]

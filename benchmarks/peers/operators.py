@@ -21,7 +21,7 @@ KEPT: list = []  # a library's operators go when it goes
 def declare() -> None:
     import torch
 
-    if KEPT:
+    if KEPT or torch.version.cuda:
         return
     KEPT.append(torch.library.Library("torchvision", "FRAGMENT"))
     for name, schema in OPERATORS.items():

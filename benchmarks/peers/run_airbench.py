@@ -1,11 +1,12 @@
-"""The record for CIFAR-10 at 94 %, airbench94_muon, on a processor: time and accuracy of one run as a line of JSON.
+"""The record for CIFAR-10 at 94 %, airbench94_muon: time and accuracy of one run as a line of JSON.
 
-python benchmarks/peers/run_airbench.py PATH/cifar10 --seed 0 --arithmetic mixed|bfloat16|float32 [--compile]
+python benchmarks/peers/run_airbench.py PATH/cifar10 --seed 0 --arithmetic float16|mixed|bfloat16|float32 [--compile]
 
 Written from the program of github.com/KellerJordan/cifar10-airbench (Jordan 2024) with its network, which has no
-shortcuts, its settings and its six views; its float16 on a GPU is bfloat16 here, or bfloat16 over float32 weights
-(`mixed`), or float32 for processors without bfloat16. As there, the clock leaves out reading the data, compiling and
-the test after each epoch; the last test with the views is on it.
+shortcuts, its settings and its six views. It runs on the GPU where there is one, there in float16 as the original; on
+a processor bfloat16 takes its place, or bfloat16 over float32 weights (`mixed`), or float32 where there is no bfloat16.
+As there, the clock leaves out reading the data, compiling and the test after each epoch; the last test with the views
+is on it.
 """
 
 import argparse
@@ -20,12 +21,19 @@ from torch import Tensor, nn
 
 from resnetkit.data.datasets import open_dataset
 from resnetkit.data.ingest import ingest
+from resnetkit.device import find_device
 from resnetkit.training.allocator import keep_freed_memory
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 WIDTHS = (64, 256, 256)
 EPOCHS, BATCH, WHITEN_EPOCHS, PADDING = 8, 2000, 3, 2
 BIAS_RATE, HEAD_RATE, FILTER_RATE, DECAY = 0.053, 0.67, 0.24, 2e-6 * BATCH
+KINDS = {  # of the weights
+    "float16": torch.float16,
+    "mixed": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+}
 ROUNDS, COEFFICIENTS = 3, (3.4445, -4.7750, 2.0315)
 
 
@@ -101,11 +109,11 @@ def orthogonal(matrix: Tensor) -> Tensor:
 def shifted(padded: Tensor) -> Tensor:
     """Each image at a place of its own, no more than PADDING from the middle."""
     side = padded.shape[-1] - 2 * PADDING
-    places = torch.randint(0, 2 * PADDING + 1, (len(padded), 2))
+    places = torch.randint(0, 2 * PADDING + 1, (len(padded), 2), device=padded.device)
     out = torch.empty_like(padded[:, :, :side, :side])
     for y in range(2 * PADDING + 1):
         for x in range(2 * PADDING + 1):
-            here = (places == torch.tensor([y, x])).all(1)
+            here = (places[:, 0] == y) & (places[:, 1] == x)
             out[here] = padded[here, :, y : y + side, x : x + side]
     return out
 
@@ -113,18 +121,20 @@ def shifted(padded: Tensor) -> Tensor:
 class Run:
     """One run of the program; `seconds` is its clock."""
 
-    def __init__(self, data: str, arithmetic: str, seed: int, compiled: bool) -> None:
+    def __init__(self, data: str, arithmetic: str, seed: int, compiled: bool, device: torch.device) -> None:
         torch.manual_seed(seed)
+        torch.backends.cudnn.benchmark = True
+        self.device = device
         parts = ingest(open_dataset(data), 0.0).dataset.parts
-        kind = torch.bfloat16 if arithmetic == "bfloat16" else torch.float32
+        kind = KINDS[arithmetic]
         products = torch.float32 if arithmetic == "float32" else torch.bfloat16
-        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-        pixels = {name: (part.images / 255 - mean) / std for name, part in parts.items()}
+        mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (MEAN, STD))
+        pixels = {name: (part.images.to(device) / 255 - mean) / std for name, part in parts.items()}
         self.mixed = arithmetic == "mixed"
-        self.labels = {name: part.labels for name, part in parts.items()}
+        self.labels = {name: part.labels.to(device) for name, part in parts.items()}
 
-        began = perf_counter()
-        net = Network(pixels["train"][:5000])
+        began = self.now()
+        net = Network(pixels["train"][:5000]).to(device)
         self.pixels = {name: x.to(kind).contiguous(memory_format=torch.channels_last) for name, x in pixels.items()}
         self.net = net.to(kind).to(memory_format=torch.channels_last)
         norms = [module.float() for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -135,23 +145,29 @@ class Run:
         self.optimizers = [torch.optim.SGD(others, momentum=0.85, nesterov=True), Muon(turned, products)]
         for own in self.groups():
             own["first"] = own["lr"]
-        flipped = torch.rand(len(self.labels["train"])) < 0.5
+        flipped = torch.rand(len(self.labels["train"]), device=device) < 0.5
         images = torch.where(flipped[:, None, None, None], self.pixels["train"].flip(-1), self.pixels["train"])
         self.padded = F.pad(images, (PADDING,) * 4, "reflect")
-        self.seconds = perf_counter() - began
+        self.seconds = self.now() - began
         if compiled:
             net.compile()
+        if compiled or device.type == "cuda":
             self.warm_up()
+
+    def now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return perf_counter()
 
     def groups(self):
         return (own for optimizer in self.optimizers for own in optimizer.param_groups)
 
     def answer(self, x: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.mixed):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
             return self.net(x).float()
 
     def warm_up(self) -> None:
-        """Compile both modes; the network stays as it was."""
+        """Compile both modes, and let cuDNN choose; the network stays as it was."""
         statistics = {name: value.clone() for name, value in self.net.named_buffers()}
         x = self.pixels["train"][:BATCH]
         self.answer(x).sum().backward()
@@ -163,13 +179,13 @@ class Run:
                 value.copy_(statistics[name])
 
     def epoch(self, epoch: int, epochs: int) -> None:
-        began = perf_counter()
+        began = self.now()
         self.net.train()
         images = shifted(self.padded)
         images = images.flip(-1) if epoch % 2 else images
         labels = self.labels["train"]
         steps = len(labels) // BATCH
-        for step, chosen in enumerate(torch.randperm(len(labels)).split(BATCH)[:steps]):
+        for step, chosen in enumerate(torch.randperm(len(labels), device=self.device).split(BATCH)[:steps]):
             done = epoch * steps + step
             x = images[chosen].contiguous(memory_format=torch.channels_last)
             self.net.whiten.bias.requires_grad_(done < WHITEN_EPOCHS * steps)
@@ -180,7 +196,7 @@ class Run:
             for optimizer in self.optimizers:
                 optimizer.step()
             self.net.zero_grad(set_to_none=True)
-        self.seconds += perf_counter() - began
+        self.seconds += self.now() - began
 
     @torch.no_grad()
     def top1(self, judge: Callable[[Tensor], Tensor]) -> float:
@@ -190,7 +206,7 @@ class Run:
 
     def views(self, x: Tensor) -> Tensor:
         """The image for a half, two shifts by a pixel for a quarter each, all of them mirrored too."""
-        padded, total = F.pad(x, (1,) * 4, "reflect"), torch.zeros(())
+        padded, total = F.pad(x, (1,) * 4, "reflect"), torch.zeros((), device=self.device)
         for share, view in ((0.5, x), (0.25, padded[:, :, :32, :32]), (0.25, padded[:, :, 2:, 2:])):
             total = total + share / 2 * (self.answer(view) + self.answer(view.flip(-1)))
         return total
@@ -200,20 +216,21 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--arithmetic", choices=("mixed", "bfloat16", "float32"), default="mixed")
+    parser.add_argument("--arithmetic", choices=KINDS, default="mixed")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     given = parser.parse_args()
     keep_freed_memory()
-    run, curve = Run(given.data, given.arithmetic, given.seed, given.compile), []
+    device = find_device("auto")
+    run, curve = Run(given.data, given.arithmetic, given.seed, given.compile, device), []
     for epoch in range(given.epochs):
         run.epoch(epoch, given.epochs)
-        curve.append({"seconds": round(run.seconds, 1), "top1": run.top1(run.answer)})
+        curve.append({"seconds": round(run.seconds, 2), "top1": run.top1(run.answer)})
         print(curve[-1], file=sys.stderr, flush=True)
-    began = perf_counter()
+    began = run.now()
     top1 = run.top1(run.views)
-    seconds = run.seconds + perf_counter() - began
-    print(json.dumps({"seed": given.seed, "seconds": round(seconds, 1), "top1": top1, "curve": curve}))
+    seconds = run.seconds + run.now() - began
+    print(json.dumps({"seed": given.seed, "seconds": round(seconds, 2), "top1": top1, "curve": curve}))
 
 
 if __name__ == "__main__":

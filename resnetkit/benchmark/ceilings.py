@@ -11,6 +11,7 @@ from resnetkit.training.precision import has_bfloat16
 SIDE = 2048  # of the square matrices
 EMULATED_SIDE = 256  # a product of larger ones takes a minute where bfloat16 is emulated
 COPIED = 2**28  # bytes; several times any cache of a processor
+GPU_SIDE, GPU_BYTES = 4, 16  # times the sizes here, for a GPU: what takes microseconds there says little
 TRIALS = 10
 # Of 32 MiB, which a cache may hold in part, a copy took a sixth longer or shorter from one time to the next.
 PROBE_SIDE, PROBED_BYTES, PROBE_TRIALS = 768, 2**27, 15
@@ -19,9 +20,10 @@ PROBE_SIDE, PROBED_BYTES, PROBE_TRIALS = 768, 2**27, 15
 def ceilings(device: torch.device) -> dict[str, float]:
     """GFLOP/s of a matrix product in each precision, and GB/s of a copy, read and written; the best of TRIALS."""
     found = {f"{name}_gflops": gflops for name, gflops in products(device).items()}
-    source = torch.randn(COPIED // 4, device=device)
+    copied = COPIED * (GPU_BYTES if device.type == "cuda" else 1)
+    source = torch.randn(copied // 4, device=device)
     target = torch.empty_like(source)
-    found["copy_gb_per_second"] = 2 * COPIED / _least(lambda: target.copy_(source), device, TRIALS) / 1e9
+    found["copy_gb_per_second"] = 2 * copied / _least(lambda: target.copy_(source), device, TRIALS) / 1e9
     return found
 
 
@@ -37,7 +39,7 @@ def products(device: torch.device) -> dict[str, float]:
 
 def _side(device: torch.device, dtype: torch.dtype) -> int:
     if device.type == "cuda":
-        return 4 * SIDE
+        return GPU_SIDE * SIDE
     return EMULATED_SIDE if dtype == torch.bfloat16 and not has_bfloat16(device) else SIDE
 
 
@@ -46,8 +48,9 @@ class Probe:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._matrix = torch.randn(PROBE_SIDE, PROBE_SIDE, device=device)
-        self._source = torch.randn(PROBED_BYTES // 4, device=device)
+        more, bytes_more = (GPU_SIDE, GPU_BYTES) if device.type == "cuda" else (1, 1)
+        self._matrix = torch.randn(more * PROBE_SIDE, more * PROBE_SIDE, device=device)
+        self._source = torch.randn(bytes_more * PROBED_BYTES // 4, device=device)
         self._target = torch.empty_like(self._source)
 
     def __call__(self) -> list[float]:

@@ -66,7 +66,7 @@ class Step(Contender):
 
 
 class Inference(Contender):
-    """The predictor from framed images to probabilities."""
+    """The predictor from framed images, on its device as the peers' are, to probabilities."""
 
     def build(self, job: Job) -> dict[str, Any]:
         from resnetkit.benchmark.subject import random_model
@@ -74,6 +74,8 @@ class Inference(Contender):
 
         model, frames = random_model(job)
         predictor = Predictor(model, device=job["device"], precision=job["precision"])
+
+        frames = frames.to(predictor.device)
 
         def predict() -> int:
             predictor._probabilities(frames)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "benchmarks" / "peers"
 REPOSITORY = "the repository's benchmarks/peers/"
 VARIABLE = "RESNETKIT_PEERS"  # the Python of the peers' environment, where it is not .venv-peers/bin/python
-VARIANTS = ("default", "best", "compiled")
+VARIANTS = ("default", "best", "compiled", "mixed")
 AS_IT_IS: tuple[Kind, ...] = ("memory", "startup")  # finding the best takes memory and time of its own
 NETWORK: tuple[Kind, ...] = ("step", "inference", "memory", "startup")
 
@@ -23,7 +23,8 @@ NETWORK: tuple[Kind, ...] = ("step", "inference", "memory", "startup")
 class Peer:
     """`needs` is the library that its script imports; `apart` whether that lives in the peers' own environment.
 
-    `variants`: as its README runs it; the fastest of what is known to speed it up; as it is, but compiled.
+    `variants`: as its README runs it; the fastest of what is known to speed it up; as it is, but compiled; eager in
+    bfloat16 and channels_last, as its README runs it on a GPU.
     """
 
     script: str

@@ -1,5 +1,6 @@
 """What our workers work on: random pixels (never zeros, which some processors compute faster) and photos."""
 
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from resnetkit.weights.load import build
 PHOTO = (375, 500)  # (height, width) of a photo in ImageNet, as it most often is
 PHOTOS = 512
 QUALITY = 90
+GPU_STEPS = 10
 CONTRAST = 16  # grey levels in each octave
 
 
@@ -54,24 +56,27 @@ def prepared_step(job: dict[str, Any], device: torch.device) -> Prepared:
 
 
 def training_step(prepared: Prepared, state: TrainingState) -> Work:
-    """A step of `train_epoch` on the images of `prepared`, all of them, as often as it is called."""
+    """A step of `train_epoch` on the images of `prepared`, all of them, as often as it is called; on a GPU, which is
+    waited for at the end of an epoch, a short one of such steps."""
     set_training(state.net, 0)
     part = prepared.parts["train"]
     assert isinstance(part.images, Tensor)
-    batch = part.images, part.labels
+    on_gpu = next(state.net.parameters()).device.type == "cuda"
+    batch = part.images.pin_memory() if on_gpu else part.images, part.labels
+    steps = GPU_STEPS if on_gpu else 1
 
-    def step() -> int:
+    def epoch() -> int:
         train_epoch(
             state,
-            iter([batch]),
+            repeat(batch, steps),
             prepared.recipe,
             rate=lambda step: 1e-3,  # labels drawn at random teach nothing, and must not diverge
             preprocessing=prepared.preprocessing,
             after_step=lambda state, waited: None,
         )
-        return len(part)
+        return steps * len(part)
 
-    return step
+    return epoch
 
 
 def random_model(job: dict[str, Any]) -> tuple[Model, Tensor]:

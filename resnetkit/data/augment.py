@@ -51,21 +51,22 @@ def draws(seed: int, epoch: int, samples: int) -> Tensor:
 
 
 def crop_and_flip(images: Tensor, drawn: Tensor, augmentation: Augmentation) -> Tensor:
-    """uint8 (N, C, H, W) with draws (N, DRAWS) -> the same shape, each image shifted and flipped by its own draws."""
+    """uint8 (N, C, H, W) with draws (N, DRAWS) on its device -> the same shape, each image shifted and flipped by its
+    own draws."""
     if not augmentation.crop_padding and not augmentation.flip:
         return images
     count, _, height, width = images.shape
     padding = augmentation.crop_padding
     shift = (drawn[:, 1:3] * (2 * padding + 1)).long()
-    rows = shift[:, :1] + torch.arange(height)
-    columns = shift[:, 1:] + torch.arange(width)
+    rows = shift[:, :1] + torch.arange(height, device=images.device)
+    columns = shift[:, 1:] + torch.arange(width, device=images.device)
     if augmentation.flip:
         columns = torch.where(drawn[:, :1] < 0.5, columns.flip(1), columns)
     if augmentation.padding_mode == "reflect":
         rows, columns = _reflected(rows - padding, height), _reflected(columns - padding, width)
     else:
         images = F.pad(images, (padding,) * 4)
-    sample = torch.arange(count)[:, None, None]
+    sample = torch.arange(count, device=images.device)[:, None, None]
     # (N, H, W, C) from the index, which is channels_last for the network.
     return images[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 

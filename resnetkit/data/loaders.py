@@ -23,6 +23,8 @@ from resnetkit.data.photo_cache import PhotoCache
 from resnetkit.data.photo_workers import PhotoWorkers, Shape
 from resnetkit.data.preprocess import Preprocessing, decode, resize
 
+GPU_SHARE = 0.25  # of its free memory that training images may take
+
 Batch = tuple[Tensor, Tensor]
 _Request = tuple[int, list[float], tuple[int, int]]  # a sample, its row of draws, the size to augment to
 
@@ -34,7 +36,8 @@ class TrainingBatches:
     (N,) an epoch draws as many samples by them, with replacement. With `repeats` copies of an image follow one another,
     each augmented in its own way, and an epoch sees as many times fewer images (Hoffer et al. 2020). Photos come from
     `cache` where there is one, else are decoded no larger than their crop needs, by processes that live as long as this
-    object: an epoch of photos is not read on once the next has begun.
+    object: an epoch of photos is not read on once the next has begun. Small images are kept and augmented on `device`
+    where they leave it room and need nothing but crops and flips.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class TrainingBatches:
         odds: Tensor | None = None,
         repeats: int = 1,
         cache: PhotoCache | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self.part = part
         self.cache = cache
@@ -60,6 +64,11 @@ class TrainingBatches:
         self.repeats = repeats
         self.steps = -(-len(part) // batch_size)
         self._photos: PhotoWorkers | None = None
+        self._device = torch.device("cpu")
+        if isinstance(part.images, Tensor):
+            if device is not None and not augmentation.changes_pixels and _leaves_room(part.images, device):
+                self._device = device
+            self._images, self._labels = part.images.to(self._device), part.labels.to(self._device)
 
     def samples(self, epoch: int, first: int = 0, kept: Tensor | None = None) -> list[Tensor]:
         """The numbers (n,) of the images of each batch that `epoch` gives for the same arguments."""
@@ -71,8 +80,10 @@ class TrainingBatches:
         batches = self._batches(epoch, first, kept)
         drawn = draws(self.seed, epoch, len(self.part) * self.repeats)
         if isinstance(self.part.images, Tensor):
-            for chosen, rows in batches:
-                yield self._small_images(chosen, drawn[rows], size), self.part.labels[chosen]
+            drawn = drawn.to(self._device)
+            for batch in batches:
+                chosen, rows = batch.to(self._device, non_blocking=True)
+                yield self._small_images(chosen, drawn[rows], size), self._labels[chosen]
         else:
             requests = (_photo_requests(chosen, drawn[rows], size) for chosen, rows in batches)
             photos = self._photo_workers().batches(requests, _shape(size, self.preprocessing))
@@ -112,12 +123,15 @@ class TrainingBatches:
         return torch.stack([samples, copies * count + samples])
 
     def _small_images(self, chosen: Tensor, drawn: Tensor, size: tuple[int, int]) -> Tensor:
-        assert isinstance(self.part.images, Tensor)
-        images = crop_and_flip(self.part.images[chosen], drawn, self.augmentation)
+        images = crop_and_flip(self._images[chosen], drawn, self.augmentation)
         if self.augmentation.changes_pixels:
             changed = [recolour_and_erase(image, own, self.augmentation) for image, own in zip(images, drawn.tolist())]
             images = torch.stack(changed)
         return images if tuple(images.shape[2:]) == size else resize(images, list(size))
+
+
+def _leaves_room(images: Tensor, device: torch.device) -> bool:
+    return device.type != "cuda" or images.nbytes <= GPU_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def _photo_requests(samples: Tensor, drawn: Tensor, size: tuple[int, int]) -> list[_Request]:

@@ -132,7 +132,11 @@ def resize(image: Tensor, size: list[int], interpolation: str = "bilinear") -> T
         # crop, it would resize into planes, which takes half as long again.
         pixels = image.movedim(-3, -1).contiguous()
         batch = pixels.reshape(-1, *pixels.shape[-3:]).movedim(-1, 1)
-    resized = F.interpolate(batch, size, mode=interpolation, antialias=True, align_corners=False)
+    if batch.device.type == "cpu":
+        resized = F.interpolate(batch, size, mode=interpolation, antialias=True, align_corners=False)
+    else:  # torch has it for bytes on a CPU alone, and there with weights of 16 bits: a step of a byte may differ
+        exact = F.interpolate(batch.float(), size, mode=interpolation, antialias=True, align_corners=False)
+        resized = exact.round_().clamp_(0, 255).to(torch.uint8)
     return resized.reshape(*image.shape[:-2], *size)
 
 

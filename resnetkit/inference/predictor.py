@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from resnetkit.architecture.folding import folded
+from resnetkit.architecture.fusing import fused
 from resnetkit.cores import default_workers
 from resnetkit.data.image_files import images_below, is_image
 from resnetkit.data.preprocess import BadImage
@@ -57,6 +58,8 @@ class Predictor:
         classes = len(self.model.classes)
         self.thresholds = self.model.calibration.thresholds_for(classes, coverage, certainty)
         self._network = folded(self.model.network).place(self.device)
+        if self.device.type == "cuda" and torch.version.cuda:
+            self._network = fused(self._network, self.precision)
 
     def __call__(self, image: Any) -> dict[str, Any]:
         """A path, bytes, PIL image or (H, W[, C]) array -> {path, label, probability, top}. Raises BadImage."""

@@ -2,6 +2,7 @@
 
 from math import prod
 from time import perf_counter
+from typing import Any
 
 import torch
 
@@ -31,12 +32,14 @@ def compile_network(state: TrainingState, mode: str = "on") -> None:
     Raises ResnetkitError for a network that cannot be compiled so, or where nothing can.
     """
     device = next(state.net.parameters()).device
+    how: dict[str, Any] = {"mode": "reduce-overhead"} if mode == "graphs" else {}
+    if device.type == "cuda":  # kernels for any shape are slower there, and took minutes to make
+        how["dynamic"] = False
     if mode == "graphs":
         check_graphs(device, state.net.memory)
-        state.net.compile(mode="reduce-overhead")
+    state.net.compile(**how)
+    if mode == "graphs":
         _mark_steps(state)
-    else:
-        state.net.compile()
     try:
         torch.compile(lambda x: x + 1)(torch.ones(2, device=device))
     except RuntimeError as error:  # torch._dynamo.exc.TorchDynamoException is one

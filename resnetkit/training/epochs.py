@@ -25,7 +25,7 @@ EVALUATION_BATCH = 256
 FRAMED_IN_MEMORY = 2**28  # bytes of framed images that are kept from one evaluation to the next
 
 
-def training_batches(prepared: Prepared, workers: int) -> TrainingBatches:
+def training_batches(prepared: Prepared, workers: int, device: torch.device | None = None) -> TrainingBatches:
     recipe, train = prepared.recipe, prepared.parts["train"]
     return TrainingBatches(
         train,
@@ -37,6 +37,7 @@ def training_batches(prepared: Prepared, workers: int) -> TrainingBatches:
         odds=balanced_odds(train.labels, len(prepared.dataset.classes)) if recipe.balance == "sampling" else None,
         repeats=recipe.repeats,
         cache=photo_cache(prepared) if recipe.cache else None,
+        device=device,
     )
 
 
@@ -65,7 +66,7 @@ class Epochs:
         recipe = prepared.recipe
         device = next(state.net.parameters()).device
         self.class_weights = class_weights(prepared, device)
-        self.batches = training_batches(prepared, workers)
+        self.batches = training_batches(prepared, workers, device)
         self.steps = self.batches.steps
         self.total = recipe.epochs * self.steps
 

@@ -124,6 +124,7 @@ def environment() -> dict[str, Any]:
         "commit": _commit(),
         "platform": platform.platform(),
         "processor": processor(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
     }
 

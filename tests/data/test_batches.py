@@ -55,6 +55,18 @@ def test_repeats_are_copies_in_one_batch_augmented_each_in_its_own_way():
     assert not torch.equal(images[0], images[1]) or not torch.equal(images[0], images[2])
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="small images are augmented on a GPU where there is one")
+@pytest.mark.parametrize(("size", "apart"), [((8, 8), 0), ((5, 6), 1)], ids=["whole", "resized"])
+def test_a_gpu_gives_the_batches_of_a_processor(size, apart):
+    """Resized in float32 there and in whole numbers here: by a step of a byte at most."""
+    kept = torch.arange(50) % 3 > 0
+    here, there = (list(batches(device=torch.device(name)).epoch(1, size, 1, kept)) for name in ("cpu", "cuda"))
+    for (x, y), (gx, gy) in zip(here, there, strict=True):
+        assert gx.device.type == gy.device.type == "cuda" and gx.dtype == torch.uint8
+        assert torch.equal(y, gy.cpu())
+        assert (x.int() - gx.cpu().int()).abs().max() <= apart
+
+
 def test_an_epoch_begun_in_the_middle_goes_on_the_same():
     whole, rest = epoch(batches(), 3), epoch(batches(), 3, first=2)
     for (x, y), (rx, ry) in zip(whole[2:], rest, strict=True):
