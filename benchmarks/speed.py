@@ -2,6 +2,7 @@
 
 python benchmarks/speed.py            the short size, 10 minutes on a quiet machine of 2 cores
 python benchmarks/speed.py --full     every peer, at its best too; an hour or more
+python benchmarks/speed.py --gpu      on a GPU, beside timm in mixed precision and at its best
 python benchmarks/speed.py step-resnet50 ...
 
 A run that is void is told and not written, and so is one that could not be made; the others go on. Exit code 7 where
@@ -11,6 +12,7 @@ some were void, 1 where some could not be made.
 import argparse
 import sys
 from time import perf_counter
+from typing import Any
 
 from record import header, save
 
@@ -30,7 +32,18 @@ CASES: dict[str, tuple[str, ...]] = {  # name -> kind, model, peers of the short
     "startup-resnet18": ("startup", "resnet18", "torchvision-default", "torchvision-default,timm-default,transformers"),
     "step-notebook": ("step", "resnet34", "", "keras-notebook"),
 }
-CHOICES = {"step-resnet18": {"batch_size": 32}, "step-notebook": {"batch_size": 8}}
+GPU_PEERS = "timm-mixed,timm-best"
+GPU_CASES: dict[str, tuple[str, ...]] = {
+    "step-resnet50-gpu": ("step", "resnet50", GPU_PEERS, f"{GPU_PEERS},timm-default,torchvision-mixed"),
+    "inference-resnet50-gpu": ("inference", "resnet50", GPU_PEERS, f"{GPU_PEERS},timm-default,torchvision-mixed"),
+}
+ON_GPU: dict[str, Any] = {"device": "cuda", "batch_size": 256, "precision": "bfloat16"}
+CHOICES: dict[str, dict[str, Any]] = {
+    "step-resnet18": {"batch_size": 32},
+    "step-notebook": {"batch_size": 8},
+    "step-resnet50-gpu": ON_GPU | {"compile": "on"},
+    "inference-resnet50-gpu": ON_GPU,
+}
 FRESH, FRESH_ROUNDS = ("memory", "startup"), 5  # what starts a process for every value
 
 
@@ -38,12 +51,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="cases [default: all]")
     parser.add_argument("--full", action="store_true", help="every peer")
+    parser.add_argument("--gpu", action="store_true", help="the cases of a GPU")
     arguments = parser.parse_args()
-    if unknown := set(arguments.names) - set(CASES):
-        parser.error(f"{', '.join(unknown)}: the cases are {', '.join(CASES)}")
+    cases = GPU_CASES if arguments.gpu else CASES
+    if unknown := set(arguments.names) - set(cases):
+        parser.error(f"{', '.join(unknown)}: the cases are {', '.join(cases)}")
     ends: dict[str, list[str]] = {"void": [], "failed": []}
-    for name in arguments.names or CASES:
-        kind, model, short, full = CASES[name]
+    for name in arguments.names or cases:
+        kind, model, short, full = cases[name]
         if against := full if arguments.full else short:
             end = measured(name, kind, model, against)
             ends.setdefault(end, []).append(name)
@@ -58,7 +73,7 @@ def main() -> None:
 
 def measured(name: str, kind: str, model: str, against: str) -> str:
     """How it ended: written, void or failed."""
-    choices: dict[str, int] = CHOICES.get(name, {}) | ({"rounds": FRESH_ROUNDS} if kind in FRESH else {})
+    choices: dict[str, Any] = CHOICES.get(name, {}) | ({"rounds": FRESH_ROUNDS} if kind in FRESH else {})
     flags = "".join(f" --{key.replace('_', '-')} {value}" for key, value in choices.items())
     before = header(f"benchmark-{name}", f"resnet benchmark {kind} {model} --against {against}{flags}", seeds=[0])
     began = perf_counter()

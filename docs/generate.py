@@ -59,6 +59,8 @@ def settings() -> str:
 
 def machine(environment: dict) -> str:
     cores = environment["threads"]
+    if environment.get("gpu"):
+        return environment["gpu"]
     return f"{cores} core{'s' if cores > 1 else ''} of {environment['processor']}"
 
 
@@ -158,7 +160,8 @@ def speed() -> str:
     for r in (r for r in measured("benchmark-*.json") if "peers" in r):
         job, own = r["job"], r["ours"]
         top = ", ".join(f"{r['ceilings'][f'{name}_gflops']:,.0f}" for name in ("float32", "bfloat16"))
-        what = f"{r['benchmark']}, `{job['model']}`, {job['batch_size']} x {job['img_size']} px, {job['threads']} cores"
+        where = r["environment"]["gpu"] if job["device"] == "cuda" else f"{job['threads']} cores"
+        what = f"{r['benchmark']}, `{job['model']}`, {job['batch_size']} x {job['img_size']} px, {where}"
         value = f"{own[r['unit']]['median']:,.4g} {r['unit'].replace('_', ' ')}"
         if "share_of_ceiling" in own:
             value += f", {own['share_of_ceiling']:.0%} of the ceiling"
@@ -171,23 +174,27 @@ def speed() -> str:
     return "\n".join(lines) + "\n" if len(lines) > 2 else NOT_YET
 
 
+OTHER_SECONDS = {"ours": "seconds_of_training", "record": "seconds_of_process"}  # beside those that are compared
+
+
 def fast() -> str:
     """`cifar10_fast` and the record's program, a row each."""
     lines = [
-        "| | seeds | top-1 on the test file | mean, interval | seconds | machine | commit |",
-        "|---|---|---|--:|--:|---|---|",
+        "| | seeds | top-1 on the test file | mean, interval | seconds | others | machine | commit |",
+        "|---|---|---|--:|--:|--:|---|---|",
     ]
-    for r in measured("cifar10-fast.json"):
+    for r in measured("cifar10-fast*.json"):
         names = {"ours": f"`{r['command']}`", "record": f"`{r['pairs'][0]['record']['command']}`"}
         for side, what in names.items():
             found, scores = r[side], ", ".join(f"{pair[side]['top1']:.2%}" for pair in r["pairs"])
+            others = sum(pair[side][OTHER_SECONDS[side]] for pair in r["pairs"]) / len(r["pairs"])
             mean = f"{found['top1_mean']:.2%}"
             if found["top1_mean_interval"]:
                 mean += " ({:.2%} to {:.2%})".format(*found["top1_mean_interval"])
             seeds, here = ", ".join(map(str, r["seeds"])), r["environment"]
             lines.append(
-                f"| {what} | {seeds} | {scores} | {mean} | {found['seconds_mean']:,.0f} | {machine(here)} "
-                f"| `{here['commit']}` |"
+                f"| {what} | {seeds} | {scores} | {mean} | {found['seconds_mean']:,.3g} | {others:,.3g} "
+                f"| {machine(here)} | `{here['commit']}` |"
             )
     return "\n".join(lines) + "\n" if len(lines) > 2 else "Not measured yet: `python benchmarks/airbench.py`.\n"
 

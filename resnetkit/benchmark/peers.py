@@ -48,7 +48,8 @@ PEERS = {
 
 def chosen(words: Sequence[str], kind: Kind) -> dict[str, tuple[Peer, str]]:
     """The peers named, each as (peer, variant): NAME is `default` and, where there is one, `best` as NAME-best;
-    NAME-default, NAME-best and NAME-compiled are one of them. Raises ResnetkitError for one that cannot be had."""
+    NAME-default, NAME-best, NAME-mixed and NAME-compiled are one of them. Raises ResnetkitError for one that cannot be
+    had."""
     found: dict[str, tuple[Peer, str]] = {}
     for word in words:
         name, variant = _split(word)

@@ -19,7 +19,7 @@ def benchmark(
         typer.Option(
             metavar="PEER,...",
             help="torchvision, timm, transformers, cifar-repository, keras-notebook, keras-applications; of loaders "
-            "pillow, torchvision-folder. NAME-default, NAME-best and NAME-compiled are one way to run it.",
+            "pillow, torchvision-folder. NAME-default, NAME-best, NAME-mixed and NAME-compiled are one way to run it.",
         ),
     ] = "",
     img_size: Annotated[

@@ -39,13 +39,14 @@ def kernels(monkeypatch):
 
 
 @torch.inference_mode()
-def compared(name, choices, device, precision):
-    """Answers of a folded network and of the same fused, and the fused."""
+def compared(name, choices, device, precision, fuse=fused):
+    """Answers of a folded network and of the same fused, and the fused; the same network and images each time."""
+    torch.manual_seed(0)
     net = folded(randomise(rk.build(name, **choices)).eval()).place(device)
-    x = torch.randn(3, 3, 64, 64, device=device).contiguous(memory_format=torch.channels_last)
+    x = torch.randn(3, 3, 64, 64).to(device).contiguous(memory_format=torch.channels_last)
     with torch.autocast(device, precision, enabled=precision != torch.float32):
         wanted = net(x)
-        net = fused(net, precision)
+        net = fuse(net, precision)
         return wanted, net(x), net
 
 
@@ -58,9 +59,12 @@ def test_a_fused_network_gives_the_same(kernels, name, choices, convolutions, bl
 
 
 @pytest.mark.skipif(not NVIDIA, reason="cuDNN fuses on NVIDIA's GPUs")
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 5e-3), ("bfloat16", 5e-2)])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("name", "choices", "_convolutions", "_blocks"), NETWORKS)
-def test_a_gpu_fuses_it_right(name, choices, _convolutions, _blocks, precision, tolerance):
-    """Convolutions in float32 are products of TF32 on a GPU."""
-    wanted, got, _ = compared(name, choices, "cuda", getattr(torch, precision))
-    assert (got.float() - wanted.float()).norm() <= tolerance * wanted.float().norm()
+def test_a_gpu_fuses_it_right(name, choices, _convolutions, _blocks, precision):
+    """As near to the processor's answers in float32 as the kernels are one by one: convolutions in float32 are products
+    of TF32 on a GPU, and random norms let some networks make much of a rounding."""
+    exact, _, _ = compared(name, choices, "cpu", torch.float32, fuse=lambda net, precision: net)
+    apart, got, _ = compared(name, choices, "cuda", getattr(torch, precision))
+    errors = [float((answers.float().cpu() - exact).norm() / exact.norm()) for answers in (got, apart)]
+    assert errors[0] <= 2 * errors[1] + 1e-4
