@@ -15,7 +15,8 @@ SIGNIFICANT = 0.05
 PreprocessingOption = Annotated[
     str | None,
     typer.Option(
-        help="Of another library's checkpoint: imagenet, cifar10, caffe, tf, unit, raw, or mean=...,std=...,size=..."
+        help="Of another library's checkpoint: imagenet, cifar10, kuangliu, caffe, tf, unit, raw, or "
+        "mean=...,std=...,size=..."
     ),
 ]
 

@@ -153,7 +153,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def bad_values(tensors: dict[str, Tensor]) -> Iterable[str]:
     """What cannot be weights of a trained network, a line a tensor."""
     for name, tensor in tensors.items():
-        if not (tensor.is_floating_point() or tensor.is_complex()):
+        if not (tensor.is_floating_point() or tensor.is_complex()) or name.endswith("num_batches_tracked"):
             continue
         values = tensor.float() if tensor.element_size() == 1 else tensor  # isfinite has no float8
         if not bool(torch.isfinite(values).all()):

@@ -120,7 +120,7 @@ def load_model(path: Path) -> Model:
     if len(classes) != spec.num_classes:
         raise ModelFileRefused(f"{path}: {len(classes)} class names for {spec.num_classes} outputs")
     network.load_state_dict(tensors, assign=True)
-    network.eval()
+    network.float().eval()
     report = f"model file of {spec.name} for {task}, schema {schema}: {len(tensors)} tensors, {len(classes)} classes"
     return Model(network, classes, preprocessing, metrics, provenance, report, calibration)
 
@@ -138,7 +138,8 @@ def _require_objects(metrics: Any, provenance: Any) -> None:
 
 
 def check_tensors(network: ResNet, tensors: dict[str, Tensor]) -> None:
-    """Raise ResnetkitError that names up to five tensors when names or shapes differ from the network's."""
+    """Raise ResnetkitError that names up to five tensors when names or shapes differ from the network's, or numbers are
+    whole or complex where its are real."""
     own = network.state_dict()
     problems = [f"{name} is missing" for name in own if name not in tensors]
     problems += [f"{name} is unknown" for name in tensors if name not in own]
@@ -146,6 +147,11 @@ def check_tensors(network: ResNet, tensors: dict[str, Tensor]) -> None:
         f"{name} is {tuple(tensors[name].shape)}, not {tuple(own[name].shape)}"
         for name in own
         if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    problems += [
+        f"{name} is {str(tensors[name].dtype).removeprefix('torch.')}, no weights"
+        for name in own
+        if name in tensors and own[name].is_floating_point() and not tensors[name].is_floating_point()
     ]
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""

@@ -50,6 +50,8 @@ def load_foreign(path: Path, preprocessing: str | None = None, *, force: bool = 
         found, beside = _read(path, force, pixels=preprocessing is None)
         network = _network(found)
         pixels, blue_first, reason, told = _pixels(found, beside, path, preprocessing)
+        if found.size is not None and not any(f"{word}=" in (preprocessing or "") for word in ("size", "crop")):
+            pixels = _of_size(pixels, found.size)
     except ModelFileRefused:
         raise
     except ResnetkitError as error:
@@ -166,6 +168,11 @@ def _pixels(found: Recognised, beside: _Beside, path: Path, asked: str | None) -
         return *parse_preprocessing(word, found.spec), f"{word}: {reason}", False
     pixels, reason = usual(found.spec, found.ecosystem)
     return pixels, False, reason, False
+
+
+def _of_size(pixels: Preprocessing, size: tuple[int, int]) -> Preprocessing:
+    """The same, or whole images of the size that a file says where it is another."""
+    return pixels if pixels.size == size else replace(pixels, size=size, framing="squash", resize=None)
 
 
 def _take_red_first(network: ResNet) -> None:

@@ -69,11 +69,11 @@ def _read(file: KerasFile) -> Recognised:
     assumed = {}
     if file.config is None:
         assumed["graph"] = f"that of keras.applications' {spec.name}: the file holds weights alone, under its names"
-    if size is None and pixels:
+    if size is None:
         assumed["size"] = f"{USUAL_SIZE[0]}x{USUAL_SIZE[1]}: the file leaves the image size open"
     if preprocessing is None:
         assumed["preprocessing"] = _usual_pixels(layers)
-    return Recognised(spec, matcher.tensors, "keras", (spec.name,), assumed, notes, preprocessing)
+    return Recognised(spec, matcher.tensors, "keras", (spec.name,), assumed, notes, preprocessing, size)
 
 
 def _channels_first(layers: list[Layer]) -> bool:

@@ -61,7 +61,13 @@ TABLES = tuple(
         (("7x7", STEM), ("deep", DEEP_STEM)), (("projection", PROJECTION), ("pooled", POOLED))
     )
 ) + tuple(
-    Table("timm", stems | PREACT, {"preactivation": True, "stem": stem, "shortcut_norm": False}, pointwise=True)
+    Table(
+        "timm",
+        stems | PREACT,
+        {"preactivation": True, "stem": stem, "shortcut_norm": False},
+        {"shortcut": "pooled"} if stem == "deep" else {},
+        pointwise=True,
+    )
     for stem, stems in PREACT_STEMS.items()
 )
 
@@ -86,12 +92,15 @@ def known(config: dict[str, Any]) -> dict[str, Any]:
         raise ResnetkitError(f"{architecture} of timm with model_args {', '.join(unknown)} is not read")
     if (pool := given.get("global_pool", config.get("global_pool", "avg"))) != "avg":
         raise ResnetkitError(f"{architecture} of timm pools with {pool!r}; networks here take the mean")
-    stride = given.get("output_stride")
+    stride, stem = given.get("output_stride"), str(given.get("stem_type", ""))
+    if "same" in stem:
+        raise ResnetkitError(f"{architecture} of timm with stem_type {stem!r} pools in TensorFlow's way after it")
     told = {
         "strides": (1, 2, 2, 2),
         "stride_in_1x1": False,
         "activation": given.get("act_layer", "relu"),
         "padding": "symmetric",
+        "pool_padding": "zeros" if "fixed" in stem else "lowest",
         "norm_eps": 1e-5,
         "output_stride": None if stride == 32 else stride,
     }

@@ -13,6 +13,7 @@ CAFFE_BGR = (103.939, 116.779, 123.68)  # keras.applications.imagenet_utils, mod
 NAMED: dict[str, Moments] = {
     "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "kuangliu": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),  # pytorch-cifar's, means of images' deviations
     "caffe": (tuple(value / 255 for value in CAFFE_BGR), (1 / 255,) * 3),  # blue first
     "tf": ((0.5,) * 3, (0.5,) * 3),  # -1 to 1
     "unit": ((0.0,) * 3, (1.0,) * 3),  # 0 to 1
@@ -59,10 +60,9 @@ def framed(network: NetworkSpec, moments: Moments, size: int | None = None, crop
     """Small images whole for a CIFAR stem, the centre of photos for the others."""
     mean, std = moments
     channels = channels_of(network.in_channels)
+    side = size or (SMALL_SIZE if network.stem == "3x3" else PHOTO_SIZE)
     if network.stem == "3x3" and crop is None:
-        side = size or SMALL_SIZE
         return Preprocessing(size=(side, side), framing="squash", channels=channels, mean=mean, std=std)
-    side = size or PHOTO_SIZE
     resize = round(side / (crop or PHOTO_CROP))
     return Preprocessing(size=(side, side), resize=resize, channels=channels, mean=mean, std=std)
 
@@ -71,6 +71,8 @@ def usual(network: NetworkSpec, ecosystem: str) -> tuple[Preprocessing, str]:
     """What networks of these names are trained with where the file says nothing, and why it is taken."""
     if network.in_channels != 3:
         return framed(network, ((0.0,) * network.in_channels, (1.0,) * network.in_channels)), "nothing is known; 0 to 1"
+    if network.stem != "3x3" and network.preactivation and ecosystem == "timm":
+        return framed(network, NAMED["tf"]), f"timm's presets of resnetv2: -1 to 1, the centre {PHOTO_SIZE} of 256"
     if network.stem != "3x3":
         reason = f"the presets of {ecosystem}: ImageNet's statistics, the centre {PHOTO_SIZE} of 256"
     elif network.shortcut == "zero_pad" and ecosystem == CIFAR.library:

@@ -59,14 +59,18 @@ def recognise(tensors: dict[str, Tensor], known: dict[str, Any] | None = None) -
     _require_expressible(reading, tensors)
     found = reading.in_our_names(tensors)
     told = {**reading.table.only, **(known or {})}
+    usual = {name: value for name, value in reading.table.usual.items() if name not in told}
     shapes = {name: tuple(value.shape) for name, value in found.items()}
-    spec, names = identify(shapes, told)
+    spec, names = identify(shapes, usual | told)
+    _require_no_twin(spec, reading.table, known)
     left = [name for name in tensors if name not in reading.names]
     _require_no_part_of_a_block(reading, left)
     notes = [f"left out: {_some(left)}"] if left else []
     if reading.prefix:
         notes.insert(0, f"names begin with {reading.prefix!r}, which is dropped")
-    return Recognised(spec, found, " or ".join(libraries(tensors)), names, assumptions(spec, names, told), notes)
+    assumed = assumptions(spec, names, told)
+    assumed |= {name: f"{value}, as {reading.table.library} has it" for name, value in usual.items()}
+    return Recognised(spec, found, " or ".join(libraries(tensors)), names, assumed, notes)
 
 
 def read_names(names: Collection[str]) -> Reading | None:
@@ -101,6 +105,20 @@ def _require_expressible(reading: Reading, names: Collection[str]) -> None:
             module = name.removeprefix(reading.prefix).rpartition(".")[0]
             if template.read(module) is not None:
                 raise ResnetkitError(f"{name}: {feature}, which no network here has")
+
+
+def _require_no_twin(spec: NetworkSpec, table: Table, known: Mapping[str, Any] | None) -> None:
+    """Networks whose tensors have names and shapes of ours, and compute something else."""
+    if spec.shortcut == "pooled" and spec.output_stride:
+        raise ResnetkitError(
+            f"pooled shortcuts in {table.library} with output_stride {spec.output_stride} pool as TensorFlow pads, "
+            "which no network here does"
+        )
+    if not known and table.library == "timm" and spec.preactivation and spec.norm == "group" and spec.stem == "7x7":
+        raise ResnetkitError(
+            "a pre-activation network of timm with group norm and a 7x7 stem is BiT, whose weight standardisation no "
+            "network here has; where it has none, put timm's config.json beside it"
+        )
 
 
 def _require_no_part_of_a_block(reading: Reading, left: list[str]) -> None:

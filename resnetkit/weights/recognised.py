@@ -14,7 +14,7 @@ class Recognised:
 
     `tensors` are in our names and layouts. `names` are the variants that fit, the one taken first. `assumed` maps what
     the file cannot tell to the value taken and why; `notes` say what was left out or is worth knowing, a line each.
-    `preprocessing` is what the file itself says.
+    `preprocessing` is what the file itself says, `size` the (height, width) that it says where it says no more.
     """
 
     spec: NetworkSpec
@@ -24,3 +24,4 @@ class Recognised:
     assumed: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     preprocessing: Preprocessing | None = None
+    size: tuple[int, int] | None = None

@@ -36,13 +36,15 @@ class Table:
     """What a library calls the modules of some of our networks.
 
     `modules` has its template -> ours; of two that fit a name the first counts. `only` are choices that the networks
-    share by which this table differs from another of the library, as {"stem": "deep"}. `pointwise` says that the
-    classifier is a 1x1 convolution there. `beyond` are modules of networks that ours cannot be, with what they are.
+    share by which this table differs from another of the library, as {"stem": "deep"}; `usual` others, which its names
+    do not tell. `pointwise` says that the classifier is a 1x1 convolution there. `beyond` are modules of networks that
+    ours cannot be, with what they are.
     """
 
     library: str
     modules: dict[str, str]
     only: Mapping[str, object]
+    usual: Mapping[str, object] = field(default_factory=dict)
     pointwise: bool = False
     beyond: Mapping[str, str] = field(default_factory=dict)
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import resnetkit as rk
+from resnetkit.weights import from_timm
 from resnetkit.weights.classes import imagenet
 from tests.conftest import randomise
 from tests.parity.pairing import copy_in_order
@@ -45,6 +46,13 @@ def test_torchvision_dilation(torchvision_models):
 @pytest.mark.parametrize("name", TIMM)
 def test_timm(name, timm):
     assert_equal_outputs(timm.create_model(TIMM[name], pretrained=False), rk.build(name))
+
+
+def test_a_fixed_stem_of_timm_pools_over_zeros(timm):
+    args = {"stem_type": "fixed"}
+    told = from_timm.known({"architecture": "resnetv2_50", "model_args": args})
+    ours = rk.build("preact_resnet50", pool_padding=told["pool_padding"])
+    assert_equal_outputs(timm.create_model("resnetv2_50", pretrained=False, **args), ours)
 
 
 @pytest.mark.parametrize("name", ["resnet50d", "preact_resnet50"])

@@ -163,6 +163,13 @@ def test_bad_values_can_be_forced(tmp_path):
     assert checkpoint.notes[1] == "forced: 'bn.moving_variance' has a negative variance"
 
 
+def test_what_a_counter_says_does_not_matter(tmp_path):
+    """Of a network in half precision it is infinite after 65,504 steps."""
+    tensors = {"bn.num_batches_tracked": torch.tensor(1e6).half(), "bn.weight": torch.ones(2).half()}
+    save_file(tensors, tmp_path / "x.safetensors")
+    assert same(open_checkpoint(tmp_path / "x.safetensors").tensors, tensors)
+
+
 def test_what_is_checked_is_what_is_read(tmp_path):
     """A file put in the place of another after it was opened changes nothing."""
     path = tmp_path / "x.pt"

@@ -63,6 +63,7 @@ def test_labels_of_transformers():
         (from_timm, {"architecture": "resnetv2_50x1_bit"}, "weight standardisation"),
         (from_timm, {"architecture": "resnet50", "model_args": {"aa_layer": "blurpool"}}, "model_args aa_layer"),
         (from_timm, {"architecture": "resnet50", "global_pool": "catavgmax"}, "catavgmax"),
+        (from_timm, {"architecture": "resnetv2_50", "model_args": {"stem_type": "same"}}, "stem_type 'same' pools"),
     ],
 )
 def test_networks_that_ours_cannot_be_are_refused(reader, config, problem):

@@ -7,13 +7,15 @@ import torch
 from safetensors.torch import save_file
 
 import resnetkit as rk
+from resnetkit.architecture.variants import spec
 from resnetkit.data.preprocess import IMAGENET_MEAN, Preprocessing
 from resnetkit.errors import ModelFileRefused, ResnetkitError
+from resnetkit.weights import from_timm
 from resnetkit.weights.classes import CIFAR10, CIFAR100, imagenet
 from resnetkit.weights.files import save_model
 from resnetkit.weights.from_torchvision import CIFAR, TORCHVISION
 from resnetkit.weights.load import is_foreign, transfer
-from resnetkit.weights.preprocessing import parse_preprocessing
+from resnetkit.weights.preprocessing import parse_preprocessing, usual
 from resnetkit.weights.recognise import recognise
 from tests.conftest import randomise
 
@@ -51,6 +53,34 @@ def test_a_checkpoint_gives_its_networks_numbers(net, checkpoint):
     assert "zero-pad placement" in taken["assumed"] and "epoch" in " ".join(taken["notes"])
     for line in ("names begin with 'module.'", "ImageNet's statistics", "standard order"):
         assert line in model.report
+
+
+def test_the_usual_pixels_of_a_kind():
+    """timm's presets of resnetv2, and what a crop alone says of a network for small images."""
+    assert usual(spec("preact_resnet50"), "timm")[0].mean == (0.5,) * 3
+    assert usual(spec("preact_resnet50"), "torchvision")[0].mean == IMAGENET_MEAN
+    small, _ = parse_preprocessing("crop=0.8", spec("resnet20_cifar"))
+    assert (small.size, small.resize) == ((32, 32), 40)
+    assert parse_preprocessing("kuangliu", spec("resnet20_cifar"))[0].std == (0.2023, 0.1994, 0.2010)
+
+
+def test_what_names_of_timm_leave_open():
+    """Its resnetv2 with a deep stem pools in its shortcuts; with group norm and a 7x7 stem it is BiT."""
+    deep = rk.build("preact_resnet18", stem="deep", shortcut="pooled", num_classes=4)
+    found = recognise(in_timms_names(deep))
+    assert found.spec.shortcut == "pooled" and "as timm has it" in found.assumed["shortcut"]
+    told = recognise(in_timms_names(deep), {"shortcut": "projection"})
+    assert told.spec.shortcut == "projection" and "shortcut" not in told.assumed
+    with pytest.raises(ResnetkitError, match="is BiT, whose weight standardisation"):
+        recognise(in_timms_names(rk.build("preact_resnet50", norm="group", num_classes=4)))
+    with pytest.raises(ResnetkitError, match="output_stride 8 pool as TensorFlow pads"):
+        recognise(in_timms_names(deep), {"output_stride": 8})
+
+
+def in_timms_names(net):
+    table = next(t for t in from_timm.TABLES if t.only.get("preactivation") and t.only["stem"] == net.spec.stem)
+    named = in_their_names(net, table)
+    return named | {"head.fc.weight": named["head.fc.weight"][..., None, None]}
 
 
 def test_the_user_has_the_first_word_on_pixels(checkpoint):

@@ -121,6 +121,14 @@ def test_layers_that_scale_pixels_become_the_preprocessing(keras, tmp_path):
         assert any("RandomFlip" in note for note in found.notes)
 
 
+def test_a_size_is_kept_where_nothing_is_said_of_pixels(keras, tmp_path):
+    small(keras).save(tmp_path / "model.keras")
+    for words in (None, "tf", "mean=0.5,std=0.5"):
+        pixels = rk.load(tmp_path / "model.keras", words).preprocessing
+        assert (pixels.size, pixels.framing, pixels.resize) == ((20, 24), "squash", None)
+    assert rk.load(tmp_path / "model.keras", "size=40").preprocessing.size == (40, 40)
+
+
 def test_adapted_statistics_are_read(keras, tmp_path):
     layer = keras.layers.Normalization()
     layer.adapt(torch.rand(50, 4, 4, 3).numpy() * 255)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -96,6 +97,12 @@ def edited(tmp_path, edit_record=None, edit_tensors=None):
         (None, lambda t: t.pop("head.classifier.bias"), "head.classifier.bias is missing"),
         (None, lambda t: t.update(extra=torch.zeros(1)), "extra is unknown"),
         (None, lambda t: t.update({"head.classifier.bias": torch.zeros(4)}), "head.classifier.bias is (4,), not (3,)"),
+        (
+            None,
+            lambda t: t.update({"head.classifier.bias": torch.ones(3, dtype=torch.int8)}),
+            "bias is int8, no weights",
+        ),
+        (None, lambda t: t.update({"head.classifier.bias": torch.ones(3) * 1j}), "bias is complex64, no weights"),
     ],
 )
 def test_what_does_not_agree_is_refused(tmp_path, edit_record, edit_tensors, says):
@@ -103,6 +110,13 @@ def test_what_does_not_agree_is_refused(tmp_path, edit_record, edit_tensors, say
         rk.load(edited(tmp_path, edit_record, edit_tensors))
     assert says in str(error.value)
     assert error.value.exit_code == 4
+
+
+def test_weights_in_half_precision_are_read_as_any_other(tmp_path):
+    halved = edited(tmp_path, None, lambda t: t.update({n: v.half() for n, v in t.items() if v.is_floating_point()}))
+    model = rk.load(halved)
+    assert {p.dtype for p in model.network.parameters()} == {torch.float32}
+    rk.Predictor(model)(np.zeros((8, 8, 3), np.uint8))
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100, (2**62).to_bytes(8, "little") + b"{}", b"PK\x03\x04"])
