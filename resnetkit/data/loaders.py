@@ -64,6 +64,7 @@ class TrainingBatches:
         self.repeats = repeats
         self.steps = -(-len(part) // batch_size)
         self._photos: PhotoWorkers | None = None
+        self._pinned = device is not None and device.type == "cuda"
         self._device = torch.device("cpu")
         if isinstance(part.images, Tensor):
             if device is not None and not augmentation.changes_pixels and _leaves_room(part.images, device):
@@ -104,7 +105,7 @@ class TrainingBatches:
             read = _AugmentedPhoto(self.part, self.preprocessing, self.augmentation, self.cache)
             largest = -(-len(self.part) // self.steps)
             shape = _shape(self.preprocessing.size, self.preprocessing)
-            self._photos = PhotoWorkers(read, largest, shape, self.workers)
+            self._photos = PhotoWorkers(read, largest, shape, self.workers, pinned=self._pinned)
         return self._photos
 
     def _order(self, epoch: int) -> Tensor:

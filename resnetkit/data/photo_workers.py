@@ -28,15 +28,15 @@ _Placed = tuple[int, int]  # in which place how many images have come
 
 class PhotoWorkers:
     """What `read` gives for batches of up to `batch_size` requests, images of up to `shape`, read by `workers`
-    processes, which live as long as this object, or if 0 by this one.
+    processes, which live as long as this object, or if 0 by this one. `pinned` batches go to a GPU while it computes.
 
     Processes put batches into a few places that all of them share, and they are copied from there. A tensor that a
     process hands over comes in new shared memory: to clear and to map that took a quarter of the time of cached photos.
     Nor do the places lie in /dev/shm, which in a container is small, where processes are forked.
     """
 
-    def __init__(self, read: Read, batch_size: int, shape: Shape, workers: int) -> None:
-        self._read, self._largest, self._pinned = read, shape, torch.cuda.is_available()
+    def __init__(self, read: Read, batch_size: int, shape: Shape, workers: int, *, pinned: bool = False) -> None:
+        self._read, self._largest, self._pinned = read, shape, pinned
         self._tasks = _Tasks()
         self._loader: DataLoader[_Placed] | None = None
         if workers:

@@ -202,7 +202,7 @@ def _short(residual: Trials) -> Finding:
     shares = path_shares(_means(by_seed))
     low, high = middle_share(shares)
     n = len(shares) - 1
-    centre = mean([_centre(path_shares(own)) for own in by_seed])._replace(value=_centre(shares))
+    centre = mean([_centre(path_shares(own)) for own in by_seed])
     few = sum(comb(n, length) for length in range(low, high + 1)) / 2**n
     return _finding(
         residual,

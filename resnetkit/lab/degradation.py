@@ -109,13 +109,30 @@ class Degradation(Experiment):
         return Reading(
             _findings(rows, self.depths),
             _graphs(rows, self.depths),
-            [_table(rows, self.depths, paper=self._as_the_paper())],
+            [self._table(rows)],
             {"differences": {net: mean(_differences(rows, self.depths, net))._asdict() for net in NETS}},
             "Means over seeds. Dashed in the paper's figure 6 are the curves called training here.",
         )
 
+    def _table(self, rows: list[Cell]) -> Table:
+        """With the paper's figures beside those of its data."""
+        published = json.loads((files("resnetkit.lab") / "papers.json").read_text(encoding="utf-8"))
+        paper = published["cifar10_test_error"] if self._of_the_papers_data() else {}
+        lines = []
+        for net, depth in product(NETS, sorted(self.depths)):
+            errors = [mean(_of(rows, net, depth, f"{part}_error")) for part in ("train", "test")]
+            diverged = sum(_of(rows, net, depth, "diverged"))
+            beside = [paper[net].get(str(depth), "")] if paper else []
+            lines.append([f"{net}, {depth} layers", *map(_percent, errors), *beside, str(diverged) if diverged else ""])
+        other = "; the paper's is of another budget" if paper and not self._as_the_paper() else ""
+        header = ("network", "training", "test", *(["the paper's test"] if paper else []), "seeds that diverged")
+        return Table(f"Error after the last epoch{other}", header, lines)
+
+    def _of_the_papers_data(self) -> bool:
+        return Path(self.data).name in PAPERS_DATA
+
     def _as_the_paper(self) -> bool:
-        own = Path(self.data).name in PAPERS_DATA and not self.size and self.images >= 50_000
+        own = self._of_the_papers_data() and not self.size and self.images >= 50_000
         return own and self.epochs == Degradation.epochs and self.batch == Degradation.batch
 
 
@@ -182,24 +199,6 @@ def _graphs(rows: list[Cell], depths: Sequence[int]) -> list[Graph]:
 def _curve(curves: list[list[list[float]]], which: int) -> list[tuple[float, float]]:
     finished = [curve for curve in curves if curve]
     return [(float(e), mean([pair[which] for pair in pairs]).value) for e, pairs in enumerate(zip(*finished), 1)]
-
-
-def _table(rows: list[Cell], depths: Sequence[int], *, paper: bool) -> Table:
-    published = json.loads((files("resnetkit.lab") / "papers.json").read_text(encoding="utf-8"))["cifar10_test_error"]
-    lines = []
-    for net, depth in product(NETS, sorted(depths)):
-        errors = [mean(_of(rows, net, depth, f"{part}_error")) for part in ("train", "test")]
-        diverged = sum(_of(rows, net, depth, "diverged"))
-        lines.append(
-            [
-                f"{net}, {depth} layers",
-                *map(_percent, errors),
-                published[net].get(str(depth), ""),
-                str(diverged) if diverged else "",
-            ]
-        )
-    title = "Error after the last epoch" + ("" if paper else "; the paper's is of another budget")
-    return Table(title, ("network", "training", "test", "the paper's test", "seeds that diverged"), lines)
 
 
 def _percent(error: Mean) -> str:

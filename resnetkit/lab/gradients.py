@@ -6,7 +6,7 @@ from functools import partial
 from itertools import product
 from math import inf, isfinite
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 import torch
@@ -338,7 +338,7 @@ def _tables(by: Rows, firsts: Firsts, depths: tuple[int, ...], middle: int) -> l
         if runs and depth == middle:
             ended = [run["diverged"] for run in runs if run["diverged"] is not None]
             first = [run["losses"][0] if run["losses"] else row["loss"] for row, run in zip(own, runs)]
-            last = [sum(run["losses"][-5:]) / 5 for run in runs if run["diverged"] is None]
+            last = [fmean(run["losses"][-5:]) for run in runs if run["diverged"] is None]
             rows.append(
                 [
                     f"{net}, {setting}",

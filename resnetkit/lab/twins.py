@@ -56,9 +56,12 @@ def framed_images(model: Model, dataset: Dataset, part: str, count: int) -> tupl
 
 
 def require_kind(model: Model, source: str, *, plain: bool) -> ResNet:
-    """The network. Raises ResnetkitError where it has shortcuts and should have none, or the other way about."""
+    """The network. Raises ResnetkitError where it has shortcuts and should have none, or the other way about, and for
+    a reversible one, whose blocks do not add up as others' do."""
     has_none = model.network.spec.shortcut == "none"
     if has_none != plain:
         wanted = "a network without shortcuts (plain...)" if plain else "a residual network"
         raise ResnetkitError(f"{source} is {model.network.spec.name}; give {wanted}")
+    if model.network.spec.reversible:
+        raise ResnetkitError(f"{source} is reversible, so its blocks have other paths; give a network that is not")
     return model.network

@@ -25,7 +25,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
             return recipe.lr * _between(ONE_CYCLE_START, 1, step / rise)
         return recipe.lr * _between(1, ONE_CYCLE_END, (step - rise) / (total - 1 - rise))
     if step < warmup:
-        return recipe.lr * (step + 1) / warmup
+        return recipe.lr * min(1.0, (step + 1) / warmup)
     if recipe.schedule == "step":
         return recipe.lr * 0.1 ** sum(step >= milestone * total for milestone in recipe.milestones)
     share = (step - warmup) / (total - warmup)

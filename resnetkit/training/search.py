@@ -1,9 +1,10 @@
 """What to try next, and whether to go on with it: an Optuna study in a file. The only module that needs Optuna."""
 
+import os
 from pathlib import Path
 from typing import Any
 
-from resnetkit.errors import ResnetkitError
+from resnetkit.errors import ResnetkitError, ResourceExhausted
 from resnetkit.training.search_space import Space, Span
 from resnetkit.training.trial import Trial
 
@@ -32,6 +33,8 @@ class Search:
 
     def __init__(self, file: Path, space: Space, *, start: dict[str, Any], epochs: int, seed: int) -> None:
         self._optuna = optuna = require_optuna()
+        self._file = file
+        _drop_torn_line(file)
         storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(file)))
         self._study = optuna.create_study(storage=storage, study_name="tune", direction="maximize", load_if_exists=True)
         self._start, self._seed = start, seed
@@ -63,19 +66,24 @@ class Search:
         return Attempt(study.ask(self._distributions))
 
     def record(self, attempt: "Attempt", trial: Trial) -> None:
+        """Keep what came of it. Raises ResourceExhausted."""
         states = self._optuna.trial.TrialState
         complete, diverged = trial.outcome == "complete", trial.outcome == "diverged"
-        self._study.add_trial(
-            self._optuna.trial.create_trial(
-                state=states.COMPLETE if complete else states.PRUNED,
-                value=attempt.scores[trial.epochs] if complete else None,
-                params=attempt.settings,
-                distributions=self._distributions,
-                # One that diverged counts as the worst, however it began.
-                intermediate_values={} if diverged else attempt.scores,
-                user_attrs={"trial": vars(trial)},
-            )
+        kept = self._optuna.trial.create_trial(
+            state=states.COMPLETE if complete else states.PRUNED,
+            value=attempt.scores[trial.epochs] if complete else None,
+            params=attempt.settings,
+            distributions=self._distributions,
+            # One that diverged counts as the worst, however it began.
+            intermediate_values={} if diverged else attempt.scores,
+            user_attrs={"trial": vars(trial)},
         )
+        try:
+            self._study.add_trial(kept)
+        except OSError as error:
+            raise ResourceExhausted(
+                f"{self._file}: not written: {error.strerror}; free some space and resume"
+            ) from error
 
     def best(self) -> Trial | None:
         """The complete trial of the highest score, the first of equals."""
@@ -96,6 +104,14 @@ class Search:
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=BEST)
         found = optuna.importance.get_param_importances(study, evaluator=evaluator)
         return {name: float(share) for name, share in found.items()}
+
+
+def _drop_torn_line(file: Path) -> None:
+    """A crash or a full disk can end a line in its middle; Optuna would write on behind it and never read it again."""
+    if file.exists():
+        lines = file.read_bytes()
+        if not lines.endswith(b"\n"):
+            os.truncate(file, lines.rfind(b"\n") + 1)
 
 
 class Attempt:

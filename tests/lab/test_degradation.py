@@ -41,6 +41,17 @@ def test_where_the_papers_numbers_are_of_the_same_budget():
         assert not Degradation(**{"data": "cifar10"} | other)._as_the_paper()
 
 
+def test_the_papers_numbers_stand_beside_its_data_alone():
+    headers = []
+    for data in ("cifar10", "digits"):
+        experiment = Degradation(data=data, depths=(20, 56), seeds=1)
+        figures = {"train_error": 0.1, "test_error": 0.2, "curve": [], "diverged": False}
+        (table,) = experiment.read([cell | figures for cell in experiment.cells()]).tables
+        assert {len(row) for row in table.rows} == {len(table.header)}
+        headers.append("the paper's test" in table.header)
+    assert headers == [True, False]
+
+
 def test_two_that_learn_every_image_differ_in_nothing():
     assert verdicts(0.0, 0.0, spread=0.0) == [False, True, False]
 

@@ -6,7 +6,9 @@ import shlex
 import pytest
 import typer.testing
 
+import resnetkit as rk
 from resnetkit.cli.main import app
+from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import Interrupted, ResnetkitError
 from resnetkit.lab import experiment as machinery
 from resnetkit.lab.ablate import Ablate
@@ -15,6 +17,7 @@ from resnetkit.lab.depth import Depth
 from resnetkit.lab.experiment import conduct
 from resnetkit.lab.gradients import Gradients
 from resnetkit.lab.landscape import Landscape
+from resnetkit.weights.files import save_model
 from tests.reporting.page import Page
 
 TINY = {
@@ -135,4 +138,8 @@ def test_what_is_not_residual_is_refused(results, tmp_path):
     plain = next((results["ablate"].folder / "runs").glob("plain*"))
     with pytest.raises(ResnetkitError, match="give a residual network"):
         conduct(Ablate(model=str(plain)), tmp_path / "a")
+    reversible = rk.build("resnet20_cifar", reversible=True)
+    save_model(rk.Model(reversible, list("0123456789"), Preprocessing(size=(8, 8))), tmp_path / "m.safetensors")
+    with pytest.raises(ResnetkitError, match="is reversible, so its blocks have other paths"):
+        conduct(Ablate(model=str(tmp_path / "m.safetensors")), tmp_path / "a")
     assert not (tmp_path / "a").exists()

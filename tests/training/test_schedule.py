@@ -58,6 +58,12 @@ def test_warm_up_rises_linearly_to_the_peak(schedule, last):
     assert max(warmed) == pytest.approx(0.4) and 0 < warmed[-1] < last
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "step"])
+def test_a_warm_up_of_a_part_of_a_step_ends_at_the_peak(schedule):
+    warmed = [learning_rate(recipe(schedule=schedule, warmup_epochs=0.5), step, STEPS) for step in range(TOTAL)]
+    assert warmed[4:6] == pytest.approx([0.4 * 5 / 5.5, 0.4]) and max(warmed) <= 0.4
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "one_cycle"])
 @pytest.mark.parametrize("warmup", [0, 1, 50])
 def test_a_run_of_one_or_two_steps_has_rates(schedule, warmup):

@@ -2,13 +2,14 @@
 
 import csv
 import json
+import os
 from dataclasses import replace
 
 import pytest
 
 import resnetkit as rk
 from resnetkit.data.parts import Part
-from resnetkit.errors import Diverged, Interrupted
+from resnetkit.errors import Diverged, Interrupted, ResourceExhausted
 from resnetkit.training import trial as trials
 from resnetkit.training import tune as tuning
 from resnetkit.training.recipe import load_recipe, make_recipe
@@ -217,6 +218,25 @@ def test_the_first_of_equals_is_the_best_and_a_pruned_one_never(tmp_path):
     finish(found, [], "diverged")
     assert found.best().number == 0 and len(found.trials) == 4
     assert found.importances() is None
+
+
+def test_a_line_that_was_cut_short_is_a_trial_that_runs_again(tmp_path):
+    finish(search(tmp_path), [0.1, 0.2])
+    with open(tmp_path / "study.jsonl", "ab") as file:
+        file.write(b'{"op_code": 4, "wor')
+    finish(search(tmp_path), [0.3, 0.4])
+    assert [trial.top1 for trial in search(tmp_path).trials] == [0.2, 0.4]
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    found = search(tmp_path)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ResourceExhausted, match=r"study.jsonl: not written: No space left on device; free some space"):
+        finish(found, [0.1])
 
 
 def test_what_mattered_is_what_did(tmp_path):

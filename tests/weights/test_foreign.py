@@ -129,6 +129,13 @@ def test_load_state_dict_takes_their_names(net):
         other.load_state_dict({"unknown.weight": torch.zeros(1)})
 
 
+def test_an_averaged_copy_without_counters_comes_first(net):
+    student, averaged = (in_their_names(net, prefix=prefix) for prefix in ("net.", "ema."))
+    least = {n: v for n, v in averaged.items() if "num_batches" not in n and not n.startswith("ema.linear")}
+    found = recognise(student | {n: v + 1 for n, v in least.items()})
+    assert torch.equal(found.tensors["stem.convs.conv1.weight"], net.stem.convs.conv1.weight + 1)
+
+
 def test_the_averaged_and_the_teacher_come_first(net):
     """Of two networks in one state dict the one that self-supervised methods keep is taken, the other is named."""
     student = {name: value + 1 for name, value in in_their_names(net, prefix="student.backbone.").items()}
