@@ -139,7 +139,10 @@ def test_what_is_not_residual_is_refused(results, tmp_path):
     with pytest.raises(ResnetkitError, match="give a residual network"):
         conduct(Ablate(model=str(plain)), tmp_path / "a")
     reversible = rk.build("resnet20_cifar", reversible=True)
-    save_model(rk.Model(reversible, list("0123456789"), Preprocessing(size=(8, 8))), tmp_path / "m.safetensors")
+    save_model(
+        rk.Model(reversible, list("0123456789"), Preprocessing(size=(8, 8), framing="squash")),
+        tmp_path / "m.safetensors",
+    )
     with pytest.raises(ResnetkitError, match="is reversible, so its blocks have other paths"):
         conduct(Ablate(model=str(tmp_path / "m.safetensors")), tmp_path / "a")
     assert not (tmp_path / "a").exists()
