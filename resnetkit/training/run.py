@@ -169,7 +169,7 @@ def _tried(
     _set_execution(state, mode, compiled)
     if range_tested:
         with _within_memory(device, mode):
-            tested = range_test(state, training_batches(prepared, workers), prepared)
+            tested = range_test(state, training_batches(prepared, workers, device), prepared)
         prepared = prepared.with_settings(lr=float(f"{tested.chosen:.2g}"))
         state, _ = new_state(prepared, device)
         _set_execution(state, mode, compiled)
