@@ -12,6 +12,7 @@ from typing import get_args
 from verdict import rows
 
 from resnetkit.architecture.variants import spec
+from resnetkit.benchmark.ratios import four_digits
 from resnetkit.training.recipe import Recipe, load_recipe, recipe_names
 
 ROOT = Path(__file__).parents[1]
@@ -162,9 +163,11 @@ def speed() -> str:
         top = ", ".join(f"{r['ceilings'][f'{name}_gflops']:,.0f}" for name in ("float32", "bfloat16"))
         where = r["environment"]["gpu"] if job["device"] == "cuda" else f"{job['threads']} cores"
         what = f"{r['benchmark']}, `{job['model']}`, {job['batch_size']} x {job['img_size']} px, {where}"
-        value = f"{own[r['unit']]['median']:,.4g} {r['unit'].replace('_', ' ')}"
+        value = f"{four_digits(own[r['unit']]['median'])} {r['unit'].replace('_', ' ')}"
         if "share_of_ceiling" in own:
             value += f", {own['share_of_ceiling']:.0%} of the ceiling"
+        if job["device"] == "cuda":
+            value += f", {own['share_of_copy']:.0%} of a copy's"
         for name, peer in r["peers"].items():
             macs = f"{peer['work']['macs_ratio']:.3g}" if "work" in peer else ""
             lines.append(

@@ -1,4 +1,4 @@
-"""What may be concluded from rounds: ratios with intervals, and whether they mean anything."""
+"""What may be concluded from rounds: ratios with intervals, whether they mean anything, how they are written."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +23,10 @@ def ratio(ours: Sequence[float], theirs: Sequence[float], *, more_is_better: boo
     """By what factor ours is better, of each round by itself: the machine was the same for both."""
     pairs = zip(ours, theirs, strict=True)
     return spread([a / b if more_is_better else b / a for a, b in pairs])
+
+
+def four_digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def agrees(control: dict[str, float]) -> bool:

@@ -9,6 +9,8 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
+import torch
+
 from resnetkit.architecture.summary import complexity
 from resnetkit.benchmark.equal import compare_work
 from resnetkit.benchmark.first_step import first_step_seconds
@@ -18,6 +20,7 @@ from resnetkit.benchmark.process import Worker, ours
 from resnetkit.benchmark.ratios import FEWEST, agrees, ratio, reasons_void, spread
 from resnetkit.benchmark.rounds import Rounds, take_rounds
 from resnetkit.benchmark.subject import write_photos
+from resnetkit.device import PRECISIONS
 from resnetkit.errors import ResnetkitError
 from resnetkit.training.folder import environment
 from resnetkit.weights.load import build
@@ -25,7 +28,7 @@ from resnetkit.weights.load import build
 OURS, CONTROL, MACHINE = "ours", "control", "machine"
 ROUNDS = 9
 SECONDS = 0.3  # of a sample, at least
-BACKWARD = 3  # a training step multiplies as much as so many forward passes
+BACKWARD = 3  # a training step multiplies, and moves, as much as so many forward passes
 UNITS = {
     "step": "images_per_second",
     "inference": "images_per_second",
@@ -200,14 +203,20 @@ def _conclude(
         "environment": environment(),
     }
     if job.kind in ("step", "inference"):
-        result["ours"]["share_of_ceiling"] = share_of_ceiling(job, result["ours"], ceilings)
+        result["ours"] |= shares_of_ceilings(job, result["ours"], ceilings)
     return result
 
 
-def share_of_ceiling(job: Job, ours: dict[str, Any], ceilings: dict[str, float]) -> float:
-    """The rate of multiplications and additions, over that of a matrix product in the same precision."""
+def shares_of_ceilings(job: Job, ours: dict[str, Any], ceilings: dict[str, float]) -> dict[str, float]:
+    """`share_of_ceiling`: the rate of multiplications and additions, over that of a matrix product in the same
+    precision. `share_of_copy`: the bytes a second that cannot be spared, those of every convolution's output written
+    once and read once in each pass, over those of a copy."""
     net = build(job.model)
     net.image_size = (job.img_size, job.img_size)
     passes = BACKWARD if job.kind == "step" else 1
-    rate = 2 * complexity(net)["macs"] * passes * ours["images_per_second"]["median"]
-    return rate / 1e9 / ceilings[f"{ours['precision']}_gflops"]
+    rate, costs = passes * ours["images_per_second"]["median"], complexity(net)
+    moved = 2 * costs["activation_bytes"] * PRECISIONS[ours["precision"]].itemsize / torch.float32.itemsize
+    return {
+        "share_of_ceiling": 2 * rate * costs["macs"] / 1e9 / ceilings[f"{ours['precision']}_gflops"],
+        "share_of_copy": rate * moved / 1e9 / ceilings["copy_gb_per_second"],
+    }

@@ -68,14 +68,18 @@ def benchmark(
 
 
 def _describe(found: dict[str, Any]) -> str:
+    from resnetkit.benchmark.ratios import four_digits
+
     unit, job, own = found["unit"], found["job"], found["ours"]
     lines = [
         f"{found['benchmark']} of {job['model']}, {job['batch_size']} images of {job['img_size']} px, "
-        f"{job['threads']} cores: {own[unit]['median']:,.4g} {unit.replace('_', ' ')} ({own['runs']})"
+        f"{job['threads']} cores: {four_digits(own[unit]['median'])} {unit.replace('_', ' ')} ({own['runs']})"
     ]
     if "share_of_ceiling" in own:
         ceiling = found["ceilings"][f"{own['precision']}_gflops"]
         lines.append(f"{own['share_of_ceiling']:.0%} of the {ceiling:,.0f} GFLOP/s of a matrix product")
+        copied = found["ceilings"]["copy_gb_per_second"]
+        lines[-1] += f", {own['share_of_copy']:.0%} of the {copied:,.0f} GB/s of a copy"
     if first := found.get("train_digits_first_step_seconds"):
         lines.append(f"resnet train digits has taken its first step {first['median']:.2f} s after its start")
     for name, peer in found["peers"].items():

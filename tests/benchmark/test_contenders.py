@@ -11,7 +11,7 @@ from resnetkit.benchmark.equal import compare_work
 from resnetkit.benchmark.job import make_job
 from resnetkit.benchmark.ours import Inference, Loader, Step
 from resnetkit.benchmark.ratios import reasons_void
-from resnetkit.benchmark.run import share_of_ceiling
+from resnetkit.benchmark.run import shares_of_ceilings
 from resnetkit.benchmark.subject import random_images, random_model, write_photos
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ResnetkitError
@@ -98,9 +98,18 @@ def test_share_of_the_ceiling_by_hand():
     net.image_size = (8, 8)
     macs = complexity(net)["macs"]
     ours = {"precision": "float32", "images_per_second": {"median": 1000.0}}
-    ceilings = {"float32_gflops": 2 * macs * 3 * 1000 / 1e9 / 0.25}  # 3 passes a step, two operations a MAC
-    assert share_of_ceiling(job("step"), ours, ceilings) == pytest.approx(0.25)
-    assert share_of_ceiling(job("inference"), ours, ceilings) == pytest.approx(0.25 / 3)
+    ceilings = {"float32_gflops": 2 * macs * 3 * 1000 / 1e9 / 0.25, "copy_gb_per_second": 1.0}
+    shares = [shares_of_ceilings(job(kind), ours, ceilings)["share_of_ceiling"] for kind in ("step", "inference")]
+    assert shares == pytest.approx([0.25, 0.25 / 3])  # 3 passes a step, two operations a MAC
+
+
+def test_share_of_a_copy_by_what_timm_counts():
+    """11.11 million activations in a ResNet-50 at 224 pixels (timm's results/benchmark-infer-*.csv)."""
+    half = {"precision": "bfloat16", "images_per_second": {"median": 1.0}}
+    ceilings = {"bfloat16_gflops": 1.0, "copy_gb_per_second": 2 * 2 * 11.11e6 / 1e9}
+    for kind, passes in (("inference", 1), ("step", 3)):
+        found = shares_of_ceilings(make_job(kind, "resnet50"), half, ceilings)
+        assert found["share_of_copy"] == pytest.approx(passes, rel=2e-3)
 
 
 def test_jobs_that_make_no_sense():
