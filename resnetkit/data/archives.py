@@ -17,7 +17,7 @@ import torch
 from resnetkit.data.encoded import Encoded, Member, read
 from resnetkit.data.folders import class_folders
 from resnetkit.data.image_files import NOT_READ, READ, Steps, is_hidden
-from resnetkit.data.parts import SPLITS, Dataset, Part, in_label_order, require_clear_names, split_of
+from resnetkit.data.parts import SPLITS, Dataset, Part, file_names, in_label_order, require_clear_names, split_of
 from resnetkit.errors import ResnetkitError
 
 MAX_UNPACKED = 2**30  # bytes of a compressed tar, which is held in memory
@@ -38,25 +38,26 @@ def archive(path: Path) -> Dataset | None:
     if listing is None:
         return None
     if any(_suffix(steps) == LABEL for steps in listing.files):
-        return _shards(path.stem, {path: listing})
+        return _shards(path.stem, path.parent, {path: listing})
     listing = _below_common_folder(listing)
     images = sorted((steps, file) for steps, file in listing.files.items() if _suffix(steps) in READ | NOT_READ)
     folders = listing.folders | {steps[:depth] for steps, _ in images for depth in (1, 2) if len(steps) > depth}
     return class_folders(path, path.name.split(".")[0], images, folders, listing.refused)
 
 
-def shards(name: str, files: list[Path]) -> Dataset:
-    """Tar shards as one set. A shard belongs to the split whose name begins its own, or is its folder's."""
+def shards(name: str, root: Path, files: list[Path]) -> Dataset:
+    """Tar shards in the folder `root`. A shard belongs to the split whose name begins its own, or is its folder's."""
     listings = {}
     for file in files:
         listing = _list(file)
         if listing is None:
             raise ResnetkitError(f"{file}: not a tar archive")
         listings[file] = listing
-    return _shards(name, listings)
+    return _shards(name, root, listings)
 
 
-def _shards(name: str, listings: dict[Path, _Listing]) -> Dataset:
+def _shards(name: str, root: Path, listings: dict[Path, _Listing]) -> Dataset:
+    called = file_names(root, list(listings))
     known = {split_of(file) for file in listings} - {None}
     rows: dict[str, list[tuple[str, Encoded, str]]] = {}
     for file, listing in listings.items():
@@ -69,7 +70,7 @@ def _shards(name: str, listings: dict[Path, _Listing]) -> Dataset:
                 inside = "/".join(steps)
                 if _key(steps) not in labels:
                     raise ResnetkitError(f"{file}: {inside} has no label; its {LABEL} file is missing")
-                rows.setdefault(split or "all", []).append((f"{file.name}/{inside}", image, labels[_key(steps)]))
+                rows.setdefault(split or "all", []).append((f"{called[file]}/{inside}", image, labels[_key(steps)]))
     if not rows:
         raise ResnetkitError(f"{name}: no images in {', '.join(file.name for file in listings)}")
     training = rows.get("train", rows.get("all", []))

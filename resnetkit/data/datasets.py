@@ -55,7 +55,7 @@ def open_dataset(source: str | Path) -> Dataset:
 
 def _open_file(path: Path) -> Dataset | None:
     if path.suffix == ".parquet":
-        return parquet(path.name, [path])
+        return parquet(path.name, path.parent, [path])
     if idx_files := idx.files(path):
         return idx.idx(path.resolve().parent.name, idx_files)
     if members := cifar.members(path):
@@ -67,14 +67,14 @@ def _open_folder(path: Path) -> Dataset:
     name = path.resolve().name
     found = scan(path)
     if files := [file for file in found.others if file.suffix == ".parquet"]:
-        return parquet(name, files)
+        return parquet(name, path, files)
     if members := cifar.members(path):
         return Dataset(name, *_from_cifar(members))
     for place in (path, path / "raw", path / name / "raw"):  # the last two as torchvision unpacks it
         if place.is_dir() and (idx_files := idx.files(place)):
             return idx.idx(name, idx_files)
     if not found.images and (tars := [file for file in found.others if file.suffix == ".tar"]):
-        return shards(name, tars)
+        return shards(name, path, tars)
     return folder(path, found)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from resnetkit.data.encoded import Encoded
 from resnetkit.data.labels import from_sets, require_writable
-from resnetkit.data.parts import Dataset, Part, in_label_order, split_of
+from resnetkit.data.parts import Dataset, Part, file_names, in_label_order, split_of
 from resnetkit.data.unpacked import require_space_for, unpacked
 from resnetkit.errors import ResnetkitError
 
@@ -19,11 +19,12 @@ ROWS = 16  # read at a time
 BUFFER = 2**20  # bytes of a file read ahead
 
 
-def parquet(name: str, files: list[Path]) -> Dataset:
+def parquet(name: str, root: Path, files: list[Path]) -> Dataset:
     """Hugging Face's layout: an image column of {bytes, path}, a label column, class names in the schema metadata.
 
     Labels that are lists have the classes of each image, none or several. A file belongs to the split whose name begins
-    its own, or is its folder's. Images of more than MAX_HELD bytes together are unpacked into the user's cache.
+    its own, or is its folder's. Images of more than MAX_HELD bytes together are unpacked into the user's cache. `root`
+    is the folder of the set.
     """
     splits = {file: split_of(file) for file in files}
     known = set(splits.values()) - {None}
@@ -54,9 +55,9 @@ def parquet(name: str, files: list[Path]) -> Dataset:
     held = sum(sizes.values()) <= MAX_HELD
     if not held:
         require_space_for(sizes)
-    parts = {}
+    parts, called = {}, file_names(root, files)
     for split, own in of_split.items():
-        names = [f"{file.name}#{i}" for file in own for i in range(about[file].num_rows)]
+        names = [f"{called[file]}#{i}" for file in own for i in range(about[file].num_rows)]
         places = [_places(row, index, row_name, len(classes)) for row, row_name in zip(chosen[split], names)]
         labels = from_sets(places, len(classes)) if multilabel else torch.tensor(places)[:, 0]
         images: list[Encoded] = []
@@ -99,9 +100,7 @@ def _images(file: Path, column: str) -> Iterator[bytes]:
         for image in rows:
             data = image["bytes"] if isinstance(image, dict) else image
             if not isinstance(data, bytes):
-                raise ResnetkitError(
-                    f"{file.name}#{row}: the image column holds no bytes; embed the images in the file"
-                )
+                raise ResnetkitError(f"{file}#{row}: the image column holds no bytes; embed the images in the file")
             yield data
             row += 1
 

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,13 @@ def split_of(file: Path) -> str | None:
     """The split that a file's name begins with, or its folder's name is."""
     words = (re.split(r"[-_.]", file.name)[0].lower(), file.parent.name.lower())
     return next((SPLITS[word] for word in words if word in SPLITS), None)
+
+
+def file_names(root: Path, files: Sequence[Path]) -> dict[Path, str]:
+    """What each file is called in the names of its images: its own name, or its path below `root` where others share
+    that."""
+    count = Counter(file.name for file in files)
+    return {file: file.name if count[file.name] == 1 else file.relative_to(root).as_posix() for file in files}
 
 
 def in_label_order(labels: Iterable[Any]) -> list[Any]:

@@ -184,6 +184,16 @@ def test_webdataset_shards(tmp_path):
     assert alone.name == "train-0000" and len(alone.parts["train"]) == 12
 
 
+def test_shards_of_one_name_are_told_apart_by_their_folder(tmp_path):
+    for split in ("train", "test"):
+        shard(tmp_path / split / "0000.tar", [("1.png", encoded(photo(), "png")), ("1.cls", b"cat")])
+    parts = open_dataset(tmp_path).parts
+    assert {name: part.names for name, part in parts.items()} == {
+        "train": ["train/0000.tar/1.png"],
+        "test": ["test/0000.tar/1.png"],
+    }
+
+
 def test_shards_with_gaps_are_refused(tmp_path):
     image = encoded(photo(), "png")
     shard(tmp_path / "a.tar", [("1.png", image), ("1.cls", b"cat"), ("2.png", image)])

@@ -169,6 +169,21 @@ def test_parquet_as_hugging_face_writes_it(tmp_path):
     ]
 
 
+def test_parquet_files_of_one_name_are_told_apart_by_their_folder(tmp_path):
+    for i, split in enumerate(("train", "test")):
+        (tmp_path / split).mkdir()
+        rows = [png(np.full((9, 9), 40 * i + 20 * row, np.uint8)) for row in range(2)]
+        write_parquet(tmp_path / split / "0000.parquet", rows, [0, 1], ["cat", "dog"])
+    write_parquet(tmp_path / "train" / "0001.parquet", rows, [0, 1], ["cat", "dog"])
+    parts = open_dataset(tmp_path).parts
+    assert parts["test"].names == ["test/0000.parquet#0", "test/0000.parquet#1"]
+    # A name that was clear stays as run folders have it.
+    assert parts["train"].names == [
+        *("train/0000.parquet#0", "train/0000.parquet#1"),
+        *("0001.parquet#0", "0001.parquet#1"),
+    ]
+
+
 def test_parquet_without_metadata_takes_names_from_the_labels(tmp_path):
     rows = [png(np.full((9, 9), i * 20, np.uint8)) for i in range(10)]
     write_parquet(tmp_path / "data.parquet", rows, ["dog", "cat"] * 5)
