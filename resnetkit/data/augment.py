@@ -1,6 +1,7 @@
 """Training-time changes of images. Every draw is a function of (seed, epoch, sample), so that a resume is exact."""
 
 from collections.abc import Sequence
+from math import isqrt
 from random import Random
 from typing import NamedTuple
 
@@ -8,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from resnetkit.data.guard import MAX_PIXELS
 from resnetkit.data.policies import apply_policy, erase
 from resnetkit.data.preprocess import letterbox, resize
 
+LARGEST_SQUARE = isqrt(MAX_PIXELS)  # a longer side is shrunk to it: the square of a strip would take gigabytes
 DRAWS = 6  # uniform numbers a sample: flip, what a crop needs, the seed of what follows
 
 
@@ -88,7 +91,7 @@ def random_resized_crop(
     The box is of the picture as `framing` shows it: padded to a square by `letterbox`; stretched by `squash`.
     """
     if framing == "letterbox":
-        image = letterbox(image, (max(image.shape[1:]),) * 2)
+        image = letterbox(image, (min(max(image.shape[1:]), LARGEST_SQUARE),) * 2)
     top, left, height, width = _random_box(image.shape[1], image.shape[2], drawn, augmentation, framing)
     box = resize(image[:, top : top + height, left : left + width], list(size))
     return box.flip(2) if augmentation.flip and drawn[0] < 0.5 else box

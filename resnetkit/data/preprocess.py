@@ -88,7 +88,9 @@ class Preprocessing:
         height, width = image.shape[-2:]
         if min(height, width) != self.resize:
             scale = self.resize / min(height, width)
-            target = [max(self.resize, round(side * scale)) for side in (height, width)]
+            if height * width * scale**2 > guard.MAX_PIXELS:
+                image = _middle(image)
+            target = [max(self.resize, round(side * scale)) for side in image.shape[-2:]]
             image = resize(image, target, self.interpolation)
         top, left = ((have - want) // 2 for have, want in zip(image.shape[-2:], self.size))
         return image[..., top : top + self.size[0], left : left + self.size[1]]
@@ -138,6 +140,13 @@ def resize(image: Tensor, size: list[int], interpolation: str = "bilinear") -> T
         exact = F.interpolate(batch.float(), size, mode=interpolation, antialias=True, align_corners=False)
         resized = exact.round_().clamp_(0, 255).to(torch.uint8)
     return resized.reshape(*image.shape[:-2], *size)
+
+
+def _middle(image: Tensor) -> Tensor:
+    """Of a strip what its centre crop comes from, with room for the filter; other images whole."""
+    height, width = image.shape[-2:]
+    top, left = (max(0, (side - 9 * min(height, width)) // 2) for side in (height, width))
+    return image[..., top : height - top, left : width - left]
 
 
 def letterbox(image: Tensor, size: tuple[int, int], interpolation: str = "bilinear") -> Tensor:

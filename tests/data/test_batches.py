@@ -15,7 +15,7 @@ from resnetkit.data.augment import Augmentation, crop_and_flip, draws, random_re
 from resnetkit.data.datasets import Part
 from resnetkit.data.encoded import BadImage
 from resnetkit.data.loaders import TrainingBatches, evaluation_batches
-from resnetkit.data.preprocess import Preprocessing
+from resnetkit.data.preprocess import LETTERBOX_GREY, Preprocessing
 
 SIZE = (8, 8)
 
@@ -124,6 +124,14 @@ def test_a_rim_may_be_wider_than_the_image():
 def test_no_augmentation_leaves_images_alone():
     images = part().images
     assert crop_and_flip(images, torch.rand(50, 5), Augmentation(0, 1.0, False)) is images
+
+
+def test_a_strip_is_letterboxed_without_its_whole_square():
+    strip = torch.full((3, 1, 10_000_000), 255, dtype=torch.uint8)
+    row = draws(0, 0, 1)[0].tolist()
+    everything = Augmentation(0, 1.0, False)
+    box = random_resized_crop(strip, row, size=(24, 24), augmentation=everything, framing="letterbox")
+    assert box.shape == (3, 24, 24) and box[:, 0].eq(LETTERBOX_GREY).all()
 
 
 @pytest.mark.parametrize("shape", [(3, 100, 150), (3, 20, 300), (1, 7, 5)])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from resnetkit.data import guard
 from resnetkit.data.preprocess import BadImage, Preprocessing, decode, resize
 from resnetkit.errors import ResnetkitError
 
@@ -39,6 +40,18 @@ def test_frame_resizes_the_shorter_side_and_crops_the_centre():
     framed = Preprocessing(size=(64, 64), resize=64).frame(pixels)
     assert framed.shape == (3, 64, 64)
     assert abs(int(framed[0, 32, 0]) - 64) <= 2 and abs(int(framed[0, 32, 63]) - 191) <= 2
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_strip_is_framed_by_its_middle_alone(turned, monkeypatch):
+    """As the whole of it would be, which for the long one would take terabytes."""
+    strip = torch.from_numpy(noise(2, 301)).permute(2, 0, 1)
+    long = torch.full((3, 1, 10_000_000), 7, dtype=torch.uint8)
+    strip, long = (image.mT if turned else image for image in (strip, long))
+    whole = PHOTO.frame(strip)
+    monkeypatch.setattr(guard, "MAX_PIXELS", 100_000)
+    assert torch.equal(PHOTO.frame(strip), whole)
+    assert torch.equal(PHOTO.frame(long), torch.full((3, 64, 48), 7, dtype=torch.uint8))
 
 
 def test_frame_leaves_the_right_size_alone():
