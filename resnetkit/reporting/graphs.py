@@ -106,7 +106,8 @@ def _axis(
         marks = ticks(low if tight else min(0.0, low), high)
         first, last = (low, high) if tight else (marks[0], marks[-1])
     axis = _Axis(Scale(first, last if last > first else first + 1, start, end), logarithmic)
-    inside = [mark for mark in marks if not tight or low * (1 - 1e-9) <= mark <= high * (1 + 1e-9)]
+    near = 1e-9 * max(abs(low), abs(high))
+    inside = [mark for mark in marks if not tight or low - near <= mark <= high + near] or sorted({low, high})
     if all(value == int(value) for value in values if math.isfinite(value)):
         inside = [mark for mark in inside if mark == int(mark)] or inside
     inside = inside[:: -(-len(inside) // MOST_MARKS)]

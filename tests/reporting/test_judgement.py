@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from resnetkit.reporting.charts import decades, epoch_ticks, line_chart, ticks
+from resnetkit.reporting.charts import LEFT, RIGHT, decades, epoch_ticks, line_chart, ticks
+from resnetkit.reporting.graphs import graph
 from resnetkit.reporting.judgement import CURES, findings
 from resnetkit.reporting.record import read_record
 from resnetkit.training.recipe import make_recipe, parse_settings
@@ -126,3 +127,15 @@ def test_axes():
         line_chart("Loss", {"train": [0.0, 0.0]}).lines["train"][0][1]
         == line_chart("Loss", {"a": [0.0]}).lines["a"][0][1]
     )
+
+
+@pytest.mark.parametrize("log_x", [False, True])
+@pytest.mark.parametrize("places", [(18,), (18, 19)])
+def test_an_axis_without_round_values_names_its_ends(places, log_x):
+    drawn = graph("loss", {"net": [(place, 1.0) for place in places]}, x_label="layers", log_x=log_x)
+    assert drawn.x_ticks and all(LEFT <= x <= RIGHT for x, _ in drawn.x_ticks)
+
+
+def test_an_axis_names_an_end_below_zero():
+    drawn = graph("loss", {"net": [(-1.0, 1.0), (0.0, 2.0), (1.0, 1.0)]}, x_label="share of the direction")
+    assert [text for _, text in drawn.x_ticks] == ["-1", "0", "1"]
