@@ -27,9 +27,9 @@ from resnetkit.weights.calibration import Calibration, MultilabelCalibration
 INTERVALS = {  # which kind each is, at 95 %
     "top1": "Wilson",
     "recall": "Wilson",
-    "balanced_accuracy": "bootstrap, percentiles; Wilson where every answer is right",
-    "macro_f1": "bootstrap, percentiles; Wilson where every answer is right",
-    "ece": "normal, at least 95 %",
+    "balanced_accuracy": "bootstrap, percentiles; Wilson where every answer is right, or none",
+    "macro_f1": "bootstrap, percentiles; Wilson where every answer is right, or none",
+    "ece": "normal, at least 95 %; from Wilson's of top1 where every answer is right, or none",
 }
 MULTILABEL_INTERVALS = {
     "map": "bootstrap, percentiles; Wilson where no image is ranked wrongly",
@@ -191,7 +191,7 @@ class MultilabelAnswers(Answers):
         reached, n = multilabel.mean_average_precision(self.probabilities, self.labels), len(self.labels)
         if isnan(reached):
             return None
-        if reached == 1:
+        if reached > 1 - 1e-12:  # but for rounding
             return wilson_interval(n, n)
         return percentile_interval(multilabel.resampled_map(self.probabilities, self.labels))
 
@@ -260,9 +260,9 @@ def _per_class(
 
 
 def _resampled_interval(values: Tensor, confusion: Tensor) -> list[float]:
-    """The bootstrap's, but where every answer is right: resamples then know of no mistake, and the figure is top1's."""
+    """The bootstrap's, but where all answers are right, or none: resamples then all have one figure, top1's."""
     right, n = int(confusion.trace()), int(confusion.sum())
-    return wilson_interval(right, n) if right == n else percentile_interval(values)
+    return wilson_interval(right, n) if right in (0, n) else percentile_interval(values)
 
 
 def _number(value: Tensor | float) -> float | None:

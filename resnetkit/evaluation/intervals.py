@@ -54,8 +54,12 @@ def calibration_interval(
     The gap of a bin is the true one plus chance, near to normal. Chance makes gaps where there are none, so the error
     is too large on average, and bootstrap intervals miss a small one half the time. It cannot lie above the true one by
     more than the sizes of all chance gaps together, which bounds it below, nor below by more than their signed sum.
+    Where every answer is right, or none, no chance is seen: the gap is then that to the ends of Wilson's interval.
     """
-    n = len(right)
+    n, hits = len(right), int(right.sum())
+    if hits in (0, n):
+        most, least = (float(confidence.mean()) - end for end in wilson_interval(hits, n, level))
+        return [max(0.0, least, -most), max(most, -least)]
     index = confidence_bin(confidence, bins)
     gaps = confidence.double() - right.double()
     mean, square = (index.bincount(values, minlength=bins) / n for values in (gaps, gaps.square()))

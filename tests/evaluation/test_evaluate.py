@@ -60,6 +60,14 @@ def test_no_mistake_is_not_certainty():
     assert figures["balanced_accuracy"] == figures["macro_f1"] == 1
     assert figures["balanced_accuracy_interval"] == figures["macro_f1_interval"] == figures["top1_interval"]
     assert figures["top1_interval"][0] < 0.95
+    assert figures["ece_interval"][1] > 0.04
+
+
+def test_no_right_answer_is_not_certainty():
+    figures = judge(Answers(9 * torch.eye(3).repeat(20, 1), torch.tensor([1, 2, 0]).repeat(20)), ["a", "b", "c"])
+    assert figures["balanced_accuracy"] == figures["macro_f1"] == 0
+    assert figures["balanced_accuracy_interval"] == figures["macro_f1_interval"] == figures["top1_interval"]
+    assert figures["ece_interval"][0] < 0.96
 
 
 @pytest.fixture

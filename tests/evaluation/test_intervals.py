@@ -84,3 +84,16 @@ def test_calibration_interval_covers_95_percent_at_least(n, power):
         low, high = calibration_interval(torch.from_numpy(confidence), torch.from_numpy(right), draws=1000)
         covered += low <= truth <= high
     assert covered / 200 > 0.93
+
+
+@pytest.mark.parametrize("confidence", [0.001, 0.9, 0.999, 1.0])
+@pytest.mark.parametrize("chance", [0.002, 0.99, 0.998])
+def test_calibration_interval_covers_where_hardly_an_answer_differs(confidence, chance):
+    """Of equal confidences, so that the true error is the gap of two numbers."""
+    random = np.random.default_rng(3)
+    sure = torch.full((100,), confidence, dtype=torch.float64)
+    covered = 0
+    for _ in range(200):
+        low, high = calibration_interval(sure, torch.from_numpy(random.random(100) < chance), draws=500)
+        covered += low <= abs(confidence - chance) <= high
+    assert covered / 200 > 0.93

@@ -108,6 +108,9 @@ def test_no_mistake_is_not_certainty():
     labels = torch.eye(5).repeat(20, 1)
     figures = judge(MultilabelAnswers(9 * (2 * labels - 1), labels), NAMES)
     assert figures["map"] == 1 and 0.9 < figures["map_interval"][0] < 1
+    labels = torch.eye(2).repeat_interleave(6, 0)
+    figures = judge(MultilabelAnswers((labels - 0.5) * torch.arange(1, 13)[:, None], labels), NAMES[:2])
+    assert figures["map"] == pytest.approx(1, abs=1e-12) and figures["map_interval"] == wilson_interval(12, 12)
 
 
 @pytest.mark.parametrize("sharpness", [0.3, 1.0, 4.0])
