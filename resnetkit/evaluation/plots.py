@@ -60,8 +60,9 @@ def draw_confusion(counts: Tensor, classes: list[str], title: str, path: Path) -
     figure.colorbar(image, ax=axes, format=PercentFormatter(1.0), shrink=0.8, label="share of the true class")
     axes.set(title=title, xlabel="predicted", ylabel="true")
     if named:
-        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(classes)), classes)
+        shown = [_literal(name) for name in classes]
+        axes.set_xticks(range(len(classes)), shown, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(classes)), shown)
         for (true, predicted), count in ((divmod(i, len(classes)), n) for i, n in enumerate(counts.flatten().tolist())):
             if count:
                 colour = "white" if shares[true, predicted] > 0.5 else "black"
@@ -96,17 +97,23 @@ def draw_ranking(probabilities: Tensor, labels: Tensor, per_class: list[dict[str
     which = f" (the {DRAWN_CLASSES} weakest classes)" if len(present) > DRAWN_CLASSES else ""
     figure, axes = _unit_square("recall", "precision", f"precision and recall{which}")
     for row, ranking in chosen:
-        label = f"{row['class']} {row['average_precision']:.3f}"
+        # The figure first: a label that begins with _ is left out of a legend.
+        label = f"{row['average_precision']:.3f} {_literal(row['class'])}"
         axes.step(*ranking.precision_recall_curve(), where="pre", label=label)
     if chosen:
         axes.legend(title="average precision", fontsize=8)
     _save(figure, folder / "precision_recall.png")
     figure, axes = _unit_square("false positive rate", "true positive rate", f"ROC{which}")
     for row, ranking in chosen:
-        axes.plot(*ranking.roc_curve(), label=f"{row['class']} {row['roc_auc']:.3f}")
+        axes.plot(*ranking.roc_curve(), label=f"{row['roc_auc']:.3f} {_literal(row['class'])}")
     if chosen:
         axes.legend(title="area", fontsize=8)
     _save(figure, folder / "roc.png")
+
+
+def _literal(name: str) -> str:
+    """For matplotlib, which takes what stands between two $ for mathematics."""
+    return name.replace("$", r"\$")
 
 
 def _unit_square(xlabel: str, ylabel: str, title: str) -> tuple[Figure, Any]:

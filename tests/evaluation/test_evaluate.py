@@ -12,6 +12,7 @@ import resnetkit as rk
 from resnetkit.data.datasets import Part, digits
 from resnetkit.evaluation.answers import Answers, judge
 from resnetkit.evaluation.evaluate import calibrate
+from resnetkit.evaluation.files import write_evaluation
 from resnetkit.evaluation.slices import Look, look, looks, slices
 from resnetkit.weights.files import load_model
 from tests.weights.test_model_file import small_model
@@ -53,6 +54,18 @@ def test_every_interval_holds_its_figure_and_says_its_kind(digits_runs):
         low, high = figures[f"{name}_interval"]
         assert low <= figures[name] <= high
     json.dumps(figures, allow_nan=False)
+
+
+def draw_plots(folder, classes):
+    answers = Answers(9 * torch.eye(2).repeat(20, 1), torch.tensor([0, 1, 0, 0]).repeat(10))
+    figures = {"split": "test"} | judge(answers, classes)
+    write_evaluation(folder, folder, [str(i) for i in range(40)], classes, answers, figures)
+    return [(folder / f"{name}.png").read_bytes() for name in ("precision_recall", "roc")]
+
+
+def test_plots_have_every_class_by_its_name(tmp_path):
+    first, second = (draw_plots(tmp_path / name, [r"$\frac$ off", name]) for name in ("_cat", "_dog"))
+    assert all(one != other for one, other in zip(first, second))
 
 
 def test_no_mistake_is_not_certainty():
