@@ -15,7 +15,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
     Raises ResourceExhausted when the disk refuses; the file that was there is untouched.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    beginning = os.fsencode(path.name)[:240].decode(errors="ignore")  # a name has 255 bytes at most
+    partial = path.with_name(f".{beginning}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)

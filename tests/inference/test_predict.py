@@ -250,6 +250,12 @@ def test_sorting_after_an_interruption(tmp_path):
     assert len(list(into.rglob("*.png"))) == 4
 
 
+@pytest.mark.parametrize("name", ["n" * 251 + ".png", "ü" * 125 + "n.png"])
+def test_a_photo_of_the_longest_name_is_sorted(tmp_path, name):
+    (tmp_path / name).write_text("x")
+    assert Sorter(tmp_path / "sorted", ()).copy(tmp_path / name, "cat").read_text() == "x"
+
+
 def test_a_class_name_is_one_folder(tmp_path):
     (tmp_path / "x.png").write_text("x")
     sorter = Sorter(tmp_path / "sorted", ())
