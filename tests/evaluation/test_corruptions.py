@@ -79,6 +79,15 @@ def test_batches_go_on_counting():
     assert torch.equal(torch.cat([seen[0], seen[75]]), corrupt(torch.cat([images, images]), "gaussian_noise", 1))
 
 
+def test_of_equal_answers_the_one_counts_that_is_given():
+    def answer_batch(batch):
+        return Answers(torch.zeros(1, 10), batch[1])
+
+    right = Answers(torch.zeros(1, 10), torch.tensor([0])).predicted
+    found = corruption_curves([(torch.full((1, 1, 8, 8), 128, dtype=torch.uint8), right)], 1, answer_batch, 1.0)
+    assert found["mean_top1"] == 1
+
+
 def test_what_is_written(photos, tmp_path):
     figures = rk.evaluate(small_model(), photos, corruptions=True, out=tmp_path / "out")
     assert json.loads((tmp_path / "out/metrics.json").read_text()) == figures

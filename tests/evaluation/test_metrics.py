@@ -114,6 +114,15 @@ def test_top5_of_three_classes_is_everything():
     assert Answers(torch.randn(8, 3), torch.zeros(8, dtype=torch.long)).metrics()["top5"] == 1.0
 
 
+def test_of_equal_answers_all_figures_take_the_same():
+    """Of a network that says the same of every class, one of them is taken for its answer."""
+    answers = Answers(torch.zeros(20, 10), torch.arange(10).repeat(2))
+    figures = judge(answers, [str(i) for i in range(10)])
+    assert figures["top1"] == figures["balanced_accuracy"] == 0.1 and figures["top5"] == 0.5
+    alike = Answers(answers.logits, answers.predicted)
+    assert alike.metrics()["top1"] == alike.metrics()["top5"] == 1
+
+
 def test_a_temperature_changes_how_sure_answers_are_and_not_what_they_are():
     warm = Answers(LOGITS, LABELS, Calibration(temperature=3.0, n=1))
     raw, got = judge(ANSWERS, NAMES), judge(warm, NAMES)
