@@ -29,7 +29,7 @@ class ResourceExhausted(ResnetkitError):
 
 
 class Diverged(ResnetkitError):
-    """Training produced a loss that is not a number."""
+    """A loss in training, or what a network answers, is not a number."""
 
     exit_code = 6
 

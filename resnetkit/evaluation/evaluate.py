@@ -1,6 +1,6 @@
 """A trained network and labelled images -> how good it is, and how sure it may be."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -14,7 +14,7 @@ from resnetkit.data.parallel import processes_fork
 from resnetkit.data.preprocess import COLOURS
 from resnetkit.data.progress import watched
 from resnetkit.device import find_device, find_precision
-from resnetkit.errors import ResnetkitError
+from resnetkit.errors import Diverged, ResnetkitError
 from resnetkit.evaluation.answers import Answers as Answers
 from resnetkit.evaluation.answers import answer as answer
 from resnetkit.evaluation.answers import judge
@@ -49,19 +49,24 @@ class Computing:
     def answers(self, model: Model, images: Labelled, *, forward: Forward = once) -> Answers:
         batches, count = self._batches(model, images)
         batches = watched(batches, count, f"batches of {images.split} images")
-        net = model.network.place(self.device)
-        return answer(net, batches, model.preprocessing, self.precision, model.calibration, forward=forward)
+        return self._answer(model, batches, images.split, forward)
 
     def curves(self, model: Model, images: Labelled, clean_top1: float, *, forward: Forward = once) -> dict[str, Any]:
         from resnetkit.evaluation.corruptions import corruption_curves  # loads scipy
 
         batches, count = self._batches(model, images)
-        net = model.network.place(self.device)
 
         def answer_batch(batch: Batch) -> Answers:
-            return answer(net, [batch], model.preprocessing, self.precision, model.calibration, forward=forward)
+            return self._answer(model, [batch], f"corrupted {images.split}", forward)
 
         return corruption_curves(batches, count, answer_batch, clean_top1)
+
+    def _answer(self, model: Model, batches: Iterable[Batch], which: str, forward: Forward) -> Answers:
+        net = model.network.place(self.device)
+        found = answer(net, batches, model.preprocessing, self.precision, model.calibration, forward=forward)
+        if not found.logits.isfinite().all():
+            raise Diverged(f"the network's answers to {which} images are not finite; use another checkpoint")
+        return found
 
     def _batches(self, model: Model, images: Labelled) -> tuple[Iterator[Batch], int]:
         batches = evaluation_batches(images.part, model.preprocessing, self.batch_size, self.workers)
@@ -94,7 +99,7 @@ def evaluate(
     5 severities each, laid on the pixels that the network sees, too. Of a checkpoint of another library `preprocessing`
     says what its file does not (see `load`), and `taken_for` among the figures has what it was taken for. `out` is a
     new folder for the tables and plots. Raises ResnetkitError when there is no such data, split, class or view, or when
-    it would test on images it calibrates on; TooManyBadImages past `max_bad`.
+    it would test on images it calibrates on; TooManyBadImages past `max_bad`; Diverged where answers are not finite.
     """
     computing = Computing.of(device, precision, batch_size, workers)
     folder = _new_folder(out)

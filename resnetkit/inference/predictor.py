@@ -16,7 +16,7 @@ from resnetkit.cores import default_workers
 from resnetkit.data.image_files import images_below, is_image
 from resnetkit.data.preprocess import BadImage
 from resnetkit.device import autocast, find_device, find_precision
-from resnetkit.errors import ResnetkitError
+from resnetkit.errors import Diverged, ResnetkitError
 from resnetkit.tasks.task import TASKS
 from resnetkit.weights.files import Model
 from resnetkit.weights.load import load
@@ -62,7 +62,8 @@ class Predictor:
             self._network = fused(self._network, self.precision)
 
     def __call__(self, image: Any) -> dict[str, Any]:
-        """A path, bytes, PIL image or (H, W[, C]) array -> {path, label, probability, top}. Raises BadImage."""
+        """A path, bytes, PIL image or (H, W[, C]) array -> {path, label, probability, top}. Raises BadImage, and
+        Diverged where the answer is not finite."""
         preprocessing = self.model.preprocessing
         pixels = preprocessing.frame(preprocessing.decode(image))
         name = str(image) if isinstance(image, (str, Path)) else None
@@ -70,7 +71,7 @@ class Predictor:
 
     def predict(self, paths: Iterable[str | Path]) -> Iterator[dict[str, Any]]:
         """One answer a path, in order; an image that cannot be read is answered {path, error}. Up to 2 BATCH paths are
-        taken ahead of their answers."""
+        taken ahead of their answers. Raises Diverged where those are not finite."""
         for chunk in self._read(paths):
             frames = [read for _, read in chunk if isinstance(read, Tensor)]
             rows = iter(self._probabilities(_together(frames)) if frames else ())
@@ -107,6 +108,8 @@ class Predictor:
         x = self.model.preprocessing.normalise(frames.to(self.device)).contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.precision):
             logits = self._network(x)
+        if not logits.isfinite().all():
+            raise Diverged("the network's answers are not finite; use another checkpoint")
         return self.model.calibration.probabilities(logits).cpu()
 
 

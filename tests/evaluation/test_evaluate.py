@@ -10,6 +10,7 @@ from PIL import Image
 
 import resnetkit as rk
 from resnetkit.data.datasets import Part, digits
+from resnetkit.errors import Diverged
 from resnetkit.evaluation.answers import Answers, judge
 from resnetkit.evaluation.evaluate import calibrate
 from resnetkit.evaluation.files import write_evaluation
@@ -107,6 +108,15 @@ def test_slices_of_photos(photos):
         assert all(row["top1_interval"][0] <= row["top1"] <= row["top1_interval"][1] for row in table)
     shares = [row["top1"] for row in figures["slices"]["folder"]]
     assert shares == sorted(shares)
+
+
+def test_answers_that_are_no_numbers_are_no_figures(photos):
+    model = small_model()
+    model.network.head.classifier.bias.data[0] = torch.nan
+    with pytest.raises(Diverged, match="the network's answers to all images are not finite"):
+        rk.evaluate(model, photos)
+    with pytest.raises(Diverged, match="not finite"):
+        rk.compare(small_model(), model, photos)
 
 
 def test_slices_that_say_nothing_are_left_out():

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import resnetkit as rk
+from resnetkit.errors import Diverged
 from resnetkit.evaluation.calibration import fit_calibration
 from resnetkit.inference.predictor import BATCH, Predictor
 from resnetkit.inference.results import answer_to_file, find_format, line
@@ -53,6 +54,16 @@ def test_temperature_makes_answers_less_sure_and_no_other(images):
     assert all(w["probability"] < r["probability"] for r, w in zip(raw, warm))
     logits = torch.tensor([p for _, p in raw[0]["top"]]).log() / 4
     assert [p for _, p in warm[0]["top"]] == pytest.approx(logits.softmax(0).tolist(), abs=1e-5)
+
+
+def test_answers_that_are_no_numbers_are_not_given(images):
+    model = small_model()
+    model.network.head.classifier.bias.data[0] = torch.nan
+    predictor = Predictor(model)
+    with pytest.raises(Diverged, match="the network's answers are not finite"):
+        predictor(images[0])
+    with pytest.raises(Diverged, match="the network's answers are not finite"):
+        list(predictor.predict(images))
 
 
 def test_images_are_read_ahead_by_threads_and_no_further(images):
