@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TextIO
@@ -59,7 +60,7 @@ def answer_to_file(predictor: Predictor, paths: Sequence[Path], out: Path, forma
 
     Until then a hidden file beside it keeps each answer as it comes. Interrupted and called again, this goes on after
     them: no image is lost or asked twice. Raises ResnetkitError when `out` is there already, or was begun with another
-    model or other thresholds.
+    model, preprocessing, precision or thresholds.
     """
     if out.exists():
         raise ResnetkitError(f"{out} is there already and would be overwritten; choose another --out")
@@ -83,12 +84,21 @@ def answer_to_file(predictor: Predictor, paths: Sequence[Path], out: Path, forma
 
 def _origin(predictor: Predictor) -> dict[str, Any]:
     """What the answers depend on besides the images."""
+    model = predictor.model
     digest = blake2b(digest_size=16)
-    for name, tensor in predictor.model.network.state_dict().items():
+    for name, tensor in model.network.state_dict().items():
         digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    temperature = predictor.model.calibration.temperature
-    origin = {"network": digest.hexdigest(), "temperature": temperature, "top": predictor.top} | predictor.thresholds
-    return json.loads(json.dumps(origin))  # as it will be read again
+    origin = {
+        "network": digest.hexdigest(),
+        "spec": asdict(model.network.spec),
+        "task": model.task,
+        "classes": model.classes,
+        "preprocessing": model.preprocessing.to_dict(),
+        "temperature": model.calibration.temperature,
+        "precision": str(predictor.precision),
+        "top": predictor.top,
+    }
+    return json.loads(json.dumps(origin | predictor.thresholds))  # as it will be read again
 
 
 def _answered(journal: Path, origin: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -104,7 +114,8 @@ def _answered(journal: Path, origin: dict[str, Any]) -> dict[str, dict[str, Any]
         raise ResnetkitError(f"{journal}: not a file of answers; delete it to start anew") from error
     if begun != origin:
         raise ResnetkitError(
-            f"{journal}: answers begun with another model or other thresholds; delete it to start anew"
+            f"{journal}: answers begun with another model, preprocessing, precision or thresholds; "
+            "delete it to start anew"
         )
     return done
 

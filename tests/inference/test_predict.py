@@ -5,6 +5,8 @@ import json
 import subprocess
 import sys
 import time
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -175,11 +177,32 @@ def test_answers_of_two_models_are_not_mixed(calibrated, images, tmp_path):
     next(begun)
     begun.close()
     for other in (Predictor(small_model()), Predictor(calibrated, coverage=0.8)):
-        with pytest.raises(rk.ResnetkitError, match="begun with another model or other thresholds"):
+        with pytest.raises(rk.ResnetkitError, match="begun with another model, preprocessing, precision or thresholds"):
             next(answer_to_file(other, images, out, "jsonl"))
     (tmp_path / ".answers.jsonl.answers").write_text("something else\n")
     with pytest.raises(rk.ResnetkitError, match="not a file of answers"):
         next(answer_to_file(Predictor(calibrated), images, out, "jsonl"))
+
+
+def test_answers_begun_otherwise_are_not_gone_on_with(images, tmp_path):
+    """The weights are the same; what else an answer depends on is not."""
+    out, model = tmp_path / "answers.jsonl", small_model()
+    begun = answer_to_file(Predictor(model), images, out, "jsonl")
+    next(begun)
+    begun.close()
+    network = deepcopy(model.network)
+    network.spec = replace(network.spec, activation="silu")
+    others = [
+        Predictor(replace(model, classes=model.classes[::-1])),
+        Predictor(replace(model, preprocessing=replace(model.preprocessing, mean=(0.5,)))),
+        Predictor(replace(model, calibration=Calibration(temperature=2.0, n=1))),
+        Predictor(replace(model, network=network)),
+        Predictor(model, precision="bfloat16"),
+    ]
+    for other in others:
+        with pytest.raises(rk.ResnetkitError, match="begun with another model"):
+            next(answer_to_file(other, images, out, "jsonl"))
+    assert len(list(answer_to_file(Predictor(model), images, out, "jsonl"))) == len(images)
 
 
 @pytest.mark.slow
