@@ -1,8 +1,11 @@
 """Where, and in what arithmetic, a network computes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
-from resnetkit.errors import ResnetkitError
+from resnetkit.errors import ResnetkitError, ResourceExhausted
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -24,6 +27,15 @@ def find_precision(name: str) -> torch.dtype:
     if name not in PRECISIONS:
         raise ResnetkitError(f"precision {name!r} is not known; it must be {' or '.join(PRECISIONS)}")
     return PRECISIONS[name]
+
+
+@contextmanager
+def within_memory(device: torch.device, cure: str) -> Iterator[None]:
+    """Raises ResourceExhausted, which names the cure, where a GPU's memory is not enough."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ResourceExhausted(f"{device} has too little memory; {cure}") from error
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:

@@ -2,11 +2,15 @@
 
 import io
 import sys
+from errno import EDQUOT, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC
+from typing import NoReturn
 
 import typer
 
 from resnetkit.cli import benchmark, convert, data, evaluate, export, inspect, lab, models, predict, report, train, tune
-from resnetkit.errors import ResnetkitError
+from resnetkit.errors import ResnetkitError, ResourceExhausted
+
+GAVE_OUT = (ENOSPC, EDQUOT, EIO, ENOMEM, EMFILE, ENFILE)  # what the machine lacks; all else is a path's fault
 
 app = typer.Typer(
     help="Residual networks: build any of them, train one on your images, know how good it is.",
@@ -33,8 +37,16 @@ def main() -> None:
     try:
         app()
     except ResnetkitError as error:
-        print(f"resnet: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(error)
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        kind = ResourceExhausted if error.errno in GAVE_OUT else ResnetkitError
+        _fail(kind(f"{named}{error.strerror or error}"))
+
+
+def _fail(error: ResnetkitError) -> NoReturn:
+    print(f"resnet: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from resnetkit.data.loaders import Batch, evaluation_batches
 from resnetkit.data.parallel import processes_fork
 from resnetkit.data.preprocess import COLOURS
 from resnetkit.data.progress import watched
-from resnetkit.device import find_device, find_precision
+from resnetkit.device import find_device, find_precision, within_memory
 from resnetkit.errors import Diverged, ResnetkitError
 from resnetkit.evaluation.answers import Answers as Answers
 from resnetkit.evaluation.answers import answer as answer
@@ -62,8 +62,9 @@ class Computing:
         return corruption_curves(batches, count, answer_batch, clean_top1)
 
     def _answer(self, model: Model, batches: Iterable[Batch], which: str, forward: Forward) -> Answers:
-        net = model.network.place(self.device)
-        found = answer(net, batches, model.preprocessing, self.precision, model.calibration, forward=forward)
+        with within_memory(self.device, "lower batch_size or choose device cpu"):
+            net = model.network.place(self.device)
+            found = answer(net, batches, model.preprocessing, self.precision, model.calibration, forward=forward)
         if not found.logits.isfinite().all():
             raise Diverged(f"the network's answers to {which} images are not finite; use another checkpoint")
         return found
@@ -99,7 +100,8 @@ def evaluate(
     5 severities each, laid on the pixels that the network sees, too. Of a checkpoint of another library `preprocessing`
     says what its file does not (see `load`), and `taken_for` among the figures has what it was taken for. `out` is a
     new folder for the tables and plots. Raises ResnetkitError when there is no such data, split, class or view, or when
-    it would test on images it calibrates on; TooManyBadImages past `max_bad`; Diverged where answers are not finite.
+    it would test on images it calibrates on; TooManyBadImages past `max_bad`; ResourceExhausted on a full GPU; Diverged
+    where answers are not finite.
     """
     computing = Computing.of(device, precision, batch_size, workers)
     folder = _new_folder(out)

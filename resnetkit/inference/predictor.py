@@ -15,13 +15,14 @@ from resnetkit.architecture.fusing import fused
 from resnetkit.cores import default_workers
 from resnetkit.data.image_files import images_below, is_image
 from resnetkit.data.preprocess import BadImage
-from resnetkit.device import autocast, find_device, find_precision
+from resnetkit.device import autocast, find_device, find_precision, within_memory
 from resnetkit.errors import Diverged, ResnetkitError
 from resnetkit.tasks.task import TASKS
 from resnetkit.weights.files import Model
 from resnetkit.weights.load import load
 
 BATCH = 32
+CURE = "free some of it or choose device cpu"
 
 Read = tuple[str | Path, Tensor | BadImage]  # a path with its framed image, or why there is none
 
@@ -33,7 +34,8 @@ class Predictor:
     "auto" or "torch". `top` is how many of the likeliest classes an answer lists. A calibrated model can say more: with
     `certainty` the label is None, for none of these, unless such answers are right at least that often; with `coverage`
     answers have a `set` of classes, which holds the truth that often. A model of several labels an image answers with
-    `labels`, which are those that reach their threshold. Raises ResnetkitError for what the model cannot.
+    `labels`, which are those that reach their threshold. Raises ResnetkitError for what the model cannot,
+    ResourceExhausted on a full GPU.
     """
 
     def __init__(
@@ -57,9 +59,10 @@ class Predictor:
         self.task = TASKS[self.model.task]
         classes = len(self.model.classes)
         self.thresholds = self.model.calibration.thresholds_for(classes, coverage, certainty)
-        self._network = folded(self.model.network).place(self.device)
-        if self.device.type == "cuda" and torch.version.cuda:
-            self._network = fused(self._network, self.precision)
+        with within_memory(self.device, CURE):
+            self._network = folded(self.model.network).place(self.device)
+            if self.device.type == "cuda" and torch.version.cuda:
+                self._network = fused(self._network, self.precision)
 
     def __call__(self, image: Any) -> dict[str, Any]:
         """A path, bytes, PIL image or (H, W[, C]) array -> {path, label, probability, top}. Raises BadImage, and
@@ -105,12 +108,13 @@ class Predictor:
 
     @torch.inference_mode()
     def _probabilities(self, frames: Tensor) -> Tensor:
-        x = self.model.preprocessing.normalise(frames.to(self.device)).contiguous(memory_format=torch.channels_last)
-        with autocast(self.device, self.precision):
-            logits = self._network(x)
-        if not logits.isfinite().all():
-            raise Diverged("the network's answers are not finite; use another checkpoint")
-        return self.model.calibration.probabilities(logits).cpu()
+        with within_memory(self.device, CURE):
+            x = self.model.preprocessing.normalise(frames.to(self.device)).contiguous(memory_format=torch.channels_last)
+            with autocast(self.device, self.precision):
+                logits = self._network(x)
+            if not logits.isfinite().all():
+                raise Diverged("the network's answers are not finite; use another checkpoint")
+            return self.model.calibration.probabilities(logits).cpu()
 
 
 def _together(frames: Iterable[Tensor]) -> Tensor:

@@ -1,8 +1,8 @@
 """A run begun or gone on with: read the data, settle everything, build the network, hand over to the trainer."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from resnetkit.architecture.resnet import MEMORY_MODES
 from resnetkit.cores import default_workers
 from resnetkit.data.datasets import absolute
-from resnetkit.device import find_device
-from resnetkit.errors import ResnetkitError, ResourceExhausted, did_you_mean
+from resnetkit.device import find_device, within_memory
+from resnetkit.errors import ResnetkitError, did_you_mean
 from resnetkit.sizes import parse_bytes
 from resnetkit.training import tracking
 from resnetkit.training.averaging import Average
@@ -96,14 +96,9 @@ class Execution(NamedTuple):
     compile: str | None
 
 
-@contextmanager
-def _within_memory(device: torch.device, memory: str) -> Iterator[None]:
-    """Raises ResourceExhausted where a GPU's memory is not enough."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        less = "" if memory == "checkpoint" else ", or resume with memory=checkpoint"
-        raise ResourceExhausted(f"{device} has too little memory; lower batch_size or img_size{less}") from error
+def _within_memory(device: torch.device, memory: str) -> AbstractContextManager[None]:
+    less = "" if memory == "checkpoint" else ", or resume with memory=checkpoint"
+    return within_memory(device, f"lower batch_size or img_size{less}")
 
 
 class Start(NamedTuple):

@@ -9,8 +9,8 @@ import torch
 
 from resnetkit.cores import default_workers
 from resnetkit.data.datasets import absolute
-from resnetkit.device import find_device
-from resnetkit.errors import Diverged, Interrupted, ResnetkitError, ResourceExhausted
+from resnetkit.device import find_device, within_memory
+from resnetkit.errors import Diverged, Interrupted, ResnetkitError
 from resnetkit.evaluation.intervals import wilson_interval
 from resnetkit.evaluation.plots import draw_trials
 from resnetkit.training.allocator import keep_freed_memory
@@ -94,10 +94,8 @@ def tune(
         raise ResnetkitError("nothing to tune on: name a dataset (`digits` needs no files), or --resume a search")
     else:
         job = _begin(data, recipe, settings, TRIALS if trials is None else trials, out, device)
-    try:
+    with within_memory(job.device, "lower batch_size or img_size"):
         return _search(job, workers)
-    except torch.OutOfMemoryError as error:
-        raise ResourceExhausted(f"{job.device} has too little memory; lower batch_size or img_size") from error
 
 
 @dataclass(frozen=True)

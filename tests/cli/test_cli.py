@@ -1,5 +1,6 @@
 """The command as a user types it."""
 
+import errno
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 import resnetkit as rk
+from resnetkit.cli import main
 from resnetkit.cli.output import describe_evaluation
 
 RESNET = [sys.executable, "-m", "resnetkit.cli.main"]
@@ -80,6 +82,25 @@ def test_mistakes_are_one_line_and_an_exit_code(tmp_path, arguments, code, says)
     assert says in done.stderr
     assert "Traceback" not in done.stderr and done.stdout == ""
     assert list(tmp_path.iterdir()) == []  # nothing half-made
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "inspect", "report", "train --resume", "train digits --out"])
+def test_a_name_too_long_for_the_system_is_one_line(tmp_path, verb):
+    done = resnet(*verb.split(), "x" * 300, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"resnet: {'x' * 300}") and done.stderr.endswith(": File name too long\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line(monkeypatch, capsys):
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/x")
+
+    monkeypatch.setattr(main, "app", full)
+    with pytest.raises(SystemExit) as stopped:
+        main.main()
+    assert stopped.value.code == 5
+    assert capsys.readouterr().err == "resnet: /tmp/x: No space left on device\n"
 
 
 def test_train_prints_one_object(tmp_path):

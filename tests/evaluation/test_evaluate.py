@@ -9,9 +9,11 @@ import torch
 from PIL import Image
 
 import resnetkit as rk
+from resnetkit.architecture.resnet import ResNet
 from resnetkit.data.datasets import Part, digits
-from resnetkit.errors import Diverged
+from resnetkit.errors import Diverged, ResourceExhausted
 from resnetkit.evaluation.answers import Answers, judge
+from resnetkit.evaluation.compare import compare
 from resnetkit.evaluation.evaluate import calibrate
 from resnetkit.evaluation.files import write_evaluation
 from resnetkit.evaluation.slices import Look, look, looks, slices
@@ -67,6 +69,16 @@ def draw_plots(folder, classes):
 def test_plots_have_every_class_by_its_name(tmp_path):
     first, second = (draw_plots(tmp_path / name, [r"$\frac$ off", name]) for name in ("_cat", "_dog"))
     assert all(one != other for one, other in zip(first, second))
+
+
+def test_a_full_gpu_is_one_line(digits_runs, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+
+    monkeypatch.setattr(ResNet, "forward", full)
+    for run in (lambda: rk.evaluate(digits_runs[0], device="cpu"), lambda: compare(*digits_runs[:2], device="cpu")):
+        with pytest.raises(ResourceExhausted, match="cpu has too little memory; lower batch_size"):
+            run()
 
 
 def test_no_mistake_is_not_certainty():

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 import resnetkit as rk
-from resnetkit.errors import Diverged
+from resnetkit.architecture.resnet import ResNet
+from resnetkit.errors import Diverged, ResourceExhausted
 from resnetkit.evaluation.calibration import fit_calibration
 from resnetkit.inference.predictor import BATCH, Predictor
 from resnetkit.inference.results import answer_to_file, find_format, line
@@ -93,6 +94,19 @@ def test_the_predictor_computes_with_folded_norms_what_the_network_says(images):
     with torch.no_grad():
         expected = model.network.eval()(pixels).softmax(1).amax().item()
     assert predictor(images[0])["probability"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_full_gpu_is_one_line(images, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+
+    predictor = Predictor(small_model(), device="cpu")
+    monkeypatch.setattr(ResNet, "forward", full)
+    with pytest.raises(ResourceExhausted, match="cpu has too little memory"):
+        predictor(images[0])
+    monkeypatch.setattr(ResNet, "place", full)
+    with pytest.raises(ResourceExhausted, match="cpu has too little memory"):
+        Predictor(small_model(), device="cpu")
 
 
 def test_none_of_these_and_sets():
