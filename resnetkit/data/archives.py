@@ -8,13 +8,12 @@ import re
 import stat
 import tarfile
 import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import torch
 
-from resnetkit.data.encoded import Encoded, Member, read
+from resnetkit.data.encoded import Encoded, Member, read, undamaged
 from resnetkit.data.folders import class_folders
 from resnetkit.data.image_files import NOT_READ, READ, Steps, is_hidden
 from resnetkit.data.parts import SPLITS, Dataset, Part, file_names, in_label_order, require_clear_names, split_of
@@ -121,12 +120,10 @@ def _below_common_folder(listing: _Listing) -> _Listing:
 
 
 def _list(path: Path) -> _Listing | None:
-    try:
+    with undamaged(path):
         if zipfile.is_zipfile(path):
             return _list_zip(path)
         return _list_tar(path) if tarfile.is_tarfile(path) else None
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise ResnetkitError(f"{path}: a damaged archive ({error}); make or download it again") from error
 
 
 def _steps(path: Path, name: str) -> Steps | None:

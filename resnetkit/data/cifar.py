@@ -7,14 +7,15 @@ are built, and any other name in them is refused.
 import io
 import pickle
 import tarfile
-import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from resnetkit.data.encoded import undamaged
 from resnetkit.errors import ResnetkitError
 
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -38,9 +39,9 @@ def members(path: Path) -> Members | None:
             if _layout(found):
                 return found
         return None
-    if not tarfile.is_tarfile(path):
-        return None
-    try:
+    with undamaged(path):
+        if not tarfile.is_tarfile(path):
+            return None
         with tarfile.open(path) as archive:
             inside = {Path(m.name).name: m for m in archive if m.isfile()}
             if not _layout(dict.fromkeys(inside, bytes)):
@@ -48,8 +49,6 @@ def members(path: Path) -> Members | None:
             # Read whole: a compressed archive has no random access, and nothing is written to disk.
             files = {name: archive.extractfile(member) for name, member in inside.items()}
             data = {name: file.read() for name, file in files.items() if file}
-    except (EOFError, OSError, zlib.error, tarfile.TarError) as error:
-        raise ResnetkitError(f"{path}: a damaged archive ({error}); download it again") from error
     return {name: partial(bytes, value) for name, value in data.items()}
 
 
@@ -73,7 +72,7 @@ def read(found: Members) -> tuple[list[str], Arrays]:
     kind, binary = layout
     train, test, meta = (BINARY if binary else PYTHON)[kind]
     if binary:
-        classes = found[meta]().decode().split()
+        classes = _class_names(meta, found[meta](), None)
         label_bytes = 1 if kind == "cifar10" else 2
         parts = {
             split: [_binary(n, found[n](), label_bytes) for n in names]
@@ -82,7 +81,7 @@ def read(found: Members) -> tuple[list[str], Arrays]:
     else:
         names_key = b"label_names" if kind == "cifar10" else b"fine_label_names"
         labels_key = b"labels" if kind == "cifar10" else b"fine_labels"
-        classes = [_text(name) for name in _unpickle(meta, found[meta]())[names_key]]
+        classes = _class_names(meta, found[meta](), names_key)
         parts = {
             split: [_python(n, found[n](), labels_key) for n in names]
             for split, names in (("train", train), ("test", test))
@@ -97,6 +96,14 @@ def read(found: Members) -> tuple[list[str], Arrays]:
     return classes, arrays
 
 
+def _class_names(meta: str, data: bytes, key: bytes | None) -> list[str]:
+    """The words of a text, or what a pickle has under `key`."""
+    try:
+        return data.decode().split() if key is None else [_text(name) for name in _unpickle(meta, data)[key]]
+    except (KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ResnetkitError(f"{meta}: not a list of class names; the archive is damaged") from error
+
+
 def _binary(name: str, data: bytes, label_bytes: int) -> tuple[np.ndarray, np.ndarray]:
     if not data or len(data) % (label_bytes + PIXELS):
         raise ResnetkitError(f"{name}: {len(data)} bytes is not a whole number of images; the archive is damaged")
@@ -106,10 +113,13 @@ def _binary(name: str, data: bytes, label_bytes: int) -> tuple[np.ndarray, np.nd
 
 def _python(name: str, data: bytes, labels_key: bytes) -> tuple[np.ndarray, np.ndarray]:
     batch = _unpickle(name, data)
-    images, labels = batch.get(b"data"), batch.get(labels_key)
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape != (len(labels or ()), PIXELS):
-        raise ResnetkitError(f"{name}: not a CIFAR batch of uint8 rows of {PIXELS}; the archive is damaged")
-    return images, np.asarray(labels, np.int64)
+    images = batch.get(b"data")
+    if isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == 2:
+        with suppress(TypeError, ValueError, OverflowError):  # labels that are no whole numbers
+            labels = np.asarray(batch.get(labels_key), np.int64)
+            if images.shape == (*labels.shape, PIXELS):
+                return images, labels
+    raise ResnetkitError(f"{name}: not a CIFAR batch of uint8 rows of {PIXELS}; the archive is damaged")
 
 
 def _text(value: Any) -> str:

@@ -4,6 +4,8 @@ import errno
 import os
 import stat
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +53,18 @@ class Member:
 
 
 Encoded = Path | bytes | Member
+
+
+@contextmanager
+def undamaged(archive: Path) -> Iterator[None]:
+    """Raises ResnetkitError where reading a zip or tar raises anything: their decompressors have many kinds."""
+    try:
+        yield
+    except (ResnetkitError, PermissionError):
+        raise
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise ResnetkitError(f"{archive}: a damaged archive ({reason}); make or download it again") from error
 
 
 def size(image: Encoded) -> int:

@@ -118,6 +118,22 @@ def test_zips_that_cannot_be_read_in_place(folder):
         open_dataset(packed)
 
 
+def test_whatever_damage_raises_is_one_line(folder):
+    """What tarfile and zipfile let through: of a decompressor, of a name, of a method that they do not know."""
+    packed = bytearray(pack(folder, "tar.xz").read_bytes())
+    packed[len(packed) // 2] ^= 255
+    damaged = {"a.tar.xz": packed, "a.tar.gz": pack(folder, "tar.gz").read_bytes()[:100]}
+    entries = pack(folder, "zip").read_bytes()
+    place = entries.index(b"PK\x01\x02")  # the first entry of the directory
+    damaged["version.zip"] = entries[: place + 6] + b"\xff" + entries[place + 7 :]
+    named = entries[: place + 9] + b"\x08" + entries[place + 10 :]  # its name is UTF-8
+    damaged["name.zip"] = named[: place + 46] + b"\xff" + named[place + 47 :]
+    for name, data in damaged.items():
+        (folder.parent / name).write_bytes(data)
+        with pytest.raises(ResnetkitError, match=rf"{name}: a damaged archive \(.+\); make or download it again$"):
+            open_dataset(folder.parent / name)
+
+
 def test_members_that_are_no_images_are_left_out(folder):
     packed = pack(folder, "zip")
     with zipfile.ZipFile(packed, "a", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:

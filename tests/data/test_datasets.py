@@ -144,6 +144,35 @@ def test_a_damaged_cifar_archive_is_refused(tmp_path, damage):
         open_dataset(tmp_path)
 
 
+def test_cifar_labels_may_be_an_array(tmp_path):
+    data, labels = pixels(6, seed=0)
+    files = cifar10_files("python") | {"data_batch_1": pickle.dumps({b"data": data, b"labels": labels})}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    assert open_dataset(tmp_path).parts["train"].labels[:6].tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "content"),
+    [
+        ("python", "data_batch_1", pickle.dumps({b"data": np.zeros((6, 3072), np.uint8), b"labels": 5})),
+        ("python", "data_batch_1", pickle.dumps({b"data": np.zeros((6, 3072), np.uint8), b"labels": ["a"] * 6})),
+        ("python", "data_batch_1", pickle.dumps({b"data": np.zeros((6, 3072), np.uint8), b"labels": [2**70] * 6})),
+        ("python", "data_batch_1", pickle.dumps({b"data": np.zeros((6, 3072), np.uint8), b"labels": [[1], 2] * 3})),
+        ("python", "data_batch_1", pickle.dumps({b"data": np.zeros(3072, np.uint8), b"labels": 5})),
+        ("python", "batches.meta", pickle.dumps({b"num_vis": 3072})),
+        ("python", "batches.meta", pickle.dumps({b"label_names": 10})),
+        ("python", "batches.meta", pickle.dumps({b"label_names": [b"\xff"] * 10})),
+        ("binary", "batches.meta.txt", b"\xff\xfe"),
+    ],
+)
+def test_odd_cifar_records_are_refused(tmp_path, kind, file, content):
+    for name, data in (cifar10_files(kind) | {file: content}).items():
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(ResnetkitError, match=f"{file}: .*the archive is damaged"):
+        open_dataset(tmp_path)
+
+
 def write_parquet(path, rows, labels, names=None):
     table = pa.table({"image": [{"bytes": data, "path": None} for data in rows], "label": labels})
     if names:
