@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -46,6 +48,18 @@ def randomise_near_epsilon(net: nn.Module) -> nn.Module:
             module.weight[::4] *= (small + 1e-5).sqrt()
             module.running_mean[::4] *= (small + 1e-5).sqrt()
     return net
+
+
+class LargestTensor(TorchDispatchMode):
+    """`bytes` is the memory of the largest tensor that was made within."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        sizes = (leaf.untyped_storage().nbytes() for leaf in tree_leaves(made) if isinstance(leaf, torch.Tensor))
+        self.bytes = max(self.bytes, *sizes, 0)
+        return made
 
 
 @pytest.fixture(scope="session")

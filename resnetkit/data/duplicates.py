@@ -43,12 +43,11 @@ def near_duplicates(thumbnails: Tensor) -> list[Pair]:
     A set of pictures that are all alike, digits for one, asks for a greater likeness than photos do: as much as
     chance would not give to a single pair of it.
     """
-    images = _opponent(thumbnails)
-    coarse, fine = (_describe(images, _waves(count)) for count in (COARSE, FINE))
+    coarse, fine = (_describe(thumbnails, _waves(count)) for count in (COARSE, FINE))
     first, second = _candidates(coarse).unbind(1)
     if not len(first):
         return []
-    score = torch.maximum(_aligned(images, fine, first, second), _aligned(images, fine, second, first))
+    score = torch.maximum(_aligned(thumbnails, fine, first, second), _aligned(thumbnails, fine, second, first))
     same = score > max(SAME, _by_chance(fine))
     columns = (first[same].tolist(), second[same].tolist(), score[same].clamp(max=1).tolist())
     return [Pair(*row) for row in zip(*columns)]
@@ -99,10 +98,11 @@ def _weights(count: int) -> Tensor:
     return torch.hypot(frequency[:, None], frequency)
 
 
-def _describe(images: Tensor, waves: Tensor) -> Tensor:
-    """(N, 3, 32, 32) -> unit vectors (N, 3 x count x count)."""
-    coefficients = (waves @ images @ waves.T) * _weights(len(waves))
-    return F.normalize(coefficients.flatten(1), eps=CONTRAST)
+def _describe(thumbnails: Tensor, waves: Tensor) -> Tensor:
+    """uint8 (N, 3, 32, 32) -> unit vectors (N, 3 x count x count)."""
+    weights = _weights(len(waves))
+    coefficients = (waves @ _opponent(piece) @ waves.T * weights for piece in thumbnails.split(ROWS))
+    return torch.cat([F.normalize(each.flatten(1), eps=CONTRAST) for each in coefficients])
 
 
 def _cropped_waves() -> Tensor:
@@ -130,7 +130,7 @@ def _candidates(coarse: Tensor) -> Tensor:
     return torch.cat(found)
 
 
-def _aligned(images: Tensor, fine: Tensor, cropped: Tensor, whole: Tensor) -> Tensor:
+def _aligned(thumbnails: Tensor, fine: Tensor, cropped: Tensor, whole: Tensor) -> Tensor:
     """For each pair the best cosine of a crop of image `cropped[i]` with all of image `whole[i]`."""
     score = torch.empty(len(cropped))
     order = cropped.argsort()
@@ -138,7 +138,8 @@ def _aligned(images: Tensor, fine: Tensor, cropped: Tensor, whole: Tensor) -> Te
     bank, weights = _cropped_waves(), _weights(FINE)
     places = iter(order.split(counts.tolist()))
     for batch in chosen.split(STACK):
-        grid = (bank @ images[batch] @ bank.T).unflatten(3, (len(CROPS), FINE)).unflatten(2, (len(CROPS), FINE))
+        images = _opponent(thumbnails[batch])
+        grid = (bank @ images @ bank.T).unflatten(3, (len(CROPS), FINE)).unflatten(2, (len(CROPS), FINE))
         crops = (grid.permute(0, 2, 4, 1, 3, 5) * weights).reshape(len(batch), len(CROPS) ** 2, -1)
         for views, pairs in zip(F.normalize(crops, dim=2, eps=CONTRAST), places):
             score[pairs] = (fine[whole[pairs]] @ views.T).amax(1)

@@ -103,11 +103,14 @@ def survey(dataset: Dataset) -> Survey:
 def portrait(pixels: Tensor) -> Portrait:
     """uint8 (C, H, W) -> what is kept of it."""
     height, width = pixels.shape[1:]
-    values = pixels.float().flatten(1) / 255
+    values = pixels.flatten(1).float().div_(255)  # of a large photo a copy is half a GiB
     shown = for_people(pixels)
     small = shown if (height, width) == (THUMBNAIL, THUMBNAIL) else resize(shown, [THUMBNAIL, THUMBNAIL])
-    mean, square = (v.mean(1).double().numpy() for v in (values, values.square()))
-    return Portrait((height, width), is_grey(pixels), mean, square, small.numpy().copy())
+    mean = values.mean(1)
+    square = values.square_().mean(1)
+    return Portrait(
+        (height, width), is_grey(pixels), mean.double().numpy(), square.double().numpy(), small.numpy().copy()
+    )
 
 
 def thumbnails(pictures: list[Picture]) -> Tensor:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from resnetkit.data.datasets import Part
@@ -27,7 +28,8 @@ class Look:
 
 def look(pixels: Tensor) -> Look:
     """Of uint8 pixels (C, H, W), all bands alike."""
-    return Look(min(pixels.shape[1:]), float(pixels.float().mean()) / 255)
+    # By numpy, which adds bytes as they are: PyTorch would first copy a large photo to half a GiB of floats.
+    return Look(min(pixels.shape[1:]), float(pixels.numpy().mean(dtype=np.float64)) / 255)
 
 
 def looks(part: Part) -> list[Look]:

@@ -15,6 +15,7 @@ from resnetkit.data.duplicates import connected, equal_groups, near_duplicates
 from resnetkit.data.parts import Dataset
 from resnetkit.data.preprocess import decode
 from resnetkit.data.survey import portrait, survey
+from tests.conftest import LargestTensor
 
 
 def cloud(seed: int, side: int = 96) -> Image.Image:
@@ -74,6 +75,13 @@ def test_a_few_images_are_enough(pictures):
     pair = [thumbnail(encoded(pictures[0])), thumbnail(encoded(pictures[0], "JPEG", quality=60))]
     (found,) = near_duplicates(torch.stack(pair))
     assert found[:2] == (0, 1) and found.score > 0.97
+
+
+def test_a_large_set_is_never_held_as_floats():
+    thumbnails = torch.randint(0, 256, (4096, 3, 32, 32), dtype=torch.uint8)
+    with LargestTensor() as largest:
+        near_duplicates(thumbnails)
+    assert largest.bytes < 2 * thumbnails.nbytes
 
 
 def test_flat_pictures_are_not_alike():

@@ -18,6 +18,7 @@ from resnetkit.evaluation.evaluate import calibrate
 from resnetkit.evaluation.files import write_evaluation
 from resnetkit.evaluation.slices import Look, look, looks, slices
 from resnetkit.weights.files import load_model
+from tests.conftest import LargestTensor
 from tests.weights.test_model_file import small_model
 
 
@@ -146,6 +147,14 @@ def test_looks_of_a_part_are_those_of_its_images(photos):
             assert found.brightness == pytest.approx(np.asarray(image).mean() / 255, abs=1e-6)
     pixels = torch.full((2, 1, 5, 7), 51, dtype=torch.uint8)
     assert looks(Part(pixels, torch.zeros(2), ["", ""])) == [look(pixels[0].expand(3, 5, 7))] * 2 == [Look(5, 0.2)] * 2
+
+
+def test_a_large_photo_is_not_copied_to_look_at_it():
+    pixels = torch.randint(0, 256, (3, 500, 700), dtype=torch.uint8)
+    with LargestTensor() as largest:
+        brightness = look(pixels).brightness
+    assert largest.bytes <= pixels.nbytes
+    assert brightness == pytest.approx(float(pixels.double().mean()) / 255, abs=1e-12)
 
 
 def test_calibrating_on_other_images_is_kept_and_used(digits_runs, tmp_path):
