@@ -58,9 +58,10 @@ def check(
         print_json(_summary(seen) | {"grave": grave, "findings": [finding.to_dict() for finding in findings]})
     else:
         _print_findings(seen, findings, out)
-    if len(seen.bad) > max_bad * seen.total:
+    count = len(seen.pictures) + seen.unreadable
+    if seen.unreadable > max_bad * count:
         raise TooManyBadImages(
-            f"{len(seen.bad)} of {seen.total} images cannot be read (--max-bad {max_bad:g}); findings.csv names them"
+            f"{seen.unreadable} of {count} images cannot be read (--max-bad {max_bad:g}); findings.csv names them"
         )
     if strict and grave:
         sys.exit(2)
@@ -100,12 +101,13 @@ def split(
 ) -> None:
     """Divide images into train, val and test, whatever parts they had."""
     from resnetkit.data.datasets import open_dataset
-    from resnetkit.data.resplit import SplitPlan, divide, write_division
+    from resnetkit.data.resplit import SplitPlan, divide, require_other, write_division
     from resnetkit.data.survey import survey
 
     plan = SplitPlan(
         by=by, val=val, test=test, group=group, folds=folds, seed=seed, keep_copies=keep_duplicates_together
     )
+    require_other(out, data)
     seen = survey(open_dataset(data))
     division = divide(seen, plan)
     write_division(division, seen, out)

@@ -9,7 +9,8 @@ from pathlib import Path
 from resnetkit.atomic import write_text
 from resnetkit.data.copies import find_copies
 from resnetkit.data.duplicates import connected
-from resnetkit.data.labels import SEPARATOR
+from resnetkit.data.labels import SEPARATOR, require_writable
+from resnetkit.data.listed import find_list
 from resnetkit.data.split import by_group, by_hash
 from resnetkit.data.survey import Picture, Survey
 from resnetkit.errors import ResnetkitError
@@ -80,11 +81,21 @@ def divide(survey: Survey, plan: SplitPlan) -> Division:
     return Division(pictures, parts, folds)
 
 
+def require_other(path: Path, source: str) -> None:
+    """Raise ResnetkitError where a table at `path` would replace what `source`, as `open_dataset` takes it, is read
+    from."""
+    table = find_list(source)
+    read = table[0] if table else Path(source)
+    if path.exists() and read.exists() and path.samefile(read):
+        raise ResnetkitError(f"{path} is what the images are read from; choose another --out")
+
+
 def write_division(division: Division, survey: Survey, path: Path) -> None:
     """A CSV of path (below the folder of the CSV), label (or labels), split and, where there are folds, fold.
 
-    Raises ResnetkitError for images that are no files of their own.
+    Raises ResnetkitError for images that are no files of their own, and for class names that would not be read back.
     """
+    require_writable(survey.dataset.name, survey.dataset.classes)
     root = path.parent.resolve()
     rows = []
     for picture, part, fold in zip(division.pictures, division.parts, division.folds):

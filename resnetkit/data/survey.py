@@ -57,10 +57,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Survey:
-    """A set and each of its readable images, the training images first."""
+    """A set and each of its readable images, the training images first. `unreadable` counts the others of its parts;
+    `bad` names them, and what is of no part."""
 
     ingested: Ingested
     pictures: list[Picture]
+    unreadable: int
 
     @property
     def dataset(self) -> Dataset:
@@ -68,7 +70,7 @@ class Survey:
 
     @property
     def bad(self) -> list[tuple[str, str]]:
-        """The images that do not read, with the reasons."""
+        """The images that are left out, with the reasons."""
         return self.dataset.bad
 
     @property
@@ -97,7 +99,7 @@ def survey(dataset: Dataset) -> Survey:
         columns = zip(read.dataset.parts[part].names, sets(read.dataset.parts[part].labels), read.hashes[part])
         for (name, labels, digest), look in zip(columns, read.measured[part]):
             pictures.append(Picture(part, name, labels, digest, stored[name], look))
-    return Survey(read, pictures)
+    return Survey(read, pictures, sum(map(len, dataset.parts.values())) - len(pictures))
 
 
 def portrait(pixels: Tensor) -> Portrait:

@@ -42,6 +42,17 @@ def test_check_json_and_files(leaky, tmp_path):
     ]
 
 
+def test_files_of_no_part_are_not_counted_as_unreadable(tmp_path):
+    """As in training: they are told, and none of the images that --max-bad is a share of."""
+    make(tmp_path, sound() | {f"loose{i}.png": encoded(cloud(i, side=64)) for i in range(10)})
+    done = resnet("data", "check", tmp_path, "--max-bad", "0")
+    assert done.returncode == 0, done.stderr
+    assert "loose0.png" in done.stdout
+    (tmp_path / "train" / "cat" / "bad.png").write_bytes(b"no image")
+    done = resnet("data", "check", tmp_path, "--max-bad", "0")
+    assert done.returncode == 3 and f"1 of {len(sound()) + 1} images cannot be read" in done.stderr
+
+
 def test_stats(leaky):
     table = resnet("data", "stats", leaky).stdout
     assert table.splitlines()[1].split() == ["cat", "10", "5"]
@@ -62,6 +73,7 @@ def test_refusals_are_one_line(leaky, tmp_path):
     for arguments, says in [
         (["split", leaky, "--out", tmp_path / "x.csv", "--by", "size"], "by must be"),
         (["split", "digits", "--out", tmp_path / "x.csv"], "not files of their own"),
+        (["split", leaky, "--out", leaky], "is what the images are read from"),
     ]:
         done = resnet("data", *arguments)
         assert done.returncode == 2 and says in done.stderr and len(done.stderr.splitlines()) == 1

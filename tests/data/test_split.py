@@ -10,7 +10,7 @@ import torch
 
 from resnetkit.data.datasets import open_dataset
 from resnetkit.data.parts import Dataset, Part
-from resnetkit.data.resplit import Division, SplitPlan, divide, write_division
+from resnetkit.data.resplit import Division, SplitPlan, divide, require_other, write_division
 from resnetkit.data.split import by_group, by_hash, stratified
 from resnetkit.data.survey import survey
 from resnetkit.errors import ResnetkitError
@@ -164,6 +164,29 @@ def test_the_table_is_read_back(seed_pictures, folder, tmp_path):
     assert {name: len(part) for name, part in read.parts.items()} == {k: v for k, v in division.counts().items() if v}
     again = survey(read)
     assert sorted(p.hash for p in again.pictures) == sorted(p.hash for p in seed_pictures.pictures)
+
+
+def test_the_table_that_is_read_is_not_written_over(folder, tmp_path):
+    table = tmp_path / "labels.csv"
+    paths = sorted(folder.rglob("*.png"))
+    table.write_text("path,kind\n" + "".join(f"{path},{path.parent.name}\n" for path in paths))
+    (tmp_path / "same.csv").symlink_to(table)
+    for source, path in ((f"{table}:kind", table), (f"{table}:kind", tmp_path / "same.csv"), (str(folder), folder)):
+        with pytest.raises(ResnetkitError, match="is what the images are read from; choose another --out"):
+            require_other(path, source)
+    for source in (f"{table}:kind", "digits"):
+        require_other(tmp_path / "split.csv", source)
+
+
+def test_a_class_name_that_would_be_read_as_two_is_not_written(folder, tmp_path):
+    for name in ("a|b", "c"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for i in range(3):
+            cloud(i + len(name), side=40).save(tmp_path / "set" / name / f"{i}.png")
+    seen = survey(open_dataset(tmp_path / "set"))
+    with pytest.raises(ResnetkitError, match=r"class name 'a\|b' is empty or has a \| in it; rename it"):
+        write_division(divide(seen, SplitPlan()), seen, tmp_path / "split.csv")
+    assert not (tmp_path / "split.csv").exists()
 
 
 @pytest.mark.parametrize(
