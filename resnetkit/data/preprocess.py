@@ -226,7 +226,8 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
+    scaled = image.mode == "I" and image.format == "PPM"  # by Pillow, from the file's own maximum to 65535
+    if image.mode.startswith("I;16") or scaled:
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     if image.mode == "F":
         return Image.fromarray(bands.as_bytes(np.asarray(image)))
@@ -286,8 +287,9 @@ def _open(source: Any, channels: str | None) -> Image.Image | np.ndarray:
     if isinstance(source, Image.Image):
         return source
     if isinstance(source, np.ndarray):
-        picture = source.dtype in (np.uint8, bool) and (channels is None or channels in COLOURS)
-        return Image.fromarray(source) if picture else bands.as_bytes(source)
+        picture = source.dtype in (np.uint8, bool) and source.shape[2:] in ((), (2,), (3,), (4,))  # as Pillow has them
+        colours = channels is None or channels in COLOURS
+        return Image.fromarray(source) if picture and colours else bands.as_bytes(source)
     data = encoded.read(Path(source) if isinstance(source, str) else source)
     if reason := guard.refusal(data):
         raise BadImage(reason)

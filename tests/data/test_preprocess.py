@@ -134,6 +134,26 @@ def test_sixteen_bits_are_scaled_not_clipped():
     assert decode(encoded(Image.fromarray(levels), "png"), "grey").flatten().tolist() == [0, 7, 255]
 
 
+@pytest.mark.parametrize("largest", [65535, 4095, 1023])
+def test_a_pgm_of_sixteen_bits_is_scaled_by_its_maximum(largest):
+    levels = np.array([[0, largest // 2, largest]])
+    header = f"3 1 {largest}\n".encode()
+    for data in (b"P5 " + header + levels.astype(">u2").tobytes(), b"P2 " + header + b"%d %d %d\n" % (*levels[0],)):
+        assert decode(data, "grey").flatten().tolist() == [0, 127, 255]
+
+
+@pytest.mark.parametrize("channels", ["rgb", "grey", None])
+def test_an_array_of_one_channel_is_grey(channels):
+    levels = noise()[..., :1]
+    assert torch.equal(decode(levels, channels), decode(levels[..., 0], channels))
+
+
+def test_an_array_of_bands_is_no_picture():
+    assert decode(noise(channels=7), None).shape == (7, 90, 120)
+    with pytest.raises(BadImage, match="an image of 7 bands, where a picture is wanted"):
+        decode(noise(channels=7), "rgb")
+
+
 def test_cmyk_and_grey():
     assert decode(encoded(Image.new("CMYK", (2, 2), (0, 255, 255, 0)), "jpeg"), "rgb")[0].float().mean() > 200
     grey = Image.fromarray(noise()[..., 0])
