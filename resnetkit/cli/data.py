@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -119,7 +120,7 @@ def split(
     print(", ".join(f"{part} {count:,} ({count / total:.1%})" for part, count in counts.items()))
     if seen.bad:
         print(f"left out: {len(seen.bad):,} that cannot be read")
-    print(f"next: resnet train {out}")
+    print(f"next: resnet train {quote(str(out))}")
 
 
 def _preprocessing(read: "Ingested", img_size: int | None, framing: str) -> "Preprocessing":

@@ -1,6 +1,7 @@
 """resnet train"""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -92,4 +93,4 @@ def train(
     else:
         print(describe_metrics(run.metrics))
         print(f"run folder: {run.folder}")
-        print(f"next: resnet predict {run.folder} IMAGE...")
+        print(f"next: resnet predict {quote(str(run.folder))} IMAGE...")

@@ -161,7 +161,7 @@ def conduct(experiment: Experiment, out: str | Path | None = None, processes: in
                 before = now
     except Interrupted as error:
         raise Interrupted(
-            f"stopped after {done} of {len(todo)} cells; give the same command with --out {folder} to go on"
+            f"stopped after {done} of {len(todo)} cells; give the same command with --out {quote(str(folder))} to go on"
         ) from error
     rows = [cell | (kept.get(cell) or {}) for cell in cells]
     reading = experiment.read(rows)

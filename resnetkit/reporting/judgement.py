@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Any
 
 from resnetkit.evaluation.intervals import wilson_interval
@@ -68,7 +69,7 @@ def _unfinished(run: Record) -> Finding | None:
     if run.metrics:
         return None
     done, wanted = len(run.epochs), run.recipe["epochs"]
-    cure = (f"resnet train --resume {run.folder}", "goes on where it stopped")
+    cure = (f"resnet train --resume {quote(str(run.folder))}", "goes on where it stopped")
     return Finding("It is not finished.", f"{done} of {wanted} epochs are done, and nothing is tested.", [cure])
 
 
@@ -211,5 +212,6 @@ def _certainty(run: Record) -> Finding | None:
         f"It gives its answers {percent(sure)} on average and is right {percent(run.metrics['top1'])} of the time. "
         "Rank by its probabilities; do not read them as chances."
     )
-    fit = (f"resnet evaluate {run.folder} --calibrate IMAGES", "sets its probabilities right on images held out for it")
+    typed = f"resnet evaluate {quote(str(run.folder))} --calibrate IMAGES"
+    fit = (typed, "sets its probabilities right on images held out for it")
     return Finding("It is too sure." if sure > high else "It is too doubtful.", text, [fit])

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
+from shlex import quote
 from time import perf_counter
 from typing import Any
 
@@ -173,7 +174,7 @@ class Trainer:
         self.journal.write("interrupted", step=self.state.step)
         raise Interrupted(
             f"stopped at step {self.state.step} of {self.total} and saved; "
-            f"go on with: resnet train --resume {self.folder.path}"
+            f"go on with: resnet train --resume {quote(str(self.folder.path))}"
         )
 
     def _answer(self, net: ResNet, part: str, precision: str = "float32") -> Answers:

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -174,7 +175,7 @@ def _search(job: _Job, workers: int) -> Tuning:
         seed=recipe.seed,
     )
     held = FramedBatches(prepared.parts["holdout"], prepared.preprocessing, workers)
-    count, cure = job.told["trials"], f"go on with: resnet tune --resume {folder.path}"
+    count, cure = job.told["trials"], f"go on with: resnet tune --resume {quote(str(folder.path))}"
     _say(*_introduction(job))
     if job.device.type == "cpu":
         keep_freed_memory()

@@ -61,9 +61,9 @@ def test_stats(leaky):
 
 
 def test_split_mends_the_leak(leaky, tmp_path):
-    table = tmp_path / "split.csv"
+    table = tmp_path / "my split.csv"
     done = resnet("data", "split", leaky, "--by", "random", "--test", "0.3", "--out", table)
-    assert done.returncode == 0 and f"next: resnet train {table}" in done.stdout
+    assert done.returncode == 0 and f"next: resnet train '{table}'" in done.stdout
     record = json.loads(resnet("data", "check", table, "--json").stdout)
     assert sum(record["parts"].values()) == 29
     assert "leak" not in {finding["kind"] for finding in record["findings"]}

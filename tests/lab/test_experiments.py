@@ -85,16 +85,16 @@ def test_a_rerun_goes_on_where_it_stopped(tmp_path, monkeypatch):
         return measure(self, cell, folder)
 
     monkeypatch.setattr(Depth, "measure", twice)
-    with pytest.raises(Interrupted, match="give the same command with --out"):
-        conduct(experiment, tmp_path / "a")
-    assert not (tmp_path / "a/results.json").exists()
+    with pytest.raises(Interrupted, match="give the same command with --out '.*/in parts' to go on"):
+        conduct(experiment, tmp_path / "in parts")
+    assert not (tmp_path / "in parts/results.json").exists()
     monkeypatch.setattr(
         Depth, "measure", lambda self, cell, folder: measured.append(cell) or measure(self, cell, folder)
     )
     for _ in range(2):  # the second time nothing is left to do
-        with open(tmp_path / "a/cells.jsonl", "a") as file:
+        with open(tmp_path / "in parts/cells.jsonl", "a") as file:
             file.write('{"cell": {"net": "pl')  # killed while it wrote
-        whole = conduct(experiment, tmp_path / "a").record
+        whole = conduct(experiment, tmp_path / "in parts").record
         assert measured == experiment.cells()
     assert [row["net"] for row in whole["cells"]] == ["plain", "residual", "residual, zero-init"] * 2
 

@@ -1,5 +1,6 @@
 """What the page says of a run: each rule fires where it should and nowhere else."""
 
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -94,6 +95,14 @@ def test_probabilities_are_judged_beyond_chance(record):
     assert titles(surer) == ["It is too sure."]
     shyer = replace(record, answers=[replace(answer, probability=0.6) for answer in record.answers])
     assert titles(shyer) == ["It is too doubtful."]
+
+
+def test_commands_can_be_copied_wherever_the_run_lies(record, tmp_path):
+    shy = [replace(answer, probability=0.6) for answer in record.answers]
+    for run in (replace(record, answers=shy), replace(record, metrics={})):
+        (finding,) = findings(replace(run, folder=tmp_path / "my 'best' run"))
+        ((typed, _),) = finding.cures
+        assert str(tmp_path / "my 'best' run") in shlex.split(typed)
 
 
 def test_a_wide_interval(record):

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -115,12 +116,13 @@ def test_interruptions_change_nothing(tmp_path, monkeypatch, steps, settings):
 
     monkeypatch.setattr(trainer.Trainer, "_after_step", stop_there)
     with pytest.raises(rk.ResnetkitError, match="--resume") as stopped:
-        train(tmp_path / "parts", **settings)
+        train(tmp_path / "in parts", **settings)
     assert stopped.value.exit_code == 75
+    assert shlex.split(str(stopped.value))[-2:] == ["--resume", str(tmp_path / "in parts")]
     while stops:
         with pytest.raises(rk.ResnetkitError):
-            rk.train(resume=tmp_path / "parts")
-    resumed = rk.train(resume=tmp_path / "parts")
+            rk.train(resume=tmp_path / "in parts")
+    resumed = rk.train(resume=tmp_path / "in parts")
     for file in ("model.safetensors", "checkpoints/last.safetensors"):
         assert same_tensors(whole.folder / file, resumed.folder / file)
     assert resumed.metrics == whole.metrics
