@@ -97,9 +97,7 @@ def photo_batches(job: dict[str, Any]) -> tuple[TrainingBatches, str]:
     if "train" not in parts:
         raise ResnetkitError(f"{job['data']}: photos to load must be in class folders below train/")
     preprocessing = Preprocessing(size=(side, side), resize=round(side / CROP_PCT))
-    photos = parts["train"].images
-    assert not isinstance(photos, Tensor)
-    cache = PhotoCache(Path(job["cache"]), photos, preprocessing.channels, round(side / CROP_PCT))
+    cache = PhotoCache(Path(job["cache"]), parts["train"], preprocessing.channels, round(side / CROP_PCT))
     batches = TrainingBatches(
         parts["train"],
         preprocessing,

@@ -1,7 +1,6 @@
 """Parts to batches of uint8 images. The order is a function of (seed, epoch), no state of a generator is kept."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,7 @@ from resnetkit.data.augment import (
     spare,
 )
 from resnetkit.data.datasets import Part
-from resnetkit.data.encoded import BadImage
+from resnetkit.data.parts import named
 from resnetkit.data.photo_cache import PhotoCache
 from resnetkit.data.photo_workers import PhotoWorkers, Shape
 from resnetkit.data.preprocess import Preprocessing, decode, resize
@@ -157,15 +156,6 @@ def _shape(size: tuple[int, int], preprocessing: Preprocessing) -> Shape:
     return (*size, len(preprocessing.mean))
 
 
-@contextmanager
-def _named(part: Part, sample: int) -> Iterator[None]:
-    """Every image was read before; raises BadImage with the name of one that no longer reads."""
-    try:
-        yield
-    except BadImage as error:
-        raise BadImage(f"{part.names[sample]} can no longer be read: {error}") from error
-
-
 class _FramedPhoto:
     """An encoded image by its number, decoded and framed: uint8 (H, W, C)."""
 
@@ -173,7 +163,7 @@ class _FramedPhoto:
         self.part, self.preprocessing = part, preprocessing
 
     def __call__(self, sample: int) -> Tensor:
-        with _named(self.part, sample):
+        with named(self.part, sample):
             image = self.preprocessing.decode(self.part.images[sample])
         return self.preprocessing.frame(image).permute(1, 2, 0)
 
@@ -190,7 +180,7 @@ class _AugmentedPhoto:
     def __call__(self, request: _Request) -> Tensor:
         sample, drawn, size = request
         crop: dict[str, Any] = {"size": size, "augmentation": self.augmentation, "framing": self.framing}
-        with _named(self.part, sample):
+        with named(self.part, sample):
             if self.cache is not None:
                 image = self.cache[sample]
             else:

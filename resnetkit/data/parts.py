@@ -3,14 +3,15 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from resnetkit.data.encoded import Encoded
+from resnetkit.data.encoded import BadImage, Encoded
 from resnetkit.data.labels import are_multilabel
 from resnetkit.errors import ResnetkitError
 
@@ -33,6 +34,15 @@ class Part:
         chosen = indices.tolist()
         images = self.images[indices] if isinstance(self.images, Tensor) else [self.images[i] for i in chosen]
         return Part(images, self.labels[indices], [self.names[i] for i in chosen])
+
+
+@contextmanager
+def named(part: Part, sample: int) -> Iterator[None]:
+    """Every image was read before; raises BadImage with the name of one that no longer reads."""
+    try:
+        yield
+    except BadImage as error:
+        raise BadImage(f"{part.names[sample]} can no longer be read: {error}") from error
 
 
 @dataclass

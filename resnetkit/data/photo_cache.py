@@ -3,7 +3,6 @@
 import os
 import warnings
 import zlib
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +12,9 @@ import torch
 from torch import Tensor
 
 from resnetkit.atomic import write_atomically
-from resnetkit.data.encoded import Encoded
+from resnetkit.data.encoded import BadImage, Encoded
 from resnetkit.data.parallel import map_images
+from resnetkit.data.parts import Part, named
 from resnetkit.data.preprocess import COLOURS, decode, picture_size, resize
 from resnetkit.data.progress import watched
 from resnetkit.errors import ResnetkitError
@@ -22,25 +22,26 @@ from resnetkit.user_cache import require_space
 
 
 class PhotoCache:
-    """`folder` holds the photos `images` with a shorter side of at most `side` pixels, filled as they are asked for.
+    """`folder` holds the photos of `part` with a shorter side of at most `side` pixels, filled as they are asked for.
 
     Each has a place of its own and a checksum that is written after it, so one that an interruption cut short is
     decoded again; a process that has seen it fit does not look again. A photo has the same pixels whether it was there
     or not. Nothing stays open here, so that the workers of a loader each open it for themselves. Raises ResnetkitError
-    where the photos are none, ResourceExhausted where the disk has too little space.
+    where the photos are none, BadImage for one that went away, ResourceExhausted where the disk has too little space.
     """
 
-    def __init__(self, folder: Path, images: Sequence[Encoded], channels: str, side: int) -> None:
+    def __init__(self, folder: Path, part: Part, channels: str, side: int) -> None:
         if channels not in COLOURS:
             raise ResnetkitError("setting cache is for photos, grey or rgb; leave it out")
         self.folder, self.channels = folder, channels
-        self._images = images
+        assert not isinstance(part.images, Tensor)
+        self._part, self._images = part, part.images
         self._shapes = self._read_shapes(side)  # (N, 2): height and width of each as it is kept
         self._ends = self._shapes.prod(1).cumsum() * COLOURS[channels]
         self._pixels, self._checksums = folder / "pixels", folder / "checksums"
         self._make(self._pixels, self.bytes)
-        self._make(self._checksums, 4 * len(images))
-        self._known_whole = np.zeros(len(images), bool)  # to this process, by the checksum
+        self._make(self._checksums, 4 * len(part))
+        self._known_whole = np.zeros(len(part), bool)  # to this process, by the checksum
 
     @property
     def bytes(self) -> int:
@@ -82,8 +83,11 @@ class PhotoCache:
             if known.shape == (len(self._images), 2):
                 return known
         found = []
-        sizes = map_images(picture_size, self._images)
-        for full in watched(sizes, len(self._images), "measuring photos"):
+        sizes = map_images(_size_or_reason, self._images)
+        for sample, full in enumerate(watched(sizes, len(self._images), "measuring photos")):
+            if isinstance(full, BadImage):
+                with named(self._part, sample):
+                    raise full
             scale = min(1.0, side / min(full))
             found.append([max(1, round(length * scale)) for length in full])
         shapes = np.array(found, dtype=np.int64)
@@ -103,6 +107,14 @@ class PhotoCache:
         require_space(self.folder, size, "the cache", cure)
         with open(file, "wb") as opened:
             opened.truncate(size)
+
+
+def _size_or_reason(photo: Encoded) -> tuple[int, int] | BadImage:
+    """Not raised: what a process beside this one raises does not tell at which photo."""
+    try:
+        return picture_size(photo)
+    except BadImage as error:
+        return error
 
 
 def _checksum(pixels: Tensor) -> int:

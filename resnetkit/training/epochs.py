@@ -43,12 +43,11 @@ def training_batches(prepared: Prepared, workers: int, device: torch.device | No
 
 def photo_cache(prepared: Prepared) -> PhotoCache:
     """Where the training photos are kept decoded, by what they are: their content, size and channels."""
-    images, preprocessing = prepared.parts["train"].images, prepared.preprocessing
-    assert not isinstance(images, Tensor)
+    preprocessing = prepared.preprocessing
     side = round(max(preprocessing.size) / CROP_PCT)
     subject = f"{preprocessing.channels} {side}\n{prepared.split_table}"
     key = blake2b(subject.encode(errors="surrogateescape"), digest_size=16).hexdigest()
-    return PhotoCache(cache_folder() / "photos" / key, images, preprocessing.channels, side)
+    return PhotoCache(cache_folder() / "photos" / key, prepared.parts["train"], preprocessing.channels, side)
 
 
 def class_weights(prepared: Prepared, device: torch.device) -> Tensor | None:

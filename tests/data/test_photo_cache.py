@@ -10,12 +10,12 @@ from PIL import Image
 
 from resnetkit import user_cache
 from resnetkit.benchmark.subject import write_photos
-from resnetkit.data import photo_cache, preprocess
+from resnetkit.data import parallel, photo_cache, preprocess
 from resnetkit.data.augment import Augmentation, draws, random_resized_crop, spare
 from resnetkit.data.loaders import TrainingBatches, evaluation_batches
 from resnetkit.data.parts import Part
 from resnetkit.data.photo_cache import PhotoCache
-from resnetkit.data.preprocess import ORIENTATION, Preprocessing, decode, picture_size
+from resnetkit.data.preprocess import ORIENTATION, BadImage, Preprocessing, decode, picture_size
 from resnetkit.errors import ResnetkitError, ResourceExhausted
 
 AUGMENTATION = Augmentation(0, 0.25, True)
@@ -38,7 +38,7 @@ def epoch(part, number, cache=None):
 
 
 def photo_cache_of(part, folder):
-    return PhotoCache(folder / "cache", part.images, "rgb", 36)
+    return PhotoCache(folder / "cache", part, "rgb", 36)
 
 
 @pytest.fixture
@@ -109,6 +109,18 @@ def test_a_second_epoch_decodes_nothing(part, decoded, tmp_path):
     assert len(decoded) == 5
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_photo_that_went_away_is_named(part, tmp_path, monkeypatch, apart):
+    if apart:  # measured by other processes
+        monkeypatch.setattr(parallel, "FEWEST", 2)
+        monkeypatch.setattr(parallel, "CHUNK", 2)
+        monkeypatch.setattr(parallel, "usable_cores", lambda: {0, 1})
+        monkeypatch.setattr(parallel, "LARGE_FILE", 10**9)
+    part.images[3].unlink()
+    with pytest.raises(BadImage, match=rf"^{part.names[3]} can no longer be read: no such file$"):
+        photo_cache_of(part, tmp_path)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(("framing", "policy"), [("crop", "none"), ("letterbox", "none"), ("squash", "trivial")])
 def test_batches_come_in_channels_last(part, framing, policy, workers):
@@ -161,4 +173,4 @@ def test_a_disk_that_fills_up_costs_the_cache_alone(part, monkeypatch, tmp_path)
     with pytest.raises(ResourceExhausted, match="train without --cache"):
         photo_cache_of(part, tmp_path / "other")
     with pytest.raises(ResnetkitError, match="for photos"):
-        PhotoCache(tmp_path / "bands", part.images, "5", 36)
+        PhotoCache(tmp_path / "bands", part, "5", 36)
