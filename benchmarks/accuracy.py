@@ -85,7 +85,8 @@ def matrix_products() -> dict[str, int]:
 def measure(name: str, data: str) -> dict:
     plan = MEASUREMENTS[name]
     flags, judging = plan["flags"], plan.get("judging", [])
-    before = header(name, command_of(data, flags, judging), list(range(plan["seeds"]))) | {"gflops": matrix_products()}
+    before = header(name, command_of(data, flags, judging), list(range(plan["seeds"])), DEVICE)
+    before |= {"gflops": matrix_products()}
     runs = []
     for seed in range(plan["seeds"]):
         with tempfile.TemporaryDirectory() as temporary:

@@ -58,7 +58,7 @@ def measured(seeds: list[int], flags: list[str]) -> list[dict]:
     """The pairs of other seeds in the result, of this commit, this processor, our command and the same peer."""
     if not FILE.exists():
         return []
-    result, here = json.loads(FILE.read_text()), environment()
+    result, here = json.loads(FILE.read_text()), environment(DEVICE)
     if result["command"] != COMMAND:
         return []
     return [pair for pair in result["pairs"] if pair["seed"] not in seeds and _alike(pair, here, flags)]
@@ -91,15 +91,15 @@ def main() -> None:
     flags = ["--arithmetic", given.arithmetic, *(["--compile"] if given.compile else [])]
     pairs = measured(given.seeds, flags)
     for seed in given.seeds:
-        before = {"seed": seed, "environment": environment(), "gflops": matrix_products()}
+        before = {"seed": seed, "environment": environment(DEVICE), "gflops": matrix_products()}
         pair = {"record": record_program(given.data, seed, flags), "ours": ours(given.data, seed)}
         pairs = sorted([*pairs, before | pair], key=lambda pair: pair["seed"])
-        result = header(FILE.stem, COMMAND, [pair["seed"] for pair in pairs])
+        result = header(FILE.stem, COMMAND, [pair["seed"] for pair in pairs], DEVICE)
         result |= {name: summary([pair[name] for pair in pairs]) for name in ("ours", "record")}
         result["speed_ratio"] = result["record"]["seconds_mean"] / result["ours"]["seconds_mean"]
         save(result | {"pairs": pairs}, FILE)
         for name, run in pair.items():
-            print(f"{name} seed {seed}: top-1 {run['top1']:.2%} in {run['seconds']:.0f} s", flush=True)
+            print(f"{name} seed {seed}: top-1 {run['top1']:.2%} in {run['seconds']:.3g} s", flush=True)
     print(f"{result['speed_ratio']:.2f} times as fast as the record's program over {len(pairs)} seeds, in {FILE.name}")
 
 

@@ -4,19 +4,21 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
+
 from resnetkit.atomic import write_text
 from resnetkit.training.folder import environment
 
 RESULTS = Path(__file__).parents[1] / "results"
 
 
-def header(name: str, command: str, seeds: list[int]) -> dict:
+def header(name: str, command: str, seeds: list[int], device: torch.device | None = None) -> dict:
     """What was measured, when, on which commit and machine."""
     return {
         "id": name,
         "command": command,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(),
+        "environment": environment(device),
         "seeds": seeds,
     }
 

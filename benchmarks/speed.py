@@ -53,11 +53,11 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="every peer")
     parser.add_argument("--gpu", action="store_true", help="the cases of a GPU")
     arguments = parser.parse_args()
-    cases = GPU_CASES if arguments.gpu else CASES
+    cases = CASES | GPU_CASES
     if unknown := set(arguments.names) - set(cases):
         parser.error(f"{', '.join(unknown)}: the cases are {', '.join(cases)}")
     ends: dict[str, list[str]] = {"void": [], "failed": []}
-    for name in arguments.names or cases:
+    for name in arguments.names or (GPU_CASES if arguments.gpu else CASES):
         kind, model, short, full = cases[name]
         if against := full if arguments.full else short:
             end = measured(name, kind, model, against)

@@ -3,8 +3,8 @@
 python benchmarks/peers/run_airbench.py PATH/cifar10 --seed 0 --arithmetic float16|mixed|bfloat16|float32 [--compile]
 
 Written from the program of github.com/KellerJordan/cifar10-airbench (Jordan 2024) with its network, which has no
-shortcuts, its settings and its six views. It runs on the GPU where there is one, there in float16 as the original; on
-a processor bfloat16 takes its place, or bfloat16 over float32 weights (`mixed`), or float32 where there is no bfloat16.
+shortcuts, its settings and its six views. It runs on the GPU where there is one. The original is in float16; on a
+processor bfloat16 takes its place, or bfloat16 over float32 weights (`mixed`), or float32 where there is no bfloat16.
 As there, the clock leaves out reading the data, compiling and the test after each epoch; the last test with the views
 is on it.
 """

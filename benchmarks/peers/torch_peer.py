@@ -17,8 +17,8 @@ class TorchPeer:
     """`make(job)` builds a network that gives logits, in a fresh process whose libraries it imports.
 
     `default` is float32, eager, as the tensors come; `compiled` the same under torch.compile; `mixed` eager, in
-    bfloat16 under autocast and channels_last; `best` the fastest of channels_last in float32 and in bfloat16 under
-    autocast, eager and compiled. On a GPU all have the settings with which the libraries' scripts begin.
+    bfloat16 under autocast and channels_last; `best` the fastest of channels_last in float32 (but on a GPU) and in
+    bfloat16 under autocast, eager and compiled. On a GPU all have the settings with which the libraries' scripts begin.
     """
 
     def __init__(self, make: Callable[[dict], Any], versions: Callable[[], str]) -> None:

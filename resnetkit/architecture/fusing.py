@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from resnetkit.architecture.blocks import ResidualBlock
 from resnetkit.architecture.resnet import ResNet
 
+AMPERE = (8, 0)  # compute capability
+
 
 class FusedConv(nn.Module):
     """relu(conv(x)), or relu(conv(x) + other), in the precision of its weights."""
@@ -46,9 +48,17 @@ class FusedBlock(nn.Module):
         return self.last(self.branch(x), shortcut)
 
 
+def can_fuse(device: torch.device, precision: torch.dtype) -> bool:
+    """Whether cuDNN is there, and computes so: in bfloat16 from Ampere on."""
+    cudnn = torch.backends.cudnn
+    if device.type != "cuda" or torch.version.cuda is None or not (cudnn.is_available() and cudnn.enabled):
+        return False
+    return precision == torch.float32 or torch.cuda.get_device_capability(device) >= AMPERE
+
+
 def fused(net: ResNet, precision: torch.dtype) -> ResNet:
-    """A network in evaluation mode, changed in place, whose convolutions compute in `precision` with what follows them;
-    where only one of NVIDIA's GPUs can, and no gradient is wanted."""
+    """A network in evaluation mode, changed in place, whose convolutions compute in `precision` with what follows them,
+    where one `can_fuse` and no gradient is wanted."""
     for chain in [module for module in net.modules() if isinstance(module, nn.Sequential)]:
         for (name, conv), (following, activation) in pairwise(_named_layers(chain)):
             if isinstance(conv, nn.Conv2d) and _fusable(conv) and isinstance(activation, nn.ReLU):

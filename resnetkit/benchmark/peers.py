@@ -23,8 +23,8 @@ NETWORK: tuple[Kind, ...] = ("step", "inference", "memory", "startup")
 class Peer:
     """`needs` is the library that its script imports; `apart` whether that lives in the peers' own environment.
 
-    `variants`: as its README runs it; the fastest of what is known to speed it up; as it is, but compiled; eager in
-    bfloat16 and channels_last, as its README runs it on a GPU.
+    `variants`: as its README runs it; the fastest of what is known to speed it up there; as it is, but compiled;
+    eager in bfloat16 and channels_last, as its README runs it on a GPU.
     """
 
     script: str

@@ -200,7 +200,7 @@ def _conclude(
         "void": bool(reasons),
         "reasons": reasons,
         "samples": found.values,
-        "environment": environment(),
+        "environment": environment(torch.device(job.device)),
     }
     if job.kind in ("step", "inference"):
         result["ours"] |= shares_of_ceilings(job, result["ours"], ceilings)

@@ -71,9 +71,10 @@ def _describe(found: dict[str, Any]) -> str:
     from resnetkit.benchmark.ratios import four_digits
 
     unit, job, own = found["unit"], found["job"], found["ours"]
+    where = found["environment"]["gpu"] or f"{job['threads']} cores"
     lines = [
         f"{found['benchmark']} of {job['model']}, {job['batch_size']} images of {job['img_size']} px, "
-        f"{job['threads']} cores: {four_digits(own[unit]['median'])} {unit.replace('_', ' ')} ({own['runs']})"
+        f"{where}: {four_digits(own[unit]['median'])} {unit.replace('_', ' ')} ({own['runs']})"
     ]
     if "share_of_ceiling" in own:
         ceiling = found["ceilings"][f"{own['precision']}_gflops"]

@@ -114,12 +114,12 @@ def split(
     write_division(division, seen, out)
     counts = division.counts()
     if json:
-        print_json({"file": str(out), "unreadable": len(seen.bad)} | counts)
+        print_json({"file": str(out), "left_out": len(seen.bad)} | counts)
         return
     total = len(division.pictures)
     print(", ".join(f"{part} {count:,} ({count / total:.1%})" for part, count in counts.items()))
     if seen.bad:
-        print(f"left out: {len(seen.bad):,} that cannot be read")
+        print(f"left out: {len(seen.bad):,} that cannot be read or are of no part")
     print(f"next: resnet train {quote(str(out))}")
 
 
@@ -145,7 +145,7 @@ def _summary(seen: "Survey") -> dict[str, Any]:
         "images": seen.total,
         "classes": len(seen.dataset.classes),
         "parts": parts,
-        "unreadable": len(seen.bad),
+        "unreadable": seen.unreadable,
     }
 
 

@@ -41,7 +41,8 @@ def main() -> None:
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
         kind = ResourceExhausted if error.errno in GAVE_OUT else ResnetkitError
-        _fail(kind(f"{named}{error.strerror or error}"))
+        cure = "; free some space and go on" if error.errno in (ENOSPC, EDQUOT) else ""
+        _fail(kind(f"{named}{error.strerror or error}{cure}"))
 
 
 def _fail(error: ResnetkitError) -> NoReturn:

@@ -115,7 +115,7 @@ def _python(name: str, data: bytes, labels_key: bytes) -> tuple[np.ndarray, np.n
     batch = _unpickle(name, data)
     images = batch.get(b"data")
     if isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == 2:
-        with suppress(TypeError, ValueError, OverflowError):  # labels that are no whole numbers
+        with suppress(TypeError, ValueError, OverflowError):  # labels that are no numbers
             labels = np.asarray(batch.get(labels_key), np.int64)
             if images.shape == (*labels.shape, PIXELS):
                 return images, labels

@@ -57,12 +57,15 @@ Encoded = Path | bytes | Member
 
 @contextmanager
 def undamaged(archive: Path) -> Iterator[None]:
-    """Raises ResnetkitError where reading a zip or tar raises anything: their decompressors have many kinds."""
+    """Raises ResnetkitError where reading a zip or tar raises anything: their decompressors have many kinds. What the
+    system refuses is not of the archive, and is left."""
     try:
         yield
-    except (ResnetkitError, PermissionError):
+    except (ResnetkitError, MemoryError, AssertionError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.EIO):
+            raise
         reason = str(error) or type(error).__name__
         raise ResnetkitError(f"{archive}: a damaged archive ({reason}); make or download it again") from error
 

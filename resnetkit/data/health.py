@@ -124,8 +124,8 @@ def _conflicts(case: Case) -> Iterator[Finding]:
 
 def _unreadable(case: Case) -> Iterator[Finding]:
     bad = case.survey.bad
-    message = f"{len(bad):,} of {case.survey.total:,} images cannot be read"
-    yield Finding("unreadable", message, "training leaves them out; mend or remove them", bad)
+    message = f"{len(bad):,} of {case.survey.total:,} images cannot be read or are of no part"
+    yield Finding("unreadable", message, "training leaves them out; mend, move or remove them", bad)
 
 
 def _small_classes(case: Case) -> Iterator[Finding]:

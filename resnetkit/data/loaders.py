@@ -22,7 +22,7 @@ from resnetkit.data.photo_cache import PhotoCache
 from resnetkit.data.photo_workers import PhotoWorkers, Shape
 from resnetkit.data.preprocess import Preprocessing, decode, resize
 
-GPU_SHARE = 0.25  # of its free memory that training images may take
+GPU_SHARE = 0.05  # of its memory that training images may take: half of what `batch_size=auto` leaves free
 
 Batch = tuple[Tensor, Tensor]
 _Request = tuple[int, list[float], tuple[int, int]]  # a sample, its row of draws, the size to augment to
@@ -131,7 +131,8 @@ class TrainingBatches:
 
 
 def _leaves_room(images: Tensor, device: torch.device) -> bool:
-    return device.type != "cuda" or images.nbytes <= GPU_SHARE * torch.cuda.mem_get_info(device)[0]
+    """By its whole memory, whatever others have of it now: a resumed run is to decide alike."""
+    return device.type != "cuda" or images.nbytes <= GPU_SHARE * torch.cuda.get_device_properties(device).total_memory
 
 
 def _photo_requests(samples: Tensor, drawn: Tensor, size: tuple[int, int]) -> list[_Request]:

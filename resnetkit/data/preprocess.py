@@ -128,12 +128,13 @@ class Preprocessing:
 
 def resize(image: Tensor, size: list[int], interpolation: str = "bilinear") -> Tensor:
     """Antialiased resize of uint8 (..., C, H, W) to (height, width), rounding to uint8 as Pillow does."""
-    batch = image.reshape(-1, *image.shape[-3:])
     if image.stride(-3) == 1:
         # By way of (..., H, W, C), for strides that torch takes for channels_last: with those of one image, or of a
         # crop, it would resize into planes, which takes half as long again.
         pixels = image.movedim(-3, -1).contiguous()
         batch = pixels.reshape(-1, *pixels.shape[-3:]).movedim(-1, 1)
+    else:  # contiguous: of planes one pixel wide that lie otherwise torch 2.13 reads other pixels
+        batch = image.contiguous().reshape(-1, *image.shape[-3:])
     if batch.device.type == "cpu":
         resized = F.interpolate(batch, size, mode=interpolation, antialias=True, align_corners=False)
     else:  # torch has it for bytes on a CPU alone, and there with weights of 16 bits: a step of a byte may differ
@@ -287,6 +288,7 @@ def _open(source: Any, channels: str | None) -> Image.Image | np.ndarray:
     if isinstance(source, Image.Image):
         return source
     if isinstance(source, np.ndarray):
+        source = source[:, :, 0] if source.shape[2:] == (1,) else source
         picture = source.dtype in (np.uint8, bool) and source.shape[2:] in ((), (2,), (3,), (4,))  # as Pillow has them
         colours = channels is None or channels in COLOURS
         return Image.fromarray(source) if picture and colours else bands.as_bytes(source)

@@ -103,6 +103,8 @@ def write_division(division: Division, survey: Survey, path: Path) -> None:
             raise ResnetkitError(
                 f"{survey.dataset.name}: a split lists files, and its images are not files of their own"
             )
+        if path.exists() and path.samefile(picture.image):
+            raise ResnetkitError(f"{path} is one of the images; choose another --out")
         place = os.path.relpath(picture.image.parent.resolve() / picture.image.name, root)
         label = SEPARATOR.join(survey.dataset.classes[label] for label in picture.labels)
         rows.append((place, label, part, "" if fold is None else fold))

@@ -13,6 +13,7 @@ from resnetkit.data.labels import are_multilabel, indicators, written
 from resnetkit.data.loaders import Batch
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.device import autocast
+from resnetkit.errors import Diverged
 from resnetkit.evaluation import metrics, multilabel
 from resnetkit.evaluation.intervals import (
     calibration_interval,
@@ -58,6 +59,11 @@ class Answers:
     def probabilities(self) -> Tensor:
         """In float64, at the calibration's temperature."""
         return self.calibration.probabilities(self.logits)
+
+    def require_finite(self, which: str, cure: str) -> None:
+        """Raise Diverged where the network's answers to `which` images are no numbers."""
+        if not self.logits.isfinite().all():
+            raise Diverged(f"the network's answers to {which} images are not finite; {cure}")
 
     @property
     def predicted(self) -> Tensor:

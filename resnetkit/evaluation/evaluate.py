@@ -1,6 +1,6 @@
 """A trained network and labelled images -> how good it is, and how sure it may be."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -14,7 +14,7 @@ from resnetkit.data.parallel import processes_fork
 from resnetkit.data.preprocess import COLOURS
 from resnetkit.data.progress import watched
 from resnetkit.device import find_device, find_precision, within_memory
-from resnetkit.errors import Diverged, ResnetkitError
+from resnetkit.errors import ResnetkitError
 from resnetkit.evaluation.answers import Answers as Answers
 from resnetkit.evaluation.answers import answer as answer
 from resnetkit.evaluation.answers import judge
@@ -25,6 +25,8 @@ from resnetkit.evaluation.slices import Look, slices
 from resnetkit.evaluation.views import Forward, forward_of, once
 from resnetkit.weights.files import Model, save_model
 from resnetkit.weights.load import is_foreign, load, locate, model_path
+
+CURE = "lower batch_size or choose device cpu"  # where a GPU's memory is not enough
 
 
 @dataclass(frozen=True)
@@ -49,25 +51,25 @@ class Computing:
     def answers(self, model: Model, images: Labelled, *, forward: Forward = once) -> Answers:
         batches, count = self._batches(model, images)
         batches = watched(batches, count, f"batches of {images.split} images")
-        return self._answer(model, batches, images.split, forward)
+        with within_memory(self.device, CURE):
+            net = model.network.place(self.device)
+            found = answer(net, batches, model.preprocessing, self.precision, model.calibration, forward=forward)
+        found.require_finite(images.split, "use another checkpoint")
+        return found
 
     def curves(self, model: Model, images: Labelled, clean_top1: float, *, forward: Forward = once) -> dict[str, Any]:
         from resnetkit.evaluation.corruptions import corruption_curves  # loads scipy
 
         batches, count = self._batches(model, images)
+        net = model.network.place(self.device)
 
         def answer_batch(batch: Batch) -> Answers:
-            return self._answer(model, [batch], f"corrupted {images.split}", forward)
+            found = answer(net, [batch], model.preprocessing, self.precision, model.calibration, forward=forward)
+            found.require_finite(f"corrupted {images.split}", "use another checkpoint")
+            return found
 
-        return corruption_curves(batches, count, answer_batch, clean_top1)
-
-    def _answer(self, model: Model, batches: Iterable[Batch], which: str, forward: Forward) -> Answers:
-        with within_memory(self.device, "lower batch_size or choose device cpu"):
-            net = model.network.place(self.device)
-            found = answer(net, batches, model.preprocessing, self.precision, model.calibration, forward=forward)
-        if not found.logits.isfinite().all():
-            raise Diverged(f"the network's answers to {which} images are not finite; use another checkpoint")
-        return found
+        with within_memory(self.device, CURE):
+            return corruption_curves(batches, count, answer_batch, clean_top1)
 
     def _batches(self, model: Model, images: Labelled) -> tuple[Iterator[Batch], int]:
         batches = evaluation_batches(images.part, model.preprocessing, self.batch_size, self.workers)

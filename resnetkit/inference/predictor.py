@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from resnetkit.architecture.folding import folded
-from resnetkit.architecture.fusing import fused
+from resnetkit.architecture.fusing import can_fuse, fused
 from resnetkit.cores import default_workers
 from resnetkit.data.image_files import images_below, is_image
 from resnetkit.data.preprocess import BadImage
@@ -61,7 +61,7 @@ class Predictor:
         self.thresholds = self.model.calibration.thresholds_for(classes, coverage, certainty)
         with within_memory(self.device, CURE):
             self._network = folded(self.model.network).place(self.device)
-            if self.device.type == "cuda" and torch.version.cuda:
+            if can_fuse(self.device, self.precision):
                 self._network = fused(self._network, self.precision)
 
     def __call__(self, image: Any) -> dict[str, Any]:

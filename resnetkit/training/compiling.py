@@ -16,7 +16,7 @@ from resnetkit.training.state import TrainingState
 COMPILE_MODES = ("off", "on", "graphs", "auto")
 SHORT = 600.0  # seconds of a run, of which compiling, about a minute on two cores, would take too large a share
 TRIALS = 3  # steps of which the fastest counts
-AFRESH = 2  # times that it compiles again: for batches of another size, for images of another size
+AFRESH = 2  # times that it compiles on a CPU: for the first shape and, then, for any
 
 
 def check_compile(asked: str | None) -> str | None:
@@ -81,9 +81,22 @@ def compiling_pays(prepared: Prepared, state: TrainingState) -> tuple[str, str]:
         return "off", f"compile off: {error}"
     first = _seconds(prepared, state)
     compiled = _least(prepared, state)
-    chosen = "on" if AFRESH * first + compiled * steps < plain * steps else "off"
+    times = _shapes(prepared) if next(state.net.parameters()).device.type == "cuda" else AFRESH
+    chosen = "on" if times * first + compiled * steps < plain * steps else "off"
     told = f"a step takes {compiled:.3g} s compiled and {plain:.3g} s not, and compiling {first:.0f} s"
     return chosen, f"compile {chosen}: {told}"
+
+
+def _shapes(prepared: Prepared) -> int:
+    """How many shapes a run's batches have, by the size of the images and how many they are."""
+    recipe, images = prepared.recipe, len(prepared.parts["train"])
+    steps = -(-images // recipe.batch_size)
+    shapes = set()
+    for epoch in range(recipe.epochs):
+        seen = images - passed_over(recipe.prune_easy, images, epoch, recipe.epochs)
+        size = training_size(recipe, prepared.preprocessing.size, epoch)
+        shapes |= {(size, seen // steps), (size, -(-seen // steps))}
+    return len(shapes)
 
 
 def _whole_epochs(prepared: Prepared) -> float:

@@ -40,7 +40,7 @@ class Folder:
         cls.require_free(path)
         texts = {
             "recipe.toml": to_toml(prepared.recipe),
-            "environment.json": json.dumps(environment(), indent=2) + "\n",
+            "environment.json": json.dumps(environment(torch.device(command["device"])), indent=2) + "\n",
             "classes.json": json.dumps(prepared.dataset.classes, indent=2, ensure_ascii=False) + "\n",
             "preprocessing.json": json.dumps(prepared.preprocessing.to_dict(), indent=2) + "\n",
             "split.csv": prepared.split_table,
@@ -110,8 +110,8 @@ def new_run_path(name: str) -> Path:
             return path
 
 
-def environment() -> dict[str, Any]:
-    """Versions, machine and commit of what runs."""
+def environment(device: torch.device | None = None) -> dict[str, Any]:
+    """Versions, machine and commit of what runs, on `device` where that is a GPU."""
     packages = {}
     for name in ("resnetkit", "torch", "numpy", "pillow", "safetensors"):
         try:
@@ -124,7 +124,7 @@ def environment() -> dict[str, Any]:
         "commit": _commit(),
         "platform": platform.platform(),
         "processor": processor(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": torch.cuda.get_device_name(device) if device is not None and device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
     }
 

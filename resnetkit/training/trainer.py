@@ -179,8 +179,7 @@ class Trainer:
 
     def _answer(self, net: ResNet, part: str, precision: str = "float32") -> Answers:
         found = answer(net, self.framed[part], self.prepared.preprocessing, find_precision(precision))
-        if not found.logits.isfinite().all():
-            raise Diverged(f"the network's answers to {part} images are not finite; lower lr or lengthen warmup_epochs")
+        found.require_finite(part, "lower lr or lengthen warmup_epochs")
         return found
 
     def _model(self, net: ResNet, metrics: dict[str, Any], steps: int) -> Model:
@@ -192,7 +191,7 @@ class Trainer:
             "recipe": prepared.recipe.model_dump(),
             "steps": steps,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "environment": environment(),
+            "environment": environment(self.device),
         }
         uncalibrated = CALIBRATIONS[prepared.task.NAME]()
         return Model(

@@ -50,8 +50,8 @@ def load_foreign(path: Path, preprocessing: str | None = None, *, force: bool = 
         found, beside = _read(path, force, pixels=preprocessing is None)
         network = _network(found)
         pixels, blue_first, reason, told = _pixels(found, beside, path, preprocessing)
-        if found.size is not None and not any(f"{word}=" in (preprocessing or "") for word in ("size", "crop")):
-            pixels = _of_size(pixels, found.size)
+        if found.size is not None and "size=" not in (preprocessing or ""):
+            pixels = _of_size(pixels, found.size, cropped="crop=" in (preprocessing or ""))
     except ModelFileRefused:
         raise
     except ResnetkitError as error:
@@ -67,7 +67,7 @@ def load_foreign(path: Path, preprocessing: str | None = None, *, force: bool = 
         "ecosystem": found.ecosystem,
         "names": list(found.names),
         "classes": found.spec.num_classes,
-        "assumed": found.assumed,
+        "assumed": _sized(found.assumed, pixels, preprocessing),
         "notes": found.notes,
         "preprocessing": pixels.to_dict(),
         "preprocessing_from": reason,
@@ -170,9 +170,22 @@ def _pixels(found: Recognised, beside: _Beside, path: Path, asked: str | None) -
     return pixels, False, reason, False
 
 
-def _of_size(pixels: Preprocessing, size: tuple[int, int]) -> Preprocessing:
-    """The same, or whole images of the size that a file says where it is another."""
-    return pixels if pixels.size == size else replace(pixels, size=size, framing="squash", resize=None)
+def _sized(assumed: dict[str, str], pixels: Preprocessing, asked: str | None) -> dict[str, str]:
+    """With the size that is taken where a file leaves it open; the user's is none that is assumed."""
+    if "size" not in assumed:
+        return assumed
+    if "size=" in (asked or ""):
+        return {name: why for name, why in assumed.items() if name != "size"}
+    return assumed | {"size": f"{pixels.size[0]}x{pixels.size[1]}: {assumed['size']}"}
+
+
+def _of_size(pixels: Preprocessing, size: tuple[int, int], *, cropped: bool) -> Preprocessing:
+    """The same, or images of the size that a file says where it is another: whole, or `cropped` in that share."""
+    if pixels.size == size:
+        return pixels
+    if cropped and pixels.resize is not None:
+        return replace(pixels, size=size, resize=round(min(size) * pixels.resize / min(pixels.size)))
+    return replace(pixels, size=size, framing="squash", resize=None)
 
 
 def _take_red_first(network: ResNet) -> None:

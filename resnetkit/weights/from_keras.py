@@ -18,6 +18,7 @@ from resnetkit.weights.keras_operations import Operation, operations_of
 from resnetkit.weights.keras_published import is_published, published_layers
 from resnetkit.weights.keras_spec import infer
 from resnetkit.weights.keras_tensors import KerasTensors
+from resnetkit.weights.preprocessing import LARGEST_SIZE
 from resnetkit.weights.recognised import Recognised
 
 PIXEL_OPERATIONS = ("rescaling", "normalization")
@@ -70,7 +71,7 @@ def _read(file: KerasFile) -> Recognised:
     if file.config is None:
         assumed["graph"] = f"that of keras.applications' {spec.name}: the file holds weights alone, under its names"
     if size is None:
-        assumed["size"] = f"{USUAL_SIZE[0]}x{USUAL_SIZE[1]}: the file leaves the image size open"
+        assumed["size"] = "the file leaves the image size open"
     if preprocessing is None:
         assumed["preprocessing"] = _usual_pixels(layers)
     return Recognised(spec, matcher.tensors, "keras", (spec.name,), assumed, notes, preprocessing, size)
@@ -92,6 +93,11 @@ def _check_axes(operations: list[Operation], channels_first: bool) -> None:
 def _image_size(graph: Graph, channels_first: bool) -> tuple[int, int] | None:
     shape = graph.entry.values["shape"][1:]
     height, width = shape[1:] if channels_first else shape[:2]
+    for side in (height, width):
+        if side is not None and not (type(side) is int and 0 < side <= LARGEST_SIZE):
+            raise ModelFileRefused(
+                f"images of {height!r} x {width!r} pixels; a side is a whole number to {LARGEST_SIZE}"
+            )
     return (height, width) if height and width else None
 
 

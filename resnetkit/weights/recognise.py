@@ -78,14 +78,13 @@ def read_names(names: Collection[str]) -> Reading | None:
     readings = [
         Reading(table, prefix, _below(table, prefix, names)) for table in TABLES for prefix in _prefixes(table, names)
     ]
-    # A network alone in its file has no rival; a student beside its teacher is as large and comes second, though copies
-    # may lack counters and a classifier.
+    # A network alone in its file has no rival; a student beside its teacher is as large and comes second, though a copy
+    # may lack counters.
     return max(readings, key=lambda found: (_size(found), _rank(found.prefix), len(found.names)), default=None)
 
 
 def _size(reading: Reading) -> int:
-    kept = (ours for ours in reading.names.values() if not ours.startswith("head.") and not ours.endswith(COUNTERS))
-    return sum(1 for _ in kept)
+    return sum(not ours.endswith(COUNTERS) for ours in reading.names.values())
 
 
 def _prefixes(table: Table, names: Collection[str]) -> list[str]:

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 
 import resnetkit as rk
 from resnetkit.architecture.folding import folded
-from resnetkit.architecture.fusing import FusedBlock, FusedConv, fused
+from resnetkit.architecture.fusing import FusedBlock, FusedConv, can_fuse, fused
 from tests.conftest import randomise
 
-NVIDIA = torch.cuda.is_available() and torch.version.cuda is not None
+NVIDIA = torch.cuda.is_available() and can_fuse(torch.device("cuda"), torch.bfloat16)
 NETWORKS = [  # name, choices, convolutions that are fused, blocks among them
     ("resnet18", {}, 17, 8),
     ("resnet50", {}, 49, 16),

@@ -47,7 +47,8 @@ def test_files_of_no_part_are_not_counted_as_unreadable(tmp_path):
     make(tmp_path, sound() | {f"loose{i}.png": encoded(cloud(i, side=64)) for i in range(10)})
     done = resnet("data", "check", tmp_path, "--max-bad", "0")
     assert done.returncode == 0, done.stderr
-    assert "loose0.png" in done.stdout
+    assert "loose0.png" in done.stdout and "are of no part" in done.stdout
+    assert json.loads(resnet("data", "check", tmp_path, "--json").stdout)["unreadable"] == 0
     (tmp_path / "train" / "cat" / "bad.png").write_bytes(b"no image")
     done = resnet("data", "check", tmp_path, "--max-bad", "0")
     assert done.returncode == 3 and f"1 of {len(sound()) + 1} images cannot be read" in done.stderr

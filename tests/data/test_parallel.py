@@ -66,8 +66,8 @@ def _processes_of(count: int) -> int:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
 def test_processes_end_with_a_parent_that_is_killed():
-    code = "import time; from resnetkit.data.parallel import map_in_processes\n"
-    code += "list(map_in_processes(lambda item: print(item, flush=True) or time.sleep(100), range(5000)))"
+    code = "import os, time; from resnetkit.data.parallel import map_in_processes\n"
+    code += "list(map_in_processes(lambda item: os.write(1, f'{item}\\n'.encode()) and time.sleep(100), range(5000)))"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert {process.stdout.readline(), process.stdout.readline()} == {"0\n", "256\n"}
     process.kill()

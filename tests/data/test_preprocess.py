@@ -47,10 +47,10 @@ def test_a_strip_is_framed_by_its_middle_alone(turned, monkeypatch):
     """As the whole of it would be, which for the long one would take terabytes."""
     strip = torch.from_numpy(noise(2, 301)).permute(2, 0, 1)
     long = torch.full((3, 1, 10_000_000), 7, dtype=torch.uint8)
-    strip, long = (image.mT if turned else image for image in (strip, long))
-    whole = PHOTO.frame(strip)
+    strip, thin, long = (image.mT if turned else image for image in (strip, strip[:, :1].contiguous(), long))
+    wholes = [PHOTO.frame(image.contiguous()) for image in (strip, thin)]
     monkeypatch.setattr(guard, "MAX_PIXELS", 100_000)
-    assert torch.equal(PHOTO.frame(strip), whole)
+    assert all(torch.equal(PHOTO.frame(image), whole) for image, whole in zip((strip, thin), wholes))
     assert torch.equal(PHOTO.frame(long), torch.full((3, 64, 48), 7, dtype=torch.uint8))
 
 

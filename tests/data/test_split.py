@@ -178,6 +178,14 @@ def test_the_table_that_is_read_is_not_written_over(folder, tmp_path):
         require_other(tmp_path / "split.csv", source)
 
 
+def test_an_image_of_the_set_is_not_written_over(folder):
+    seen, image = survey(open_dataset(folder)), next(folder.rglob("*.png"))
+    before = image.read_bytes()
+    with pytest.raises(ResnetkitError, match="is one of the images; choose another --out"):
+        write_division(divide(seen, SplitPlan()), seen, image)
+    assert image.read_bytes() == before
+
+
 def test_a_class_name_that_would_be_read_as_two_is_not_written(folder, tmp_path):
     for name in ("a|b", "c"):
         (tmp_path / "set" / name).mkdir(parents=True)

@@ -8,6 +8,7 @@ import torch
 import resnetkit as rk
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.training import compiling, run, trainer
+from resnetkit.training.prepare import prepare
 
 TINY = {"model": "resnet8_cifar", "epochs": 1, "batch_size": 256}
 
@@ -74,6 +75,16 @@ def test_auto_counts_what_epochs_leave_out(tmp_path, monkeypatch, setting, least
     how = TINY | {"epochs": 8, "batch_size": 1437} | setting
     note = rk.train("digits", out=tmp_path / "run", compile="auto", **how)
     assert least <= float(note.removeprefix("compile off: ").split()[0]) <= most
+
+
+@pytest.mark.parametrize(
+    ("setting", "shapes"),
+    [({}, 1), ({"batch_size": 719}, 1), ({"batch_size": 400}, 2), ({"img_size": 16, "start_size": 0.5}, 3)],
+    ids=["one batch", "two alike", "four of two sizes", "small images first"],
+)
+def test_a_gpu_compiles_once_a_shape(setting, shapes):
+    prepared = prepare("digits", None, TINY | {"epochs": 8, "batch_size": 1437} | setting, 0.0)
+    assert compiling._shapes(prepared) == shapes
 
 
 def test_where_nothing_compiles_auto_is_off_and_on_is_refused(tmp_path, monkeypatch):

@@ -127,6 +127,36 @@ def test_a_size_is_kept_where_nothing_is_said_of_pixels(keras, tmp_path):
         pixels = rk.load(tmp_path / "model.keras", words).preprocessing
         assert (pixels.size, pixels.framing, pixels.resize) == ((20, 24), "squash", None)
     assert rk.load(tmp_path / "model.keras", "size=40").preprocessing.size == (40, 40)
+    cropped = rk.load(tmp_path / "model.keras", "crop=0.5").preprocessing
+    assert (cropped.size, cropped.framing, cropped.resize) == ((20, 24), "crop", 40)
+
+
+def test_a_size_that_is_left_open_is_named(keras, tmp_path):
+    """That which is taken; 32 pixels behind a 3x3 stem. A user's own is none that is assumed."""
+    L = keras.layers
+    inputs = keras.Input((None, None, 3))
+    x = L.ReLU()(L.BatchNormalization()(L.Conv2D(8, 3, padding="same")(inputs)))
+    y = L.BatchNormalization()(L.Conv2D(8, 3, padding="same")(x))
+    y = L.BatchNormalization()(L.Conv2D(8, 3, padding="same")(L.ReLU()(y)))
+    x = L.GlobalAveragePooling2D()(L.ReLU()(L.Add()([x, y])))
+    keras.Model(inputs, L.Dense(4)(x)).save(tmp_path / "model.keras")
+    assert "assumed size: 32x32: the file leaves" in rk.load(tmp_path / "model.keras").report
+    assert "assumed size" not in rk.load(tmp_path / "model.keras", "size=40").report
+
+
+@pytest.mark.parametrize("side", ["160", [1], 160.5, 0, -8, 1_000_000, True])
+def test_a_size_that_is_none_is_refused(keras, tmp_path, side):
+    path = tmp_path / "model.keras"
+    small(keras).save(path)
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(files["config.json"])
+    config["config"]["layers"][0]["config"]["batch_shape"] = [None, side, 24, 3]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in (files | {"config.json": json.dumps(config).encode()}).items():
+            archive.writestr(name, data)
+    with pytest.raises(ModelFileRefused, match="model.keras: "):
+        rk.load(path)
 
 
 def test_adapted_statistics_are_read(keras, tmp_path):
