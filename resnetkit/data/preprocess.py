@@ -133,8 +133,10 @@ def resize(image: Tensor, size: list[int], interpolation: str = "bilinear") -> T
         # crop, it would resize into planes, which takes half as long again.
         pixels = image.movedim(-3, -1).contiguous()
         batch = pixels.reshape(-1, *pixels.shape[-3:]).movedim(-1, 1)
-    else:  # contiguous: of planes one pixel wide that lie otherwise torch 2.13 reads other pixels
-        batch = image.contiguous().reshape(-1, *image.shape[-3:])
+    else:
+        if image.shape[-1] == 1:  # where its stride, of no meaning else, is not 1 torch 2.13 reads other pixels
+            image = image.clone(memory_format=torch.contiguous_format)
+        batch = image.reshape(-1, *image.shape[-3:])
     if batch.device.type == "cpu":
         resized = F.interpolate(batch, size, mode=interpolation, antialias=True, align_corners=False)
     else:  # torch has it for bytes on a CPU alone, and there with weights of 16 bits: a step of a byte may differ
