@@ -1,5 +1,6 @@
 """Whether a run's network is compiled: as it is asked for, or by a short trial on the machine at hand."""
 
+from collections.abc import Iterator
 from math import prod
 from time import perf_counter
 from typing import Any
@@ -89,25 +90,22 @@ def compiling_pays(prepared: Prepared, state: TrainingState) -> tuple[str, str]:
 
 def _shapes(prepared: Prepared) -> int:
     """How many shapes a run's batches have, by the size of the images and how many they are."""
-    recipe, images = prepared.recipe, len(prepared.parts["train"])
-    steps = -(-images // recipe.batch_size)
-    shapes = set()
-    for epoch in range(recipe.epochs):
-        seen = images - passed_over(recipe.prune_easy, images, epoch, recipe.epochs)
-        size = training_size(recipe, prepared.preprocessing.size, epoch)
-        shapes |= {(size, seen // steps), (size, -(-seen // steps))}
-    return len(shapes)
+    steps = -(-len(prepared.parts["train"]) // prepared.recipe.batch_size)
+    return len({(size, count) for seen, size in _epochs(prepared) for count in (seen // steps, -(-seen // steps))})
 
 
 def _whole_epochs(prepared: Prepared) -> float:
     """How many epochs of all images at their full size multiply as much."""
-    recipe, size, images = prepared.recipe, prepared.preprocessing.size, len(prepared.parts["train"])
-    pixels = (
-        (images - passed_over(recipe.prune_easy, images, epoch, recipe.epochs))
-        * prod(training_size(recipe, size, epoch))
-        for epoch in range(recipe.epochs)
-    )
-    return sum(pixels) / (images * prod(size))
+    pixels = (seen * prod(size) for seen, size in _epochs(prepared))
+    return sum(pixels) / (len(prepared.parts["train"]) * prod(prepared.preprocessing.size))
+
+
+def _epochs(prepared: Prepared) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Of each epoch how many images it sees, and at what size."""
+    recipe, images = prepared.recipe, len(prepared.parts["train"])
+    for epoch in range(recipe.epochs):
+        seen = images - passed_over(recipe.prune_easy, images, epoch, recipe.epochs)
+        yield seen, training_size(recipe, prepared.preprocessing.size, epoch)
 
 
 def _least(prepared: Prepared, state: TrainingState) -> float:
