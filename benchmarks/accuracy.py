@@ -2,9 +2,11 @@
 
 python benchmarks/accuracy.py digits
 python benchmarks/accuracy.py cifar10-resnet20 --data PATH/cifar10
+python benchmarks/accuracy.py cifar10-fast --data PATH/cifar10      # hours
 python benchmarks/accuracy.py cifar10-strong --data PATH/cifar10    # hours
 
-The interval of a mean is Student's, over several seeds: what other seeds would give on the same test part.
+The interval of a mean is Student's, over several seeds: what other seeds would give on the same test part. The file is
+written after every seed.
 """
 
 import argparse
@@ -31,6 +33,7 @@ DEVICE = find_device("auto")  # that of the commands, too
 JUDGING = ["--tta", "--precision", "bfloat16" if has_bfloat16(DEVICE) else "float32"]  # of the recipes cifar10_*
 MEASUREMENTS: dict[str, dict] = {
     "digits": {"data": "digits", "flags": [], "seeds": 5},
+    "cifar10-fast": {"flags": ["--recipe", "cifar10_fast"], "judging": JUDGING, "seeds": 3},
     "cifar10-strong": {"flags": ["--recipe", "cifar10_strong"], "judging": JUDGING, "seeds": 1},
     "cifar10-resnet20": {"flags": ["--model", "resnet20_cifar", "--epochs", "10"], "seeds": 3},
     "flowers-resnet18": {"flags": FLOWERS, "seeds": 5},
@@ -82,12 +85,12 @@ def matrix_products() -> dict[str, int]:
     return {name: round(gflops) for name, gflops in products(DEVICE).items()}
 
 
-def measure(name: str, data: str) -> dict:
+def measure(name: str, data: str) -> tuple[dict, Path]:
+    """What was measured, and the file it is written to."""
     plan = MEASUREMENTS[name]
     flags, judging = plan["flags"], plan.get("judging", [])
-    before = header(name, command_of(data, flags, judging), list(range(plan["seeds"])), DEVICE)
-    before |= {"gflops": matrix_products()}
-    runs = []
+    before = header(name, command_of(data, flags, judging), [], DEVICE) | {"gflops": matrix_products()}
+    runs: list[dict] = []
     for seed in range(plan["seeds"]):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / name
@@ -96,8 +99,14 @@ def measure(name: str, data: str) -> dict:
                 keep(name, folder, log)
         print(f"{name} seed {seed}: top-1 {run['top1']:.2%} in {run['seconds']:.0f} s", flush=True)
         runs.append(run)
+        result = before | {"seeds": [run["seed"] for run in runs]} | summary(runs)
+        file = save(result)
+    return result, file
+
+
+def summary(runs: list[dict]) -> dict:
     scores = [run["top1"] for run in runs]
-    return before | {
+    return {
         "top1_mean": mean(scores),
         "top1_std": stdev(scores) if len(scores) > 1 else None,
         "top1_mean_interval": interval_of_mean(scores),
@@ -131,8 +140,7 @@ def main() -> None:
     data = MEASUREMENTS[arguments.name].get("data") or arguments.data
     if not data:
         parser.error(f"{arguments.name} needs --data")
-    result = measure(arguments.name, data)
-    file = save(result)
+    result, file = measure(arguments.name, data)
     spread = f", spread {result['top1_std']:.2%}" if result["top1_std"] is not None else ""
     print(f"mean top-1 {result['top1_mean']:.2%}{spread}, written to {file.relative_to(ROOT)}")
 

@@ -2,7 +2,7 @@
 
 python benchmarks/airbench.py PATH/cifar10 [--seeds 0 1 2] [--arithmetic mixed|bfloat16|float32|float16] [--compile]
 
-The two run in turn, a process each, on the GPU where there is one: then the file is cifar10-fast-gpu.json. Seeds that
+The two run in turn, a process each, on the GPU where there is one: then the file is airbench-gpu.json. Seeds that
 it has and that are not asked for stay. Our seconds are those of two whole commands, `resnet train` and the `resnet
 evaluate --tta` that makes the figure, reading and start-up included; the record's are those of its own clock, which
 leaves them out. Beside them stand our seconds of training alone, and the record's of the whole process.
@@ -23,7 +23,7 @@ from resnetkit.training.folder import environment
 from resnetkit.training.precision import has_bfloat16
 
 ON_GPU = DEVICE.type == "cuda"
-FILE = RESULTS / ("cifar10-fast-gpu.json" if ON_GPU else "cifar10-fast.json")
+FILE = RESULTS / ("airbench-gpu.json" if ON_GPU else "airbench.json")
 PEER = Path(__file__).parent / "peers" / "run_airbench.py"
 FLAGS = ["--recipe", "cifar10_fast"]
 COMMAND = command_of("cifar10", FLAGS, JUDGING)

@@ -186,7 +186,7 @@ def fast() -> str:
         "| | seeds | top-1 on the test file | mean, interval | seconds | others | machine | commit |",
         "|---|---|---|--:|--:|--:|---|---|",
     ]
-    for r in measured("cifar10-fast*.json"):
+    for r in measured("airbench*.json"):
         names = {"ours": f"`{r['command']}`", "record": f"`{r['pairs'][0]['record']['command']}`"}
         for side, what in names.items():
             found, scores = r[side], ", ".join(f"{pair[side]['top1']:.2%}" for pair in r["pairs"])
