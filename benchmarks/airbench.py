@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import mean
 
 from accuracy import DEVICE, JUDGING, answer_of, command_of, interval_of_mean, matrix_products, train_once
+from peers.run_airbench import KINDS
 from record import RESULTS, header, save
 
 from resnetkit.training.folder import environment
@@ -83,9 +84,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arithmetic = "float16" if ON_GPU else "mixed" if has_bfloat16(DEVICE) else "float32"
     what = "of the record's program [default: mixed; float16 on a GPU, float32 on processors without bfloat16]"
-    parser.add_argument(
-        "--arithmetic", choices=("mixed", "bfloat16", "float32", "float16"), default=arithmetic, help=what
-    )
+    parser.add_argument("--arithmetic", choices=KINDS, default=arithmetic, help=what)
     parser.add_argument("--compile", action="store_true", help="the record's program")
     given = parser.parse_args()
     flags = ["--arithmetic", given.arithmetic, *(["--compile"] if given.compile else [])]

@@ -13,7 +13,7 @@ from resnetkit.architecture.stages import Conv, Row
 
 
 def conv(spec: NetworkSpec, shape: Conv) -> nn.Conv2d:
-    """A convolution that keeps ceil(size / stride); with a bias where the spec asks or no norm follows."""
+    """A convolution that keeps ceil(size / stride); with a bias where the spec asks or has no norms."""
     make = SameConv2d if spec.padding != "symmetric" and shape.stride > 1 else nn.Conv2d
     in_channels, out_channels, kernel, stride, dilation, groups, _ = shape
     padding = dilation * (kernel // 2)
@@ -177,11 +177,11 @@ class Scale(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Channel gates from pooled features, through channels / 16 (Hu et al. 2018)."""
+    """Channel gates from pooled features, through channels / 16 (Hu et al. 2018), which timm rounds to eights."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        reduced = max(8, channels // 16)
+        reduced = max(8, (channels // 16 + 4) // 8 * 8)
         self.reduce = nn.Conv2d(channels, reduced, 1)
         self.expand = nn.Conv2d(reduced, channels, 1)
 

@@ -37,6 +37,8 @@ def plan_memory(
     with torch.device("meta"):
         like = net or ResNet(network_spec)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size or like.image_size
+    if len(size) != 2 or min(size) < 1:
+        raise ResnetkitError(f"image_size={image_size!r} is impossible; it must be 1 or more, or (height, width)")
     trained = {name for name, p in like.named_parameters() if p.requires_grad}
     shape = (batch_size, network_spec.in_channels, *size)
     need = partial(live_bytes, trained=trained, shape=shape, precision=precision)

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from resnetkit.architecture.blocks import Block
 from resnetkit.architecture.recompute import StatisticsKept
 from resnetkit.architecture.stages import Row
+from resnetkit.errors import ResnetkitError
 
 
 def reversible_runs(rows: list[Row]) -> list[list[range]]:
@@ -32,7 +33,10 @@ def reversible_runs(rows: list[Row]) -> list[list[range]]:
 
 
 def coupled(blocks: Sequence[Block], x: Tensor) -> Tensor:
-    """A run of blocks that keep the shape. The streams are float32 at least, or they would not come back."""
+    """A run of blocks that keep the shape. The streams are float32 at least, or they would not come back. Raises
+    ResnetkitError where weights are in half precision."""
+    if next(blocks[0].parameters()).dtype.itemsize < 4:
+        raise ResnetkitError("a reversible network has float32 weights; for bfloat16 run it under torch.autocast")
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     streams, trail = [x, x], _Trail()
     add = rebuilt if torch.is_grad_enabled() else plain

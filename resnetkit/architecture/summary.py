@@ -10,6 +10,7 @@ from torch import nn
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.architecture.spec import STEM_STRIDE, NetworkSpec
 from resnetkit.architecture.stages import Conv, Row, branch_convs, plan, stem_convs
+from resnetkit.errors import ResnetkitError
 
 Shape = tuple[int, ...]
 
@@ -32,7 +33,7 @@ def measure(net: ResNet) -> list[Cost]:
     """The parts of a network at its `image_size`.
 
     MACs are those of convolutions and linear layers. Activation bytes are what these layers write in float32
-    (the count of Radosavovic et al. 2020, section 3, in bytes).
+    (the count of Radosavovic et al. 2020, section 3, in bytes). Raises ResnetkitError for images that are too small.
     """
     with torch.device("meta"):
         twin = ResNet(net.spec).eval()
@@ -51,8 +52,14 @@ def measure(net: ResNet) -> list[Cost]:
     parts = []
     for name, module, layers, row in _modules(twin):
         cost.update(macs=0, activations=0)
-        with torch.no_grad():
-            x = module(x)
+        try:
+            with torch.no_grad():
+                x = module(x)
+        except RuntimeError as error:
+            height, width = net.image_size
+            raise ResnetkitError(
+                f"{net.spec.name} takes no image of {height}x{width}: {str(error).splitlines()[0]}"
+            ) from error
         parameters = sum(p.numel() for p in module.parameters())
         shortcut = row.shortcut if row else ""
         shape = tuple(x.shape[1:])

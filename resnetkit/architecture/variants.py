@@ -127,6 +127,7 @@ def spec(name: str, num_classes: int | None = None, in_channels: int = 3, **choi
     for choice in choices:
         if choice not in allowed:
             raise ResnetkitError(f"{name}: no choice is called {choice!r}; {did_you_mean(choice, allowed)}")
+    choices = {key: tuple(value) if isinstance(value, list) else value for key, value in choices.items()}
     plain = {"shortcut": "none"} if "plain" in name else {}
     row = _row(name, name.removeprefix("plain_").replace("plain", "resnet"), choices.get("block"))
     if num_classes is None:
@@ -135,9 +136,9 @@ def spec(name: str, num_classes: int | None = None, in_channels: int = 3, **choi
 
 
 def _row(asked: str, name: str, block: str | None) -> Choices:
-    if name in TABLE and not (block and name.endswith("_cifar")):
-        return TABLE[name]
     for pattern, row in CIFAR_PATTERNS.items():
-        if match := re.fullmatch(pattern, name):
+        if (block or name not in TABLE) and (match := re.fullmatch(pattern, name)):
             return row(asked, match, block)
+    if name in TABLE:
+        return TABLE[name]
     raise ResnetkitError(f"no network is called {asked!r}; {did_you_mean(asked, (*TABLE, *OTHER_NAMES), n=2)}")

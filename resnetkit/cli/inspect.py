@@ -76,15 +76,19 @@ def _opened(target: str, num_classes: int | None, probe: str | None) -> "tuple[R
     if probe is not None:
         from resnetkit.evaluation.probe import probe as run_probe
 
-        model = run_probe(target, probe)
-        return model.network, model
+        return _with_its_classes(run_probe(target, probe), num_classes)
     try:
         with torch.device("meta"):
             return build(target, num_classes), None
     except ResnetkitError:
         if not Path(target).exists() and not target.endswith(".safetensors") and not target.startswith("hf:"):
             raise
-    model = load(target)
+    return _with_its_classes(load(target), num_classes)
+
+
+def _with_its_classes(model: "Model", num_classes: int | None) -> "tuple[ResNet, Model]":
+    if num_classes is not None:
+        raise ResnetkitError("--num-classes is for a network's name; a model has its own")
     return model.network, model
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from resnetkit.cli.output import JsonFlag, PreprocessingOption, print_json
-from resnetkit.errors import Interrupted, TooManyBadImages
+from resnetkit.errors import Interrupted, ResnetkitError, TooManyBadImages
 
 
 def predict(
@@ -48,7 +48,7 @@ def predict(
     from resnetkit.weights.load import load
 
     keep_freed_memory()
-    written = find_format(format or ("jsonl" if json and out is None else None), out)
+    written = find_format(_lines_of_json(format) if json and out is None else format, out)
     paths = find_images(images)
     model = load(source, preprocessing)
     if "taken_for" in model.provenance:
@@ -80,6 +80,12 @@ def predict(
         raise TooManyBadImages(
             f"{bad} of {len(paths)} images cannot be read (--max-bad {max_bad:g}); the others are answered"
         )
+
+
+def _lines_of_json(format: str | None) -> str:
+    if format not in (None, "jsonl"):
+        raise ResnetkitError(f"--json prints JSON, not {format}; leave out one of the two")
+    return "jsonl"
 
 
 def _printed(answers: Iterator[dict[str, Any]], format: str) -> Iterator[dict[str, Any]]:

@@ -43,12 +43,15 @@ MULTILABEL_INTERVALS = {
 class Answers:
     """Logits (N, classes) in float32 and labels (N,) of one part, in its order; `calibration` makes probabilities.
 
-    HEADLINE is the figure that is the share of images answered rightly, SUMMARY what the model file keeps, WORST the
-    column of `table` by which mistakes are the worse.
+    HEADLINE is the figure that is the share of images answered rightly, SUMMARY what the model file keeps, CALIBRATED
+    what of that is another with another calibration, DECIDED what `decisions` are about, WORST the column of `table` by
+    which mistakes are the worse.
     """
 
     HEADLINE: ClassVar[str] = "top1"
     SUMMARY: ClassVar[tuple[str, ...]] = ("top1", "top1_interval", "top5", "loss", "ece", "n")
+    CALIBRATED: ClassVar[tuple[str, ...]] = ("loss", "ece")
+    DECIDED: ClassVar[str] = "images"
     WORST: ClassVar[str] = "probability"
 
     logits: Tensor
@@ -131,6 +134,10 @@ class MultilabelAnswers(Answers):
     SUMMARY: ClassVar[tuple[str, ...]] = (
         "map", "map_interval", "micro_f1", "macro_f1", "exact_match", "exact_match_interval", "loss", "ece", "n",
     )  # fmt: skip
+    CALIBRATED: ClassVar[tuple[str, ...]] = (
+        "micro_f1", "macro_f1", "exact_match", "exact_match_interval", "loss", "ece",
+    )  # fmt: skip
+    DECIDED: ClassVar[str] = "labels"
     WORST: ClassVar[str] = "loss"
 
     calibration: MultilabelCalibration = field(default_factory=MultilabelCalibration)

@@ -119,7 +119,8 @@ def answer_thresholds(probabilities: Tensor, labels: Tensor) -> dict[int, float]
     """Precision in per cent -> the least probability from which on answers are right so often.
 
     The share of right answers among those kept must reach the level with its lower 95 % Wilson bound, so that a
-    threshold on few images does not promise what luck gave.
+    threshold on few images does not promise what luck gave. It is the least of many that could, so where sure answers
+    are right hardly more often than others luck passes that bound more often than one time in twenty.
     """
     confidence, predicted = probabilities.max(1)
     confidence, order = confidence.sort(descending=True)

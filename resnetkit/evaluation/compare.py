@@ -13,7 +13,7 @@ from resnetkit.evaluation.evaluate import Computing, choose_images
 from resnetkit.evaluation.intervals import LEVEL, wilson_interval
 from resnetkit.evaluation.views import forward_of
 from resnetkit.weights.files import Model
-from resnetkit.weights.load import is_foreign, load, locate
+from resnetkit.weights.load import is_foreign, locate, opened
 
 
 def compare(
@@ -57,7 +57,7 @@ def _load(sources: Sequence[str | Path | Model], preprocessing: str | None) -> l
     """What is said of pixels goes to others' checkpoints; to all, which refuse it, where there is none."""
     foreign = [not isinstance(source, Model) and is_foreign(locate(source)) for source in sources]
     return [
-        source if isinstance(source, Model) else load(source, preprocessing if theirs or not any(foreign) else None)
+        opened(source, preprocessing if theirs or not any(foreign) else None)
         for source, theirs in zip(sources, foreign)
     ]
 

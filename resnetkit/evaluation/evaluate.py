@@ -24,7 +24,8 @@ from resnetkit.evaluation.own_images import Labelled, given_images, own_images
 from resnetkit.evaluation.slices import Look, slices
 from resnetkit.evaluation.views import Forward, forward_of, once
 from resnetkit.weights.files import Model, save_model
-from resnetkit.weights.load import is_foreign, load, locate, model_path
+from resnetkit.weights.hub import SCHEME
+from resnetkit.weights.load import is_foreign, locate, model_path, opened
 
 CURE = "lower batch_size or choose device cpu"  # where a GPU's memory is not enough
 
@@ -40,10 +41,12 @@ class Computing:
 
     @classmethod
     def of(cls, device: str, precision: str, batch_size: int, workers: int | None) -> "Computing":
-        """By the words of a user. Raises ResnetkitError for one that is none.
+        """By the words of a user. Raises ResnetkitError for those that are none.
 
         Processes that are not forked import torch first, and run the caller's script once more: none by default.
         """
+        if batch_size < 1:
+            raise ResnetkitError(f"batch_size={batch_size!r} is impossible; it must be 1 or more")
         if workers is None:
             workers = default_workers() if processes_fork() else 0
         return cls(find_device(device), find_precision(precision), batch_size, workers)
@@ -107,10 +110,12 @@ def evaluate(
     """
     computing = Computing.of(device, precision, batch_size, workers)
     folder = _new_folder(out)
-    model = source if isinstance(source, Model) else load(source, preprocessing)
+    model = opened(source, preprocessing)
     if corruptions:
         _require_corruptible(model)
     forward = forward_of(model, tta=tta)
+    if calibrate is not None:
+        _require_keeping(source)
     images = choose_images(source, model, data, split, max_bad)
     if calibrate is not None:
         calibrating = _calibration_images(model, calibrate, max_bad)
@@ -154,7 +159,8 @@ def calibrate(
     file keeps the calibration. Raises ResnetkitError.
     """
     computing = Computing.of(device, precision, batch_size, workers)
-    model = source if isinstance(source, Model) else load(source)
+    model = opened(source)
+    _require_keeping(source)
     _calibrate(source, model, _calibration_images(model, data, max_bad), data, computing)
     return model
 
@@ -165,7 +171,9 @@ def choose_images(
     """The images to measure on: those of `data`, else of the run that `source` is. Raises ResnetkitError."""
     if data is not None:
         return given_images(data, split, model, max_bad)
-    return own_images(Path(source) if isinstance(source, (str, Path)) else Path(), split, model)
+    if isinstance(source, Model):
+        raise ResnetkitError("a Model has no images of its own; name the labelled images with data")
+    return own_images(Path(source), split, model)
 
 
 def _calibration_images(model: Model, data: str | Path, max_bad: float) -> Labelled:
@@ -175,12 +183,21 @@ def _calibration_images(model: Model, data: str | Path, max_bad: float) -> Label
 def _calibrate(
     source: str | Path | Model, model: Model, images: Labelled, data: str | Path, computing: Computing
 ) -> None:
-    if not isinstance(source, Model) and is_foreign(locate(source)):
-        raise ResnetkitError(f"{source}: another library's file cannot keep a calibration; resnet convert it first")
     found = computing.answers(model, images)
     model.calibration = fit_calibration(found.logits, found.labels, f"{images.split} of {data}")
+    model.metrics = {name: value for name, value in model.metrics.items() if name not in found.CALIBRATED}
     if not isinstance(source, Model):
         save_model(model, model_path(source))
+
+
+def _require_keeping(source: str | Path | Model) -> None:
+    """Raise ResnetkitError where a calibration cannot be kept."""
+    if isinstance(source, Model):
+        return
+    if is_foreign(locate(source)):
+        raise ResnetkitError(f"{source}: another library's file cannot keep a calibration; resnet convert it first")
+    if str(source).startswith(SCHEME):
+        raise ResnetkitError(f"{source}: what lies on the Hub cannot keep a calibration; name a copy of your own")
 
 
 def _require_corruptible(model: Model) -> None:

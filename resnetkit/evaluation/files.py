@@ -45,7 +45,8 @@ def write_evaluation(
         kinds = figures["corruptions"]["kinds"]
         _write_rows(tables / "corruptions.csv", [{"kind": kind} | row for kind, rows in kinds.items() for row in rows])
         draw_corruptions(figures["corruptions"], figures["split"], plots / "corruptions.png")
-    draw_reliability(found, f"{figures['split']}: calibration error {figures['ece']:.2%}", plots / "reliability.png")
+    title = f"{figures['split']}: calibration error {figures['ece']:.2%}"
+    draw_reliability(found, answers.DECIDED, title, plots / "reliability.png")
     draw_ranking(answers.probabilities, answers.labels, figures["per_class"], plots)
 
 

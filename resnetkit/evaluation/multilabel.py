@@ -38,7 +38,8 @@ def mean_average_precision(probabilities: Tensor, labels: Tensor) -> float:
 
 
 def resampled_map(probabilities: Tensor, labels: Tensor, draws: int = DRAWS, seed: int = 0) -> Tensor:
-    """The mean average precision (draws,) of as many images drawn anew, with replacement.
+    """The mean average precision of as many images drawn anew, with replacement: (draws,) but for those that have no
+    class at all.
 
     The images are ranked once: a resample only changes how often each counts. A class that a resample has no image of
     is left out of its mean.
@@ -59,4 +60,5 @@ def resampled_map(probabilities: Tensor, labels: Tensor, draws: int = DRAWS, see
         precision = hits[column, end] / called[column, end].clamp(min=1)
         sums = torch.zeros(classes, dtype=torch.float64).index_add(0, column, times[column, place] * precision)
         found.append((sums / hits[:, -1]).nanmean())
-    return torch.stack(found)
+    values = torch.stack(found)
+    return values[~values.isnan()]

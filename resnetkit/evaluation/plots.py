@@ -70,8 +70,9 @@ def draw_confusion(counts: Tensor, classes: list[str], title: str, path: Path) -
     _save(figure, path)
 
 
-def draw_reliability(found: Reliability, title: str, path: Path) -> None:
-    """Accuracy by confidence against the diagonal of perfect calibration, and how many images each bin holds."""
+def draw_reliability(found: Reliability, counted: str, title: str, path: Path) -> None:
+    """Accuracy by confidence against the diagonal of perfect calibration, and how many of what is `counted` each bin
+    holds."""
     figure = Figure(figsize=(5, 5.4), layout="constrained")
     shares, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     bins = len(found.n)
@@ -82,7 +83,7 @@ def draw_reliability(found: Reliability, title: str, path: Path) -> None:
     shares.plot([0, 1], [0, 1], "--", color="gray", linewidth=1)
     counts.bar(left, found.n.tolist(), color="tab:gray", **bars)
     shares.set(title=title, ylabel="accuracy", ylim=(0, 1))
-    counts.set(xlabel="confidence", ylabel="images", xlim=(0, 1))
+    counts.set(xlabel="confidence", ylabel=counted, xlim=(0, 1))
     counts.xaxis.set_major_formatter(PercentFormatter(1.0))
     shares.yaxis.set_major_formatter(PercentFormatter(1.0))
     shares.legend()

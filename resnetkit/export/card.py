@@ -99,7 +99,7 @@ def _figures(model: Model) -> str:
     images = f"On {metrics.get('n', 0):,} images of the {metrics.get('split', 'test')} part."
     lines = [images, "", "| figure | value | 95 % interval |", "|---|---|---|", *rows]
     calibration = model.calibration
-    if calibration.temperature != 1:
+    if calibration.temperature != 1 and ("loss" in metrics or "ece" in metrics):
         lines += [
             "",
             f"Loss and calibration error are those of logits divided by {calibration.temperature:.4f}, which was "

@@ -10,7 +10,7 @@ from resnetkit.errors import ModelFileRefused, ResnetkitError, did_you_mean
 from resnetkit.export import keras_format, to_huggingface, to_timm, to_torchvision
 from resnetkit.weights.files import Model
 from resnetkit.weights.hub import SCHEME
-from resnetkit.weights.load import is_foreign, load
+from resnetkit.weights.load import is_foreign, opened
 from resnetkit.weights.recognised import Recognised
 
 
@@ -54,7 +54,7 @@ def export(source: str | Path | Model, *, to: str, out: str | Path | None = None
     if to not in TARGETS:
         raise ResnetkitError(f"--to {to}: {did_you_mean(to, TARGETS)}")
     target = TARGETS[to]
-    model = source if isinstance(source, Model) else load(source)
+    model = opened(source)
     if model.task != "classification":
         raise ResnetkitError(f"{to}: only models of one label an image are exported, and this one gives several")
     target.require(model)

@@ -19,7 +19,7 @@ from resnetkit.device import autocast, find_device, find_precision, within_memor
 from resnetkit.errors import Diverged, ResnetkitError
 from resnetkit.tasks.task import TASKS
 from resnetkit.weights.files import Model
-from resnetkit.weights.load import load
+from resnetkit.weights.load import opened
 
 BATCH = 32
 CURE = "free some of it or choose device cpu"
@@ -51,7 +51,9 @@ class Predictor:
     ) -> None:
         if engine not in ("auto", "torch"):
             raise ResnetkitError(f"engine {engine!r} is not known; it must be auto or torch")
-        self.model = source if isinstance(source, Model) else load(source)
+        if top < 1:
+            raise ResnetkitError(f"top={top!r} is impossible; it must be 1 or more")
+        self.model = opened(source)
         if not self.model.classes:
             raise ResnetkitError(f"{self.model.network.spec.name} has no classifier, so there is nothing to predict")
         self.device, self.precision = find_device(device), find_precision(precision)
@@ -123,7 +125,8 @@ def _together(frames: Iterable[Tensor]) -> Tensor:
 
 
 def find_images(arguments: Iterable[str | Path]) -> list[Path]:
-    """Files as given, the images in folders, what globs match: in order, none twice. Raises ResnetkitError for none."""
+    """Files as given, the images in folders, and so of what globs match: in order, none twice. Raises ResnetkitError
+    for none."""
     found: dict[Path, None] = {}
     for argument in arguments:
         path = Path(argument)
@@ -132,7 +135,8 @@ def find_images(arguments: Iterable[str | Path]) -> list[Path]:
         elif path.exists():
             matches = [path]
         else:
-            matches = [p for p in map(Path, sorted(glob.glob(str(argument), recursive=True))) if is_image(p)]
+            matched = map(Path, sorted(glob.glob(str(argument), recursive=True)))
+            matches = [image for p in matched for image in (images_below(p) if p.is_dir() else [p]) if is_image(image)]
         if not matches:
             what = "no image in this folder" if path.is_dir() else "no such file, and as a pattern it matches no image"
             raise ResnetkitError(f"{argument}: {what}")

@@ -1,6 +1,7 @@
 """Answers to many images: as text on the way, and as a file that is there when every image is answered."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from hashlib import blake2b
@@ -59,8 +60,8 @@ def answer_to_file(predictor: Predictor, paths: Sequence[Path], out: Path, forma
     """Every answer, in order; after the last, `out` has them all, unreadable images too.
 
     Until then a hidden file beside it keeps each answer as it comes. Interrupted and called again, this goes on after
-    them: no image is lost or asked twice. Raises ResnetkitError when `out` is there already, or was begun with another
-    model, preprocessing, precision or thresholds.
+    them: no image is lost, and none asked twice but those that were not readable or are other files now. Raises
+    ResnetkitError when `out` is there already, or was begun with another model, preprocessing, precision or thresholds.
     """
     if out.exists():
         raise ResnetkitError(f"{out} is there already and would be overwritten; choose another --out")
@@ -71,10 +72,11 @@ def answer_to_file(predictor: Predictor, paths: Sequence[Path], out: Path, forma
     answers = []
     with _reopen(journal, origin, done) as file:
         for path in paths:
-            answer = done.get(str(path))
-            if answer is None:
+            if str(path) in done:
+                answer = done[str(path)]["answer"]
+            else:
                 answer = next(fresh)
-                file.write(json.dumps(answer) + "\n")
+                file.write(json.dumps({"answer": answer, "file": _file(answer)}) + "\n")
                 file.flush()
             answers.append(answer)
             yield answer
@@ -101,15 +103,30 @@ def _origin(predictor: Predictor) -> dict[str, Any]:
     return json.loads(json.dumps(origin | predictor.thresholds))  # as it will be read again
 
 
+def _file(answer: dict[str, Any]) -> list[Any] | None:
+    """What tells whether the answer is to the same file as before, without reading it."""
+    try:
+        found = os.stat(answer["path"])
+    except OSError:
+        return None
+    return [os.path.abspath(answer["path"]), found.st_size, found.st_mtime_ns]
+
+
 def _answered(journal: Path, origin: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By path the entries that hold: an answer each, and the file that it is to."""
     if not journal.exists():
         return {}
-    whole = [text for text in journal.read_text(encoding="utf-8").splitlines(keepends=True) if text.endswith("\n")]
-    if not whole:
-        return {}
     try:
-        begun, *answers = map(json.loads, whole)
-        done = {answer["path"]: answer for answer in answers}
+        text = journal.read_text(encoding="utf-8")
+        whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        if not whole:
+            return {}
+        begun, *entries = map(json.loads, whole)
+        done = {
+            entry["answer"]["path"]: entry
+            for entry in entries
+            if "error" not in entry["answer"] and entry["file"] == _file(entry["answer"])
+        }
     except (ValueError, TypeError, KeyError) as error:
         raise ResnetkitError(f"{journal}: not a file of answers; delete it to start anew") from error
     if begun != origin:

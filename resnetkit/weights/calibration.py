@@ -57,6 +57,8 @@ class Calibration:
             raise ResnetkitError(
                 f"{what} needs a calibrated model, and this one is not: resnet evaluate MODEL --calibrate DATA"
             )
+        if not 0 < level < 1:
+            raise ResnetkitError(f"{what} {level:g} is impossible; it must be a share, such as 0.9")
         percent = ceil(round(100 * level, 6))
         if percent not in thresholds:
             has = f"it has {min(thresholds)} to {max(thresholds)} %" if thresholds else "it has none"

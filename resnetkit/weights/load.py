@@ -140,6 +140,15 @@ def load(source: str | Path, preprocessing: str | None = None, *, force: bool = 
     return load_foreign(path, preprocessing, force=force)
 
 
+def opened(source: str | Path | Model, preprocessing: str | None = None) -> Model:
+    """A Model as it is, anything else by `load`. Raises ResnetkitError for `preprocessing` of a Model."""
+    if not isinstance(source, Model):
+        return load(source, preprocessing)
+    if preprocessing is not None:
+        raise ResnetkitError("preprocessing is for others' checkpoints, as they are loaded; a Model has its own")
+    return source
+
+
 def locate(source: str | Path) -> Path:
     """The file or folder of a source, fetched where it is `hf:owner/name`. Raises ModelFileRefused for none."""
     path = fetch(str(source)) if str(source).startswith(SCHEME) else Path(source)

@@ -6,7 +6,9 @@ from torch import nn
 
 import resnetkit as rk
 from resnetkit.architecture import layers
+from resnetkit.architecture.layers import SqueezeExcite
 from resnetkit.architecture.stages import plan
+from resnetkit.architecture.summary import complexity
 from resnetkit.architecture.variants import spec
 from tests.conftest import randomise
 
@@ -182,6 +184,8 @@ def test_stride_in_the_last_block_subsamples_there():
         ("resnet18", {"stride_by": "pool"}, "stride_by='pool' is impossible; it must be one of conv, max_pool"),
         ("resnet18", {"stride_by": "max_pool", "output_stride": 8}, "it must be None with stride_by='max_pool'"),
         ("resnet18", {"stride_by": "max_pool", "strides": (1, 2, 3, 2)}, "1 or 2 with stride_by='max_pool'"),
+        ("resnet50d", {"strides": (1, 3, 2, 2), "output_stride": 4}, "1 or 2 with pooled shortcuts and an output"),
+        ("resnet18", {"block": ["basic"]}, "block=('basic',) is impossible"),
         ("resnet18", {"drop_path_rate": 1.0}, "below 1"),
         ("resnet18", {"num_classes": -1}, "num_classes=-1"),
         ("plain34", {"drop_path_rate": 0.1}, "without shortcuts"),
@@ -216,6 +220,17 @@ def test_depth_formulas_choose_the_block():
     assert spec("preact_resnet164_cifar").block == "bottleneck"
     assert spec("preact_resnet164_cifar", block="basic").depths == (27, 27, 27)
     assert spec("preact_resnet1001_cifar").depths == (111, 111, 111)
+    assert spec("fast_resnet8_cifar", block="basic") == spec("fast_resnet8_cifar")
+
+
+def test_lists_are_as_good_as_tuples():
+    assert spec("resnet18", strides=[1, 1, 1, 1]) == spec("resnet18", strides=(1, 1, 1, 1))
+
+
+@pytest.mark.parametrize(("channels", "reduced"), [(64, 8), (192, 16), (320, 24), (2048, 128)])
+def test_gates_are_rounded_as_timm_rounds_them(channels, reduced):
+    """timm's make_divisible(channels / 16, 8, round_limit=0), by hand."""
+    assert SqueezeExcite(channels).reduce.out_channels == reduced
 
 
 def test_names():
@@ -233,6 +248,13 @@ def test_summary_folds_repeats(capsys):
     assert "stages.2.1 x5" in table
     assert "25,557,032 parameters" in table and "4.089 G MACs" in table
     assert len(table.splitlines()) < 20
+
+
+def test_images_that_are_too_small_have_no_costs():
+    net = rk.build("resnet18", pool_padding="none")
+    net.image_size = (4, 4)
+    with pytest.raises(rk.ResnetkitError, match="resnet18 takes no image of 4x4"):
+        complexity(net)
 
 
 def test_network_is_traceable_and_scripts_nothing():

@@ -132,6 +132,11 @@ def test_a_model_file_keeps_it_for_it_is_another_function(tmp_path):
     assert not torch.allclose(twin(x), net(x), atol=1e-3)
 
 
+def test_half_precision_weights_are_refused():
+    with pytest.raises(rk.ResnetkitError, match=r"float32 weights; for bfloat16 run it under torch\.autocast"):
+        small().bfloat16()(torch.randn(2, 3, 32, 32).bfloat16())
+
+
 def test_no_reversible_network_is_refused():
     with pytest.raises(rk.ResnetkitError, match="reversible=True is impossible; it must be False without shortcuts"):
         rk.build("plain56_cifar", reversible=True)

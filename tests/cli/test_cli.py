@@ -72,6 +72,7 @@ def test_help_imports_nothing_slow():
         (["train", "digits", "--device", "cpu", "--compile", "graphs"], 2, "CUDA graphs, and the run is on cpu"),
         (["benchmark", "startup", "--compile", "on"], 2, "compile=on is for `resnet benchmark step`"),
         (["train", "--resume", "x", "--max-bad", "0.5"], 2, "a resumed run keeps its data and settings"),
+        (["predict", "gone", "x.png", "--json", "--format", "csv"], 2, "--json prints JSON, not csv"),
         (["evaluate", "gone"], 4, "no such model file or run folder"),
         (["evaluate", "one", "two", "--corruptions"], 2, "--out, --calibrate and --corruptions are for one"),
     ],
@@ -138,6 +139,11 @@ def test_inspect_a_run(model):
     assert facts["name"] == "resnet8_cifar"
     assert facts["classes"] == [str(i) for i in range(10)]
     assert facts["provenance"]["data"] == "digits"
+
+
+def test_classes_are_for_a_name(model):
+    done = resnet("inspect", str(model), "--num-classes", "7")
+    assert done.returncode == 2 and "--num-classes is for a network's name" in done.stderr
 
 
 def test_models_lists_the_family():

@@ -17,6 +17,7 @@ from resnetkit.evaluation.compare import compare
 from resnetkit.evaluation.evaluate import calibrate
 from resnetkit.evaluation.files import write_evaluation
 from resnetkit.evaluation.slices import Look, look, looks, slices
+from resnetkit.export.card import card
 from resnetkit.weights.files import load_model
 from tests.conftest import LargestTensor
 from tests.weights.test_model_file import small_model
@@ -175,6 +176,40 @@ def test_calibrating_on_other_images_is_kept_and_used(digits_runs, tmp_path):
     assert calibrate(in_memory, tmp_path / "train").calibration.temperature == after["temperature"]
     with pytest.raises(rk.ResnetkitError, match="of its images are among those to test on"):
         rk.evaluate(model, tmp_path / "test", calibrate=tmp_path / "test")
+
+
+def test_figures_of_another_calibration_are_not_kept(tmp_path):
+    """The model file says of loss and calibration error what holds for its temperature, or nothing."""
+    write_digits(tmp_path / "set", digits().parts["train"].take(torch.arange(300)))
+    model = small_model()
+    model.classes = ["0", "1", "2"]
+    model.metrics = {"top1": 0.5, "loss": 1.0, "ece": 0.1, "n": 10, "split": "test"}
+    chosen = tmp_path / "three"
+    chosen.mkdir()
+    for name in model.classes:
+        (tmp_path / "set" / name).rename(chosen / name)
+    assert calibrate(model, chosen).metrics == {"top1": 0.5, "n": 10, "split": "test"}
+    assert "Loss and calibration error" not in card(model, library="timm", use=[], notes=[])
+
+
+def test_what_a_model_cannot_be_asked(digits_runs, monkeypatch):
+    folder, model = digits_runs[0], load_model(digits_runs[0] / "model.safetensors")
+    with pytest.raises(rk.ResnetkitError, match="a Model has its own"):
+        rk.evaluate(model, folder, preprocessing="imagenet")
+    with pytest.raises(rk.ResnetkitError, match="a Model has its own"):
+        compare(model, model, folder, preprocessing="imagenet")
+    with pytest.raises(rk.ResnetkitError, match="batch_size=0 is impossible"):
+        rk.evaluate(model, folder, batch_size=0)
+    monkeypatch.chdir(folder)
+    with pytest.raises(rk.ResnetkitError, match="a Model has no images of its own"):
+        rk.evaluate(model)
+
+
+def test_what_lies_on_the_hub_keeps_no_calibration(digits_runs, monkeypatch, tmp_path):
+    """Said before any image is read."""
+    monkeypatch.setattr("resnetkit.weights.load.fetch", lambda _: digits_runs[0])
+    with pytest.raises(rk.ResnetkitError, match="hf:me/mine: what lies on the Hub cannot keep a calibration"):
+        rk.evaluate("hf:me/mine", tmp_path / "gone", calibrate=tmp_path / "gone")
 
 
 def write_digits(folder, part):

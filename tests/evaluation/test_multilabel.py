@@ -83,6 +83,14 @@ def test_classes_that_are_absent_are_undefined_and_left_out():
     assert nothing["exact_match"] == 1.0
 
 
+def test_an_interval_where_some_resamples_have_no_label_at_all():
+    labels = torch.zeros_like(LABELS)
+    labels[5, 1] = labels[6, 2] = 1
+    found = judge(MultilabelAnswers(LOGITS, labels), NAMES)
+    low, high = found["map_interval"]
+    assert 0 < low <= found["map"] <= high < 1
+
+
 def test_calibration_error_is_over_all_label_decisions():
     confidence, truth = ANSWERS.decisions
     found = metrics.reliability(confidence, truth, bins=10)

@@ -19,7 +19,7 @@ import resnetkit as rk
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.errors import Diverged, ResourceExhausted
 from resnetkit.evaluation.calibration import fit_calibration
-from resnetkit.inference.predictor import BATCH, Predictor
+from resnetkit.inference.predictor import BATCH, Predictor, find_images
 from resnetkit.inference.results import answer_to_file, find_format, line
 from resnetkit.inference.sorting import Sorter
 from resnetkit.tasks.classification import describe
@@ -180,9 +180,41 @@ def test_interrupted_and_called_again_every_image_is_asked_once(calibrated, imag
         assert got["path"] == want["path"] and got.get("label") == want.get("label")
     assert not journal.exists()
     assert 40 <= before <= len(images)
-    assert sorted(asked[before : -len(images)]) == sorted(images[40:])
+    assert sorted(asked[before : -len(images)]) == [images[17], *images[40:]]  # the unreadable one once more
     with pytest.raises(rk.ResnetkitError, match="is there already"):
         next(answer_to_file(Predictor(calibrated), images, out, "jsonl"))
+
+
+def test_gone_on_with_what_is_another_file_now_or_was_not_readable_is_asked_again(calibrated, tmp_path, monkeypatch):
+    names = ["a.png", "b.png", "bad.png", "last.png"]
+
+    def write(folder, seed):
+        folder.mkdir()
+        for i, name in enumerate(names):
+            pixels = np.random.default_rng(seed + i).integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name)
+
+    def begin(out):
+        begun = answer_to_file(Predictor(calibrated), [Path(name) for name in names], out, "jsonl")
+        for _ in names[:-1]:
+            next(begun)
+        begun.close()
+
+    write(tmp_path / "one", 0)
+    write(tmp_path / "two", 100)
+    whole = (tmp_path / "one" / "bad.png").read_bytes()
+    (tmp_path / "one" / "bad.png").write_bytes(b"no image")
+    monkeypatch.chdir(tmp_path / "one")
+    for out in (tmp_path / "here.jsonl", tmp_path / "there.jsonl"):
+        begin(out)
+    (tmp_path / "one" / "bad.png").write_bytes(whole)
+    Image.open("last.png").save("b.png")
+    for folder, out in (("one", tmp_path / "here.jsonl"), ("two", tmp_path / "there.jsonl")):
+        monkeypatch.chdir(tmp_path / folder)
+        answers = list(answer_to_file(Predictor(calibrated), [Path(name) for name in names], out, "jsonl"))
+        for name, answer in zip(names, answers, strict=True):
+            assert answer["path"] == name
+            assert answer["probability"] == pytest.approx(Predictor(calibrated)(name)["probability"], rel=1e-6)
 
 
 def test_answers_of_two_models_are_not_mixed(calibrated, images, tmp_path):
@@ -193,9 +225,10 @@ def test_answers_of_two_models_are_not_mixed(calibrated, images, tmp_path):
     for other in (Predictor(small_model()), Predictor(calibrated, coverage=0.8)):
         with pytest.raises(rk.ResnetkitError, match="begun with another model, preprocessing, precision or thresholds"):
             next(answer_to_file(other, images, out, "jsonl"))
-    (tmp_path / ".answers.jsonl.answers").write_text("something else\n")
-    with pytest.raises(rk.ResnetkitError, match="not a file of answers"):
-        next(answer_to_file(Predictor(calibrated), images, out, "jsonl"))
+    for other in (b"something else\n", b"\xff\xfe\n", b"{}\n{}\n"):
+        (tmp_path / ".answers.jsonl.answers").write_bytes(other)
+        with pytest.raises(rk.ResnetkitError, match="not a file of answers"):
+            next(answer_to_file(Predictor(calibrated), images, out, "jsonl"))
 
 
 def test_answers_begun_otherwise_are_not_gone_on_with(images, tmp_path):
@@ -248,6 +281,21 @@ def test_killed_and_run_again(calibrated, images, tmp_path):
 )
 def test_format(name, out, expected):
     assert find_format(name, Path(out) if out else None) == expected
+
+
+def test_patterns_take_folders_as_a_shell_would(tmp_path):
+    for name in ("a/1.png", "a/2.txt", "b.png", "c.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_images([str(tmp_path / "*")]) == [tmp_path / "a/1.png", tmp_path / "b.png"]
+
+
+def test_questions_that_have_no_answer(calibrated):
+    with pytest.raises(rk.ResnetkitError, match="top=0 is impossible"):
+        Predictor(calibrated, top=0)
+    for level in (float("nan"), float("inf"), 0, 1):
+        with pytest.raises(rk.ResnetkitError, match="coverage .* is impossible; it must be a share"):
+            Predictor(calibrated, coverage=level)
 
 
 @pytest.mark.parametrize(
