@@ -128,12 +128,17 @@ def receptive_field(spec: NetworkSpec) -> int:
     return field
 
 
+def repeated(parts: list[Cost]) -> list[list[Cost]]:
+    """Blocks of a stage that are alike together, in order."""
+    runs = groupby(parts, key=lambda p: (p.row and p.row.stage, p.layers, p.shortcut, p.output, p.parameters))
+    return [list(same) for _, same in runs]
+
+
 def summarise(net: ResNet) -> str:
     """The paper's table as text, blocks that repeat folded into one line."""
     parts = measure(net)
     lines = [("part", "output", "layers", "shortcut", "parameters", "MACs")]
-    for _, group in groupby(parts, key=lambda p: (p.row and p.row.stage, p.layers, p.shortcut, p.output, p.parameters)):
-        same = list(group)
+    for same in repeated(parts):
         first = same[0]
         times = f" x{len(same)}" if len(same) > 1 else ""
         output = "x".join(map(str, first.output))

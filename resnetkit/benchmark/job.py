@@ -61,6 +61,8 @@ def make_job(
         raise ResnetkitError(f"compile={compile!r}: {did_you_mean(compile, COMPILED)}")
     if compile != "off" and kind != "step":
         raise ResnetkitError(f"compile={compile} is for `resnet benchmark step`, and not for {kind}")
+    if data is not None and kind != "loader":
+        raise ResnetkitError(f"data={data} is for `resnet benchmark loader`, and not for {kind}")
     if compile == "graphs" and device == "cpu":
         raise ResnetkitError("compile=graphs records CUDA graphs; give device=cuda, or compile=on")
     network = spec(model)

@@ -57,6 +57,8 @@ def benchmark(
     """
     if rounds < FEWEST:
         raise ResnetkitError(f"rounds={rounds}: an interval needs {FEWEST} or more")
+    if not seconds > 0:
+        raise ResnetkitError(f"seconds={seconds:g}: a sample takes more than none")
     job = make_job(kind, model, **choices)
     peers = chosen(against, job.kind)
     with TemporaryDirectory() as folder:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from resnetkit.cli.output import JsonFlag, print_json
+from resnetkit.cli.output import JsonFlag, print_json, require_new
 
 VOID = 7  # exit code of a run from which nothing may be concluded
 
@@ -26,7 +26,9 @@ def benchmark(
         int | None, typer.Option(min=8, help="Pixels a side [default: 224; 32 of CIFAR names].")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images at a time.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Ours: float32 or bfloat16, of a step also auto.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Ours: float32 or bfloat16, of step and memory also auto.")
+    ] = None,
     compile: Annotated[str, typer.Option(help="Ours, of a step: off, on or graphs, as in resnet train.")] = "off",
     rounds: Annotated[
         int, typer.Option(help="Turns that each gets, 5 at least; more until the control is steady.")
@@ -42,6 +44,8 @@ def benchmark(
     from resnetkit.atomic import write_text
     from resnetkit.benchmark.run import benchmark as run
 
+    if out is not None:
+        require_new(out)
     found = run(
         kind,
         model,

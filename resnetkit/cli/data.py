@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnetkit.cli.output import JsonFlag, print_json
-from resnetkit.errors import TooManyBadImages
+from resnetkit.cli.output import JsonFlag, print_json, require_new
+from resnetkit.errors import ResnetkitError, TooManyBadImages, did_you_mean
 
 if TYPE_CHECKING:
     from resnetkit.data.health import Finding
@@ -38,8 +38,11 @@ def check(
     from resnetkit.data import health
     from resnetkit.data.copies import find_copies
     from resnetkit.data.datasets import open_dataset
+    from resnetkit.data.preprocess import FRAMINGS
     from resnetkit.data.survey import survey
 
+    if framing not in FRAMINGS:
+        raise ResnetkitError(f"framing {framing!r}: {did_you_mean(framing, FRAMINGS)}")
     seen = survey(open_dataset(data))
     preprocessing = _preprocessing(seen.ingested, img_size, framing)
     copies = find_copies(seen.pictures)
@@ -62,7 +65,8 @@ def check(
     count = len(seen.pictures) + seen.unreadable
     if seen.unreadable > max_bad * count:
         raise TooManyBadImages(
-            f"{seen.unreadable} of {count} images cannot be read (--max-bad {max_bad:g}); findings.csv names them"
+            f"{seen.unreadable} of {count} images cannot be read (--max-bad {max_bad:g}); "
+            + ("findings.csv names them" if out else "--out lists them")
         )
     if strict and grave:
         sys.exit(2)
@@ -96,19 +100,19 @@ def split(
         typer.Option(metavar="REGEX", help="What names the group in a path, in one bracket [default: the folder]."),
     ] = None,
     folds: Annotated[int | None, typer.Option(help="Divide the training images into so many folds as well.")] = None,
-    seed: Annotated[int, typer.Option(help="For random, and for ties of group.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="For random, and for ties of group [default: 0].")] = None,
     keep_duplicates_together: Annotated[bool, typer.Option(help="Copies of one picture stay in one part.")] = True,
     json: JsonFlag = False,
 ) -> None:
     """Divide images into train, val and test, whatever parts they had."""
     from resnetkit.data.datasets import open_dataset
-    from resnetkit.data.resplit import SplitPlan, divide, require_other, write_division
+    from resnetkit.data.resplit import SplitPlan, divide, write_division
     from resnetkit.data.survey import survey
 
     plan = SplitPlan(
         by=by, val=val, test=test, group=group, folds=folds, seed=seed, keep_copies=keep_duplicates_together
     )
-    require_other(out, data)
+    require_new(out)
     seen = survey(open_dataset(data))
     division = divide(seen, plan)
     write_division(division, seen, out)

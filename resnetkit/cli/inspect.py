@@ -25,19 +25,21 @@ def inspect(
     img_size: Annotated[int | None, typer.Option(min=1, help="Pixels a side that the costs are for.")] = None,
     probe: ProbeOption = None,
     memory: Annotated[bool, typer.Option("--memory", help="What a training step needs of memory, by mode.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a step, for --memory.")] = 32,
-    precision: Annotated[str, typer.Option(help="float32 or bfloat16, for --memory.")] = "float32",
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step, for --memory [default: 32].")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16, for --memory [default: float32].")] = None,
     json: JsonFlag = False,
 ) -> None:
     """Show what a network is: its plan, parameters, MACs, activations and, of a model file, where it comes from."""
     from resnetkit.architecture.summary import complexity
 
+    if not memory and (batch_size or precision):
+        raise ResnetkitError("--batch-size and --precision are for --memory")
     resident = _resident_bytes() if memory else 0
     network, model = _opened(target, num_classes, probe)
     if img_size:
         network.image_size = (img_size, img_size)
     if memory:
-        planned = _plan_memory(network, batch_size, precision, resident)
+        planned = _plan_memory(network, batch_size or 32, precision or "float32", resident)
         print_json(planned) if json else print(_memory_table(planned))
         return
     facts: dict[str, Any] = (
@@ -81,7 +83,8 @@ def _opened(target: str, num_classes: int | None, probe: str | None) -> "tuple[R
         with torch.device("meta"):
             return build(target, num_classes), None
     except ResnetkitError:
-        if not Path(target).exists() and not target.endswith(".safetensors") and not target.startswith("hf:"):
+        of_a_file = bool(Path(target).suffix) or "/" in target or target.startswith("hf:")
+        if not Path(target).exists() and not of_a_file:
             raise
     return _with_its_classes(load(target), num_classes)
 

@@ -1,11 +1,14 @@
 """What verbs print: JSON for programs, sentences for people."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
+from resnetkit.errors import ResnetkitError
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 
 NAMES = {"top1": "top-1", "exact_match": "exact match"}
 WEAKEST = 3  # classes named
@@ -27,6 +30,11 @@ ProbeOption = Annotated[
         help="Images like those that a foreign checkpoint was trained on: settle what it does not tell.",
     ),
 ]
+
+
+def require_new(out: Path) -> None:
+    if out.exists():
+        raise ResnetkitError(f"{out} is there already and would be overwritten; choose another --out")
 
 
 def print_json(value: dict[str, Any]) -> None:

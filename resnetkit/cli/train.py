@@ -71,9 +71,7 @@ def train(
 
     flags = {"model": model, "weights": weights, "freeze": freeze, "epochs": epochs, "batch_size": batch_size, "lr": lr}
     flags |= {"img_size": img_size, "framing": framing, "seed": seed}
-    if cache:
-        flags["cache"] = True
-    settings = {key: value for key, value in flags.items() if value is not None} | parse_settings(set_ or [])
+    settings = parse_settings(flags | {"cache": cache or None}, set_)
     run = train_run(
         data,
         recipe=recipe,

@@ -38,8 +38,7 @@ def tune(
     from resnetkit.training.recipe import parse_settings
     from resnetkit.training.tune import tune as search
 
-    flags = {"model": model, "epochs": epochs, "seed": seed}
-    settings = {key: value for key, value in flags.items() if value is not None} | parse_settings(set_ or [])
+    settings = parse_settings({"model": model, "epochs": epochs, "seed": seed}, set_)
     found = search(
         data, trials=trials, recipe=recipe, out=out, resume=resume, device=device, workers=workers, **settings
     )

@@ -10,7 +10,6 @@ from resnetkit.atomic import write_text
 from resnetkit.data.copies import find_copies
 from resnetkit.data.duplicates import connected
 from resnetkit.data.labels import SEPARATOR, require_writable
-from resnetkit.data.listed import find_list
 from resnetkit.data.split import by_group, by_hash
 from resnetkit.data.survey import Picture, Survey
 from resnetkit.errors import ResnetkitError
@@ -23,7 +22,8 @@ NO_CLASS = (-1,)  # the stratum of images of none of the classes
 @dataclass(frozen=True, kw_only=True)
 class SplitPlan:
     """`by` hash: a function of an image's content, so that a set may grow; `group`: what the pattern `group` finds in a
-    path (its one bracket), or the folder of the file, stays in one part; `random`: drawn by `seed`.
+    path (its one bracket), or the folder of the file, stays in one part; `random`: drawn. `seed` (0) is for the latter
+    two.
 
     `val` and `test` are shares of all images. With `folds` the others are divided into so many equal parts as well.
     `keep_copies` keeps near and exact duplicates in one part.
@@ -34,7 +34,7 @@ class SplitPlan:
     test: float = 0.2
     group: str | None = None
     folds: int | None = None
-    seed: int = 0
+    seed: int | None = None
     keep_copies: bool = True
 
     def __post_init__(self) -> None:
@@ -45,6 +45,7 @@ class SplitPlan:
             ),
             f"folds must be at least 2; got {self.folds}": self.folds is not None and self.folds < 2,
             "group goes with by group": self.group is not None and self.by != "group",
+            "seed goes with by random or group": self.seed is not None and self.by == "hash",
         }
         for problem, present in problems.items():
             if present:
@@ -81,15 +82,6 @@ def divide(survey: Survey, plan: SplitPlan) -> Division:
     return Division(pictures, parts, folds)
 
 
-def require_other(path: Path, source: str) -> None:
-    """Raise ResnetkitError where a table at `path` would replace what `source`, as `open_dataset` takes it, is read
-    from."""
-    table = find_list(source)
-    read = table[0] if table else Path(source)
-    if path.exists() and read.exists() and path.samefile(read):
-        raise ResnetkitError(f"{path} is what the images are read from; choose another --out")
-
-
 def write_division(division: Division, survey: Survey, path: Path) -> None:
     """A CSV of path (below the folder of the CSV), label (or labels), split and, where there are folds, fold.
 
@@ -103,8 +95,6 @@ def write_division(division: Division, survey: Survey, path: Path) -> None:
             raise ResnetkitError(
                 f"{survey.dataset.name}: a split lists files, and its images are not files of their own"
             )
-        if path.exists() and path.samefile(picture.image):
-            raise ResnetkitError(f"{path} is one of the images; choose another --out")
         place = os.path.relpath(picture.image.parent.resolve() / picture.image.name, root)
         label = SEPARATOR.join(survey.dataset.classes[label] for label in picture.labels)
         rows.append((place, label, part, "" if fold is None else fold))
@@ -118,7 +108,7 @@ def _place(
 ) -> list[int]:
     """Of each picture the index of its share; `again` of pictures that were chosen by their hashes already."""
     if plan.by != "hash":
-        return by_group(groups, [picture.labels or NO_CLASS for picture in pictures], shares, plan.seed)
+        return by_group(groups, [picture.labels or NO_CLASS for picture in pictures], shares, plan.seed or 0)
     # A part was chosen by the first digits of the hash, so those of one part are alike; the last are not.
     hashes = [picture.hash[::-1] if again else picture.hash for picture in pictures]
     # From the last share on, so that test stays when val changes.

@@ -6,12 +6,11 @@ from typing import Any
 
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.weights.files import Model
+from resnetkit.weights.hub import SCHEME
 
 FIGURES = {
     "top1": "top-1 accuracy",
     "top5": "top-5 accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
     "loss": "loss",
     "ece": "calibration error",
 }
@@ -28,13 +27,13 @@ def card(model: Model, *, library: str, use: list[str], notes: list[str]) -> str
     spec, network = model.network.spec, model.network
     parameters = sum(parameter.numel() for parameter in network.parameters())
     code = "\n".join(["```python", *use, "```"])
-    classes = ", ".join(model.classes) if spec.num_classes else "none: a backbone without a classifier"
+    listed = f"In the order of the outputs: {', '.join(model.classes)}."
     what = f"A residual network: {parameters:,} parameters, {spec.num_classes or 'no'} classes."
     sections = {
         "Licence": f"**{LICENCE.capitalize()}**, here and in the metadata above, before this is published.",
         "Use": code,
         "Pixels": "\n".join(f"- {note}" for note in notes),
-        "Classes": f"In the order of the outputs: {classes}.",
+        "Classes": listed if spec.num_classes else "None: a backbone without a classifier.",
         "How good": _figures(model),
         "Data": _data(model.provenance),
         "Provenance": _provenance(model.provenance),
@@ -45,8 +44,16 @@ def card(model: Model, *, library: str, use: list[str], notes: list[str]) -> str
 
 def pixels_and_classes(model: Model) -> list[str]:
     """What a file of tensors alone does not carry, a line each."""
-    classes = ", ".join(model.classes)
-    return [f"pixels: {describe_pixels(model.preprocessing)}", f"classes, in the order of the outputs: {classes}"]
+    classes = [f"classes, in the order of the outputs: {', '.join(model.classes)}"] if model.classes else []
+    return [f"pixels: {describe_pixels(model.preprocessing)}", *classes, *uncalibrated(model)]
+
+
+def uncalibrated(model: Model) -> list[str]:
+    """What to know of the probabilities, in a line, where a temperature was fitted: no other library's file has it."""
+    temperature = model.calibration.temperature
+    if temperature == 1:
+        return []
+    return [f"probabilities are those of the logits as they are: the temperature {temperature:.4f} is not in it"]
 
 
 def describe_pixels(pixels: Preprocessing) -> str:
@@ -67,7 +74,7 @@ def _metadata(model: Model, library: str) -> str:
         else "pipeline_tag: image-feature-extraction",
         "tags: [image-classification, resnet, resnetkit]",
     ]
-    if "top1" in model.metrics:
+    if "top1" in model.metrics and "n" in model.metrics:  # else of the images that chose the epoch
         name, data = (_quoted(text) for text in (model.network.spec.name, _name_of_data(model.provenance)))
         lines += [
             "model-index:",
@@ -76,10 +83,8 @@ def _metadata(model: Model, library: str) -> str:
             "  - task: {type: image-classification}",
             f"    dataset: {{name: {data}, type: imagefolder, split: {_quoted(str(model.metrics.get('split', '')))}}}",
             "    metrics:",
+            f"    - {{type: accuracy, name: top-1, value: {model.metrics['top1']:.6f}}}",
         ]
-        for key, (kind, title) in {"top1": ("accuracy", "top-1"), "macro_f1": ("f1", "macro F1")}.items():
-            if key in model.metrics:
-                lines.append(f"    - {{type: {kind}, name: {title}, value: {model.metrics[key]:.6f}}}")
     return "\n".join(["---", *lines, "---", ""])
 
 
@@ -96,7 +101,8 @@ def _figures(model: Model) -> str:
     ]
     if not rows:
         return "Not measured."
-    images = f"On {metrics.get('n', 0):,} images of the {metrics.get('split', 'test')} part."
+    counted = f"{metrics['n']:,} images of " if "n" in metrics else ""
+    images = f"On {counted}the {metrics.get('split', 'test')} part."
     lines = [images, "", "| figure | value | 95 % interval |", "|---|---|---|", *rows]
     calibration = model.calibration
     if calibration.temperature != 1 and ("loss" in metrics or "ece" in metrics):
@@ -116,6 +122,10 @@ def _name_of_data(provenance: dict[str, Any]) -> str:
     return Path(str(provenance.get("data", "unknown"))).name  # a path of the author's machine tells nobody anything
 
 
+def _name_of_weights(source: str) -> str:
+    return source if source.startswith(SCHEME) else Path(source).name
+
+
 def _data(provenance: dict[str, Any]) -> str:
     if "data" not in provenance:
         return "Not recorded; say what it was trained on."
@@ -132,7 +142,8 @@ def _provenance(provenance: dict[str, Any]) -> str:
         return "Not recorded."
     recipe = told.get("recipe", {})
     if recipe.get("weights"):
-        told["recipe"] = recipe | {"weights": Path(recipe["weights"]).name}
-    if source := told.get("taken_for", {}).get("source"):
-        told["taken_for"] = told["taken_for"] | {"source": Path(source).name}
+        told["recipe"] = recipe | {"weights": _name_of_weights(recipe["weights"])}
+    if taken_for := told.get("taken_for"):
+        kept = {key: value for key, value in taken_for.items() if key != "probe"}
+        told["taken_for"] = kept | {"source": _name_of_weights(taken_for["source"])}
     return "\n".join(f"- {key}: `{json.dumps(value)}`" for key, value in told.items())

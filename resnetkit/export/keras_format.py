@@ -28,10 +28,9 @@ def read(path: Path) -> Recognised:
 
 
 def use(model: Model, path: str) -> list[str]:
-    return ["import keras", f"model = keras.saving.load_model({path!r})  # images to probabilities"]
+    gives = "probabilities" if model.network.spec.num_classes else "pooled features"
+    return ["import keras", f"model = keras.saving.load_model({path!r})  # images to {gives}"]
 
 
 def notes(model: Model) -> list[str]:
-    temperature = model.calibration.temperature
-    uncalibrated = f"probabilities are those of the logits as they are: the temperature {temperature:.4f} is not in it"
-    return [*pixels_and_classes(model), *([uncalibrated] if temperature != 1 else [])]
+    return pixels_and_classes(model)

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.architecture.spec import EXPANSION
-from resnetkit.data.preprocess import Preprocessing
+from resnetkit.data.preprocess import COLOURS, Preprocessing
 from resnetkit.errors import ResnetkitError
-from resnetkit.export.card import card, describe_pixels
+from resnetkit.export.card import card, describe_pixels, uncalibrated
 from resnetkit.export.hub import read_folder, write_folder
 from resnetkit.export.limits import in_their_names, is_dilated, refuse
 from resnetkit.export.limits import require as require_limits
@@ -49,6 +49,11 @@ def require(model: Model) -> None:
 def processor(pixels: Preprocessing) -> dict[str, Any]:
     """The preprocessor_config.json whose processor makes these pixels. Raises ResnetkitError where there is none."""
     height, width = pixels.size
+    if pixels.channels not in COLOURS:
+        raise ResnetkitError(
+            f"transformers cannot hold images of {pixels.channels} bands: its processors take pictures; "
+            "--to torchvision or timm writes the network"
+        )
     record = {
         "do_convert_rgb": pixels.channels == "rgb",
         "do_resize": True,
@@ -119,4 +124,4 @@ def use(model: Model, path: str) -> list[str]:
 
 def notes(model: Model) -> list[str]:
     grey = ["open images with .convert('L')"] if model.preprocessing.channels == "grey" else []
-    return [f"pixels: {describe_pixels(model.preprocessing)}", *PIXEL_NOTES, *grey]
+    return [f"pixels: {describe_pixels(model.preprocessing)}", *PIXEL_NOTES, *grey, *uncalibrated(model)]

@@ -53,6 +53,8 @@ def require_expressible(net: ResNet) -> None:
     for name, module in chain(plan.stem, *blocks, plan.head):
         if type(module) not in WRITERS:
             raise ResnetkitError(f"{net.spec.name}: {name}: Keras has no layer for {type(module).__name__}")
+        if type(module) is nn.AvgPool2d and module.stride != 2:  # `same` then pads before the map, too
+            raise ResnetkitError(f"{net.spec.name}: {name}: Keras pads pools of stride {module.stride} otherwise")
 
 
 def save_keras(net: ResNet, path: Path) -> None:

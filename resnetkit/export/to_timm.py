@@ -8,7 +8,7 @@ from resnetkit.architecture.spec import EXPANSION, NetworkSpec
 from resnetkit.architecture.variants import spec as named_spec
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ResnetkitError
-from resnetkit.export.card import card, describe_pixels
+from resnetkit.export.card import card, describe_pixels, uncalibrated
 from resnetkit.export.hub import read_folder, write_folder
 from resnetkit.export.limits import in_their_names, is_dilated, refuse
 from resnetkit.export.limits import require as require_limits
@@ -55,12 +55,10 @@ def require(model: Model) -> None:
         refuse(spec, "timm", "output_stride", "its networks have 8, 16 or 32, and pool otherwise at a dilation")
     if spec.stem == "7x7" and not spec.preactivation and spec.stem_width != 64:
         refuse(spec, "timm", "stem_width", "its 7x7 stem has 64")
+    if spec.stem == "deep" and not spec.preactivation and spec.stem_width % 2:
+        refuse(spec, "timm", "stem_width", "its deep stem begins with the half of it")
     if spec.preactivation:
         _require_preact(model)
-    if spec.attention == "se":
-        channels = [width * EXPANSION[spec.block] for width in spec.widths]
-        if any(count > 128 and count % 128 for count in channels):
-            refuse(spec, "timm", "widths", "it rounds the channels within SE to 8, ours do not")
     framing(model.preprocessing)
 
 
@@ -68,8 +66,9 @@ def _require_preact(model: Model) -> None:
     spec = model.network.spec
     if any(width % 8 for width in (*spec.widths, spec.stem_width)):
         refuse(spec, "timm", "widths", "it rounds the widths of pre-activation networks to 8")
-    if spec.block == "bottleneck" and any(row.block == 0 and row.shortcut == "identity" for row in model.network.rows):
-        refuse(spec, "timm", "widths", "its pre-activation stages all begin with a projection")
+    plain = [row for row in model.network.rows if row.block == 0 and row.shortcut == "identity"]
+    if any(spec.block == "bottleneck" or row.dilation > row.entry_dilation for row in plain):
+        refuse(spec, "timm", "widths", "its pre-activation stages begin with a projection, but basic ones of stride 1")
 
 
 def framing(pixels: Preprocessing) -> dict[str, Any]:
@@ -165,4 +164,4 @@ def use(model: Model, path: str) -> list[str]:
 
 def notes(model: Model) -> list[str]:
     grey = ["open images with .convert('L')"] if model.preprocessing.channels == "grey" else []
-    return [f"pixels: {describe_pixels(model.preprocessing)}", *PIXEL_NOTES, *grey]
+    return [f"pixels: {describe_pixels(model.preprocessing)}", *PIXEL_NOTES, *grey, *uncalibrated(model)]

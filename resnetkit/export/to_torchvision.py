@@ -1,5 +1,6 @@
 """torchvision: a plain state dict in a .pth file, which its networks load as they are."""
 
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -50,7 +51,9 @@ def require(model: Model) -> None:
 
 
 def write(model: Model, path: Path) -> None:
-    torch.save(in_their_names((TORCHVISION,), model.network), path)
+    file = BytesIO()  # for torch tells of a full disk in its own words
+    torch.save(in_their_names((TORCHVISION,), model.network), file)
+    path.write_bytes(file.getvalue())
 
 
 def read(path: Path) -> Recognised:

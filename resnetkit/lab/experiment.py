@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from shlex import quote
 from time import perf_counter
 from typing import Any, ClassVar
 
+import torch
+
+from resnetkit.architecture.variants import spec
 from resnetkit.atomic import write_text
 from resnetkit.cores import usable_cores
 from resnetkit.device import find_device
@@ -81,6 +85,8 @@ class Experiment(ABC):
         depths: tuple[int, ...] = getattr(self, "depths", (1,))
         if not depths or len(set(depths)) < len(depths):
             raise ResnetkitError(f"depths={', '.join(map(str, depths))}: give one or more, and each once")
+        for depth in getattr(self, "depths", ()):
+            spec(f"resnet{depth}_cifar")  # refuses what does not fit
 
     @abstractmethod
     def cells(self) -> list[Cell]:
@@ -114,9 +120,13 @@ class Experiment(ABC):
 
 def processes_for(experiment: Experiment) -> int:
     """One for each core up to MOST, where cells may be measured side by side."""
-    if not experiment.SIDE_BY_SIDE or find_device(getattr(experiment, "device", "cpu")).type != "cpu":
+    if not experiment.SIDE_BY_SIDE or _device(experiment).type != "cpu":
         return 1
     return min(MOST, len(usable_cores()))
+
+
+def _device(experiment: Experiment) -> torch.device:
+    return find_device(getattr(experiment, "device", "cpu"))
 
 
 @dataclass(frozen=True)
@@ -172,8 +182,8 @@ def conduct(experiment: Experiment, out: str | Path | None = None, processes: in
         "seconds": round(kept.seconds, 1),
         "processes": together,
         "findings": [asdict(finding) | {"verdict": finding.verdict} for finding in reading.findings],
-        "figures": reading.figures,
-        "cells": rows,
+        "figures": _as_json(reading.figures),
+        "cells": _as_json(rows),
     }
     write_text(folder / RESULTS, results_text(record))
     facts = {"experiment": experiment, "reading": reading, "record": record}
@@ -197,6 +207,15 @@ def _short(value: Any) -> Any:
     return [_short(own) for own in value] if isinstance(value, (list, tuple)) else value
 
 
+def _as_json(value: Any) -> Any:
+    """None in place of numbers that JSON does not have."""
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _as_json(own) for key, own in value.items()}
+    return [_as_json(own) for own in value] if isinstance(value, (list, tuple)) else value
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -217,7 +236,7 @@ class _Kept:
             raise ResnetkitError(f"{folder} is there already and is no experiment's; choose another --out")
         else:
             date = datetime.now(UTC).isoformat(timespec="seconds")
-            self.told = asked | {"date": date, "environment": environment()}
+            self.told = asked | {"date": date, "environment": environment(_device(experiment))}
             write_text(self._told, json.dumps(self.told, indent=2) + "\n")
         self._found: dict[str, Cell] = {}
         self.seconds = 0.0

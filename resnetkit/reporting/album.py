@@ -27,11 +27,12 @@ class Picture:
 
 
 class Album:
-    """Looks images up by the names in split.csv. `missing` counts those asked for and not to be had; `problem` says why
+    """Looks images up by the names in split.csv. `missing` has those asked for and not to be had; `problem` says why
     the data cannot be opened at all."""
 
     def __init__(self, data: str, preprocessing: Preprocessing) -> None:
-        self.preprocessing, self.missing, self.problem = preprocessing, 0, ""
+        self.preprocessing, self.problem = preprocessing, ""
+        self.missing: set[str] = set()
         self._left = BUDGET
         self._places: dict[str, tuple[Part, int]] = {}
         try:
@@ -58,7 +59,7 @@ class Album:
             image = part.images[i]
             return as_channels(image[None], channels)[0] if isinstance(image, Tensor) else decode(image, channels)
         except (KeyError, BadImage):
-            self.missing += 1
+            self.missing.add(name)
             return None
 
     def _picture(self, pixels: Tensor, side: int) -> Picture | None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from resnetkit.reporting.charts import BOTTOM, LEFT, RIGHT, TOP, Point, Scale, Tick, decades, ticks
 
-KINDS = 5  # lines that can be told apart
 FEW = 1.5  # decades from which an axis names powers of ten alone
 MOST_MARKS = 7
 
@@ -117,7 +116,8 @@ def _axis(
 
 def _text(value: float) -> str:
     if value and not 1e-3 <= abs(value) < 1e5:
-        return f"1e{math.log10(value):.0f}" if value > 0 else f"{value:.0e}"
+        mantissa, exponent = f"{value:.3e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
     return f"{value:,.10g}"
 
 

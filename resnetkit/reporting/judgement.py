@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from shlex import quote
 from typing import Any
 
+from resnetkit.data.preprocess import COLOURS
 from resnetkit.evaluation.intervals import wilson_interval
 from resnetkit.reporting.record import Listed, Record
 from resnetkit.reporting.wording import count, percent
 
 GAP = 0.10  # of top-1: training this far above held-out images is memory, not skill
 RISE = 1.05  # of the held-out loss over its lowest: more than epochs differ by chance
+LEARNT_FROM = ("train", "holdout")  # weights, and which epoch's weights
 WIDE = 0.10  # of top-1: an interval wider than this hides most differences between runs
 
 # What keeps a network from learning images by heart: setting, its value when off, a value to try, what it does.
@@ -77,13 +79,14 @@ def _copies(run: Record) -> Finding | None:
     if not run.metrics:
         return None
     tested = run.metrics["split"]
-    leaked = [group for group in copies(run) if {image.part for image in group} > {tested}]
-    if not leaked:
-        return None
+    learnt = {*LEARNT_FROM} - {tested}
+    leaked = [group for group in copies(run) if learnt & {image.part for image in group}]
     n = sum(image.part == tested for group in leaked for image in group)
+    if not n:
+        return None
     text = (
-        f"{count(n, 'tested image')} lie in other parts too, byte for byte, and test nothing. Keep each image in one "
-        "part and train again; the figure may fall."
+        f"{count(n, 'tested image')} {'was' if n == 1 else 'were'} trained on too, byte for byte, and "
+        f"{'tests' if n == 1 else 'test'} nothing. Keep each image in one part and train again; the figure may fall."
     )
     return Finding("The test is not clean.", text)
 
@@ -97,7 +100,7 @@ def _baseline(run: Record) -> Finding | None:
     slower = (f"--lr {run.recipe['lr'] / 5:.3g}", "smaller steps, where the loss leapt about")
     longer = (f"--epochs {3 * run.recipe['epochs']}", "more time, where it was still falling")
     given = {answer.predicted for answer in run.answers}
-    if len(given) == 1:
+    if len(given) == 1 and reached.baseline < 1:
         return Finding("It has not learnt.", f"It answers “{given.pop()}” to every image.", [slower, longer])
     if run.metrics["top1_interval"][0] <= reached.baseline:
         text = (
@@ -169,7 +172,9 @@ def _regularisation(run: Record) -> list[tuple[str, str]]:
         for name, unused, value, does in CURES
         if run.recipe.get(name, unused) == unused
         and (name != "min_scale" or run.preprocessing.framing == "crop")
+        and (name != "policy" or run.preprocessing.channels in COLOURS)
         and (name != "mixup" or not run.recipe.get("prune_easy"))
+        and (name != "drop_path_rate" or run.model is None or run.model.network.spec.shortcut != "none")
     ]
     start = (
         [] if run.recipe.get("weights") else [("--weights MODEL", "starts from a network that has seen more images")]
@@ -200,9 +205,16 @@ def _interval(run: Record) -> Finding | None:
     return Finding("The figure is rough.", text)
 
 
+def calibrated_since(run: Record) -> str | None:
+    """What measures a model whose calibration is another than when its figures were taken; None where it is not."""
+    if not run.model or not run.metrics or run.model.calibration.temperature == run.metrics.get("temperature", 1.0):
+        return None
+    return f"resnet evaluate {quote(str(run.folder))}"
+
+
 def _certainty(run: Record) -> Finding | None:
     """Mean probability outside the interval of top-1. The calibration error will not do: chance makes it above 0."""
-    if not run.metrics or not run.answers or run.multilabel:
+    if not run.metrics or not run.answers or run.multilabel or calibrated_since(run):
         return None
     low, high = run.metrics["top1_interval"]
     sure = sum(answer.probability for answer in run.answers) / len(run.answers)

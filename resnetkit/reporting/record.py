@@ -10,7 +10,7 @@ from typing import Any
 
 from resnetkit.data.labels import SEPARATOR
 from resnetkit.data.preprocess import Preprocessing
-from resnetkit.errors import ResnetkitError
+from resnetkit.errors import ModelFileRefused, ResnetkitError
 from resnetkit.tables import read_csv
 from resnetkit.tasks import classification, multilabel
 from resnetkit.tasks.task import TASKS, Task
@@ -84,6 +84,12 @@ class Record:
         return Counter(image.part for image in self.images)
 
 
+def compiled(command: dict[str, Any]) -> str:
+    """What a run's command.json says of --compile: off, on or graphs; before there were graphs a bool."""
+    kept = command.get("compile", False)
+    return {False: "off", True: "on"}.get(kept, kept)
+
+
 def read_record(folder: Path, metrics: dict[str, Any] | None = None) -> Record:
     """Read a run folder, whose `metrics` may be given before it has them. Raises ResnetkitError where there is none, or
     its files are not what a run writes."""
@@ -109,6 +115,8 @@ def read_record(folder: Path, metrics: dict[str, Any] | None = None) -> Record:
             reliability=[_numbers(row) for row in _rows(folder / "evaluation" / "reliability.csv")],
             model=load_model(model) if model.exists() else None,
         )
+    except ModelFileRefused:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ResnetkitError(f"{folder}: a file in it is missing or damaged: {error}") from error
 

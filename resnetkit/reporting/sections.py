@@ -2,19 +2,18 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import file_digest
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from resnetkit.architecture.summary import Cost, measure
+from resnetkit.architecture.summary import measure, repeated
 from resnetkit.reporting import judgement, outcome
 from resnetkit.reporting.album import Album, Picture
 from resnetkit.reporting.charts import line_chart
-from resnetkit.reporting.record import Answered, Record
+from resnetkit.reporting.record import Answered, Record, compiled
 from resnetkit.reporting.wording import count
 from resnetkit.tasks.task import TITLES, figures_of
 
@@ -45,7 +44,7 @@ def sections(run: Record, album: Album) -> list[Section]:
 
 
 def _advice(run: Record, album: Album) -> Facts:
-    return {"findings": judgement.findings(run), "watched": judgement.watched(run) is not None}
+    return {"findings": judgement.findings(run), "watched": any(part in run.parts for part in ("holdout", "val"))}
 
 
 def _data(run: Record, album: Album) -> Facts:
@@ -163,7 +162,8 @@ def _calibration(run: Record, album: Album) -> Facts:
         "what": "Label decisions" if run.multilabel else "Images",
         "confidence": sum(found.n * found.confidence for found in bins) / decisions,
         "right": sum(found.n * found.accuracy for found in bins) / decisions,
-        "temperature": run.model.calibration.temperature if run.model and run.model.calibration.n else None,
+        "temperature": run.metrics["temperature"] if "ece_uncalibrated" in run.metrics else None,
+        "since": judgement.calibrated_since(run),
     }
 
 
@@ -172,18 +172,12 @@ def _network(run: Record, album: Album) -> Facts:
         return None
     parts = measure(run.model.network)
     return {
-        "rows": _folded(parts),
+        "rows": [(same[0], len(same)) for same in repeated(parts)],
         "size": run.model.network.image_size,
         "parameters": sum(part.parameters for part in parts),
         "macs": sum(part.macs for part in parts),
         "activation_bytes": sum(part.activation_bytes for part in parts),
     }
-
-
-def _folded(parts: Sequence[Cost]) -> list[tuple[Cost, int]]:
-    """Blocks that repeat once, with how often."""
-    runs = groupby(parts, key=lambda p: (p.row and p.row.stage, p.layers, p.shortcut, p.output, p.parameters))
-    return [(group[0], len(group)) for group in (list(same) for _, same in runs)]
 
 
 def _provenance(run: Record, album: Album) -> Facts:
@@ -200,7 +194,7 @@ def _provenance(run: Record, album: Album) -> Facts:
     facts["Machine"] = (
         f"{environment['processor']}, {count(environment['threads'], 'thread')}, {environment['platform']}"
     )
-    facts["Device"] = run.command["device"]
+    facts["Device"] = run.command["device"] + (f" ({gpu})" if (gpu := environment.get("gpu")) else "")
     return {"facts": facts}
 
 
@@ -224,7 +218,10 @@ def _reproduce(run: Record, album: Album) -> Facts:
     argv = run.command["argv"]
     folder = str(run.folder)
     again = ["resnet", "train", run.command["data"], "--recipe", str(run.folder / "recipe.toml")]
-    again += ["--max-bad", f"{run.command['max_bad']:g}", "--device", run.command["device"], "--out", f"{folder}-again"]
+    again += ["--max-bad", f"{run.command['max_bad']:g}", "--device", run.command["device"]]
+    if (how := compiled(run.command)) != "off":
+        again += ["--compile", how]
+    again += ["--out", f"{folder}-again"]
     return {
         "typed": shlex.join(["resnet", *argv[1:]]) if Path(argv[0]).name == "resnet" else None,
         "commands": [

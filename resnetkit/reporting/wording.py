@@ -13,12 +13,12 @@ def interval(ends: list[float]) -> str:
 def count(number: float, noun: str = "") -> str:
     """1234 is 1,234; with a noun, 1 image or 2 images."""
     digits = f"{number:,.0f}"
-    return f"{digits} {noun}{'s' * (number != 1)}" if noun else digits
+    return f"{digits} {noun}{'s' * (digits != '1')}" if noun else digits
 
 
 def short(number: float) -> str:
     """To three digits, with the unit of thousands, millions or billions."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
+        if float(f"{number / size:.3g}") >= 1:
             return f"{number / size:.3g}\u00a0{unit}"
     return f"{number:g}"

@@ -195,12 +195,16 @@ def to_toml(recipe: Recipe) -> str:
     return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
 
 
-def parse_settings(pairs: list[str]) -> dict[str, str]:
-    """["lr=0.2", ...] -> {"lr": "0.2", ...}; the recipe turns the words into numbers. Raises ResnetkitError."""
-    settings = {}
-    for pair in pairs:
+def parse_settings(flags: dict[str, Any], pairs: list[str] | None) -> dict[str, Any]:
+    """What flags give (None: nothing) and ["lr=0.2", ...] as {"lr": "0.2", ...}; the recipe turns the words into
+    numbers. Raises ResnetkitError, also for what is said twice."""
+    settings = {key: value for key, value in flags.items() if value is not None}
+    for pair in pairs or []:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ResnetkitError(f"--set {pair}: write it as key=value")
-        settings[key.strip().replace("-", "_")] = value.strip()
+        name = key.strip().replace("-", "_")
+        if name in settings:
+            raise ResnetkitError(f"--set {pair}: {name} is given twice; leave out one of the two")
+        settings[name] = value.strip()
     return settings

@@ -14,6 +14,7 @@ from resnetkit.cores import default_workers
 from resnetkit.data.datasets import absolute
 from resnetkit.device import find_device, within_memory
 from resnetkit.errors import ResnetkitError, did_you_mean
+from resnetkit.reporting.record import compiled
 from resnetkit.sizes import parse_bytes
 from resnetkit.training import tracking
 from resnetkit.training.averaging import Average
@@ -129,9 +130,7 @@ def _resumed(folder: RunFolder, device: str, execution: Execution) -> Start:
     state, notes = new_state(prepared, place)
     memory = execution.memory or command.get("memory", "plain")
     mode, note = choose_memory(prepared, state.net, memory, execution.budget)
-    kept = command.get("compile", False)
-    compiled = execution.compile or {False: "off", True: "on"}.get(kept, kept)  # before there were graphs a bool
-    _set_execution(state, mode, compiled)
+    _set_execution(state, mode, execution.compile or compiled(command))
     if folder.last.exists():
         state.restore(folder.last)
     return Start(folder, prepared, state, place, [*notes, *note], command)

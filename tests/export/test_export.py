@@ -44,7 +44,8 @@ HELD = [
     ("torchvision", "resnet50", {"output_stride": 8}),
     ("timm", "resnet18d", {"in_channels": 1, "pixels": replace(PIXELS, channels="grey", mean=(0.5,), std=(0.2,))}),
     ("timm", "resnet50", {"activation": "silu", "widths": (32, 64, 96, 128)}),
-    ("timm", "seresnet50", THIN),
+    ("timm", "seresnet50", THIN | {"widths": (48, 64, 80, 100)}),
+    ("timm", "preact_resnet18", {"widths": (64,) * 4}),
     ("timm", "ecaresnet50d", THIN),
     ("timm", "resnet50", {"output_stride": 16}),
     ("timm", "preact_resnet50", THIN),
@@ -110,7 +111,8 @@ def test_labels_and_pixels_come_back(to, reader, pixels, tmp_path):
         ("timm", "preact_resnet50", {"base_width": 128}, "base_width=128"),
         ("timm", "preact_resnet50", {"attention": "se"}, "attention='se'"),
         ("timm", "preact_resnet50", {"widths": (16, 32, 64, 128)}, "begin with a projection"),
-        ("timm", "seresnet50", {"widths": (48, 64, 64, 64)}, "widths=(48, 64, 64, 64)"),
+        ("timm", "resnet18d", {"stem_width": 33}, "stem_width=33"),
+        ("timm", "preact_resnet18", {"widths": (64,) * 4, "output_stride": 8}, "begin with a projection"),
         ("huggingface", "resnet50", {"activation": "silu"}, "activation='silu'"),
         ("huggingface", "resnext50_32x4d", {}, "cardinality=32"),
         ("huggingface", "wide_resnet50_2", {}, "base_width=128"),
@@ -136,6 +138,12 @@ def test_a_framing_that_no_processor_has_is_refused(to, tmp_path):
         rk.export(model, to=to, out=tmp_path / "out")
 
 
+def test_images_that_no_processor_takes_are_refused(tmp_path):
+    bands = replace(PIXELS, channels="5", mean=(0.5,) * 5, std=(0.2,) * 5)
+    with pytest.raises(ResnetkitError, match="transformers cannot hold images of 5 bands"):
+        rk.export(model_of("resnet18", in_channels=5, pixels=bands), to="huggingface", out=tmp_path / "out")
+
+
 def test_nothing_is_overwritten(tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(ResnetkitError, match="choose another --out"):
@@ -151,6 +159,18 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(ResourceExhausted, match="No space left on device; free some space"):
         rk.export(model_of("resnet18"), to="timm", out=tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_under_torch_leaves_nothing(tmp_path):
+    """Where writing itself fails, which torch tells as an error of its own: here past a limit on the size of files."""
+    save_model(model_of("resnet18"), tmp_path / "model.safetensors")
+    limited = "import resource, signal; from resnetkit.cli.main import main; "
+    limited += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)); main()"
+    command = [sys.executable, "-c", limited, "export", str(tmp_path), "--to", "torchvision"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 5 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert not list((tmp_path / "exports").glob("*"))
 
 
 @pytest.mark.parametrize("to", TARGETS)
@@ -208,10 +228,22 @@ def test_a_model_of_bands_has_a_card(tmp_path):
 
 def test_the_card_names_no_folder_of_the_author(tmp_path):
     model = model_of("resnet18")
-    model.provenance["taken_for"] = {"source": "/home/someone/secret/theirs.pth"}
+    images = "64 images of the train part of /home/someone/secret"
+    model.provenance["taken_for"] = {"source": "/home/someone/theirs.pth", "probe": {"images": images}}
     rk.export(model, to="timm", out=tmp_path / "out")
     card = (tmp_path / "out/README.md").read_text()
     assert "theirs.pth" in card and "/home/someone" not in card
+
+
+def test_the_card_tells_the_hubs_repository_whole_and_counts_no_images_that_were_not_counted(tmp_path):
+    model = model_of("resnet18", num_classes=0)
+    model.metrics = {"split": "holdout", "top1": 0.9, "epoch": 3}  # of a run's best.safetensors
+    model.provenance["taken_for"] = {"source": "hf:someone/net@abc"}
+    rk.export(model, to="timm", out=tmp_path / "out")
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert "hf:someone/net@abc" in card.content and "On the holdout part." in card.content
+    assert card.data.eval_results is None
+    assert "None: a backbone without a classifier." in card.content
 
 
 def test_where_it_goes_by_default(tmp_path, monkeypatch):
@@ -228,8 +260,15 @@ def test_a_keras_file_is_named_as_keras_opens_it(tmp_path):
         rk.export(model_of("resnet18"), to="keras", out=tmp_path / "net.h5")
 
 
-def test_a_keras_file_says_that_it_is_uncalibrated():
+@pytest.mark.parametrize("target", [*TARGETS.values(), keras_format])
+def test_every_format_says_that_it_is_uncalibrated(target):
     model = model_of("resnet18")
-    assert "temperature" not in " ".join(keras_format.notes(model))
+    assert "temperature" not in " ".join(target.notes(model))
     model.calibration = replace(model.calibration, temperature=1.5)
-    assert "temperature 1.5000 is not in it" in " ".join(keras_format.notes(model))
+    assert "temperature 1.5000 is not in it" in " ".join(target.notes(model))
+
+
+def test_a_backbone_as_a_keras_file_gives_features():
+    backbone = model_of("resnet18", num_classes=0)
+    assert "images to pooled features" in keras_format.use(backbone, "x")[1]
+    assert not any("classes" in note for note in keras_format.notes(backbone))

@@ -106,6 +106,8 @@ def test_only_built_in_layers(keras, tmp_path):
 def test_refusals(keras, tmp_path, monkeypatch):
     with pytest.raises(rk.ResnetkitError, match=r"stages.2.0.shortcut.*no layer for DensePool2d"):
         rk.to_keras(rk.build("resnet50d", 3, **NARROW | {"output_stride": 8}))
+    with pytest.raises(rk.ResnetkitError, match=r"stages.1.0.shortcut.*pads pools of stride 3 otherwise"):
+        rk.to_keras(rk.build("resnet18d", 3, strides=(1, 3, 2, 2)))
     with pytest.raises(rk.ResnetkitError, match="reversible=True: its blocks would be written as plain ones"):
         rk.to_keras(rk.build("resnet20_cifar", reversible=True))
     with pytest.raises(rk.ResnetkitError, match=r"ends in \.keras"):

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 
 import pytest
 import typer.testing
@@ -121,8 +122,22 @@ def test_mistakes_are_one_line():
         Depth(steps=0)
     with pytest.raises(ResnetkitError, match="depths=8, 8: give one or more, and each once"):
         Depth(depths=(8, 8))
+    with pytest.raises(ResnetkitError, match="depth 21 does not fit"):
+        Depth(depths=(20, 21))
     with pytest.raises(ResnetkitError, match="batch=0: give one or more"):
         Gradients(batch=0)
+
+
+def test_what_json_has_no_number_for_is_null(tmp_path, results, monkeypatch):
+    like, *_ = results["depth"].record["cells"]
+    whole = Depth.read
+    monkeypatch.setattr(Depth, "measure", lambda *_, **__: like | {"norm": float("nan")})
+    monkeypatch.setattr(Depth, "read", lambda *given: replace(whole(*given), figures={"gradient": float("inf")}))
+    result = conduct(TINY["depth"], tmp_path / "lab")
+    text = (tmp_path / "lab" / "results.json").read_text()
+    json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert result.record["figures"] == {"gradient": None}
+    assert all(cell["norm"] is None for cell in result.record["cells"])
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])

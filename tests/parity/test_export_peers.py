@@ -33,6 +33,7 @@ TIMM = [
     ("resnet18", "resnet18", {}),
     ("resnet50d", "resnet50d", {}),
     ("seresnet50", "seresnet50", {}),
+    ("seresnet50", "seresnet50", {"widths": (48, 64, 80, 100)} | THIN),
     ("ecaresnet50d", "ecaresnet50d", {}),
     ("preact_resnet50", "resnetv2_50", {}),
     ("preact_resnet18", "resnetv2_18", {"activation": "silu"}),

@@ -5,11 +5,15 @@ from dataclasses import replace
 
 import pytest
 
+import resnetkit as rk
 from resnetkit.reporting.charts import LEFT, RIGHT, decades, epoch_ticks, line_chart, ticks
 from resnetkit.reporting.graphs import graph
 from resnetkit.reporting.judgement import CURES, findings
 from resnetkit.reporting.record import read_record
+from resnetkit.reporting.wording import count, short
 from resnetkit.training.recipe import make_recipe, parse_settings
+from resnetkit.weights.calibration import Calibration
+from resnetkit.weights.files import Model
 from tests.reporting.conftest import write_run
 
 OVERFIT = [(1.0, 0.5, 1.1, 0.5), (0.6, 0.8, 0.9, 0.6), (0.2, 0.95, 1.0, 0.61), (0.05, 1.0, 1.4, 0.6)]
@@ -75,9 +79,21 @@ def test_what_the_run_did_already_is_not_advised(record):
     assert typed == ["--set erasing=0.25", "--set mixup=0.2", "--set label_smoothing=0.1"]
 
 
+def test_what_the_run_cannot_do_is_not_advised(record):
+    overfit = with_val(record, OVERFIT)
+    bands = replace(overfit.preprocessing, channels="5", mean=(0.5,) * 5, std=(0.2,) * 5)
+    (finding,) = findings(replace(overfit, preprocessing=bands))
+    assert not any("policy" in typed for typed, _ in finding.cures)
+    used = {name: value for name, _, value, _ in CURES if name != "drop_path_rate"}
+    for name, advised in (("resnet8_cifar", True), ("plain8_cifar", False)):
+        model = Model(rk.build(name, 2), ["x", "y"], record.preprocessing)
+        (finding,) = findings(replace(overfit, recipe=overfit.recipe | used, model=model))
+        assert any("drop_path_rate" in typed for typed, _ in finding.cures) == advised
+
+
 def test_every_cure_is_a_setting():
     for name, off, value, _ in CURES:
-        recipe = make_recipe({"model": "resnet18", "epochs": 1, "lr": 0.1} | parse_settings([f"{name}={value}"]))
+        recipe = make_recipe({"model": "resnet18", "epochs": 1, "lr": 0.1} | parse_settings({}, [f"{name}={value}"]))
         assert getattr(recipe, name) != off
         assert make_recipe({"model": "resnet18", "epochs": 1, "lr": 0.1, name: off})
 
@@ -86,6 +102,9 @@ def test_a_constant_answer(record):
     same = [replace(answer, predicted="x") for answer in record.answers]
     constant = replace(record, answers=same, metrics=record.metrics | {"top1": 0.5, "top1_interval": [0.47, 0.53]})
     assert "It has not learnt." in titles(constant)
+    alike = [replace(answer, label="x") for answer in same]
+    one_class = replace(record, answers=alike, metrics=record.metrics | {"top1": 1.0, "top1_interval": [0.996, 1.0]})
+    assert "It has not learnt." not in titles(one_class)
     no_better = replace(record, metrics=record.metrics | {"top1": 0.52, "top1_interval": [0.49, 0.55]})
     assert "It is not shown to be better than a constant answer." in titles(no_better)
 
@@ -93,6 +112,9 @@ def test_a_constant_answer(record):
 def test_probabilities_are_judged_beyond_chance(record):
     surer = replace(record, answers=[replace(answer, probability=0.99) for answer in record.answers])
     assert titles(surer) == ["It is too sure."]
+    warm = Calibration(temperature=3)
+    model = Model(rk.build("resnet8_cifar", 2), ["x", "y"], record.preprocessing, calibration=warm)
+    assert titles(replace(surer, model=model)) == []  # what the answers said is no longer so
     shyer = replace(record, answers=[replace(answer, probability=0.6) for answer in record.answers])
     assert titles(shyer) == ["It is too doubtful."]
 
@@ -112,7 +134,10 @@ def test_a_wide_interval(record):
 def test_copies_in_the_test(record):
     copy = replace(record.images[0], part="train")
     (finding,) = findings(replace(record, images=[*record.images, copy]))
-    assert finding.title == "The test is not clean." and "1 tested image" in finding.text
+    assert finding.title == "The test is not clean."
+    assert finding.text.startswith("1 tested image was trained on too, byte for byte, and tests nothing.")
+    watched = replace(record.images[0], part="val")  # which nothing is learnt from
+    assert titles(replace(record, images=[*record.images, watched])) == []
     apart = [replace(copy, hash="a"), replace(copy, part="val", hash="a")]
     assert titles(replace(record, images=[*record.images, *apart])) == []
 
@@ -143,6 +168,23 @@ def test_axes():
 def test_an_axis_without_round_values_names_its_ends(places, log_x):
     drawn = graph("loss", {"net": [(place, 1.0) for place in places]}, x_label="layers", log_x=log_x)
     assert drawn.x_ticks and all(LEFT <= x <= RIGHT for x, _ in drawn.x_ticks)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "log", "says"),
+    [
+        (2e-4, 9e-4, True, ["1e-4", "2e-4", "5e-4", "0.001", "0.002"]),
+        (1, 9e5, False, ["0", "2e5", "4e5", "6e5", "8e5", "1e6"]),
+    ],
+)
+def test_marks_say_what_they_are(low, high, log, says):
+    made = graph("t", {"a": [(1, low), (2, high)]}, x_label="x", log_y=log)
+    assert [text for _, text in made.y_ticks] == says
+
+
+def test_numbers_in_words():
+    assert count(1.2, "second") == "1 second" and count(0.4, "second") == "0 seconds"
+    assert short(999_700_000) == "1\u00a0G" and short(999_400) == "999\u00a0k" and short(12) == "12"
 
 
 def test_an_axis_names_an_end_below_zero():

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import resnetkit as rk
 from resnetkit.cli.main import app
+from resnetkit.errors import ModelFileRefused
 from resnetkit.reporting.report import write_report
 from resnetkit.tables import read_csv
 from tests.reporting.conftest import HOSTILE, QUOTED, write_run
@@ -119,7 +120,7 @@ def test_data_health(page):
     assert "2 images are copies of others" in page.text
     assert "The same image in several parts" in page.text and "leak.png (validation" in page.text
     assert "The same image in several classes" in page.text and "both.png (training" in page.text
-    assert "1 tested image" in page.text and "test nothing" in page.text
+    assert "1 tested image was trained on too" in page.text
 
 
 def test_pictures_are_those_of_the_run(page, run):
@@ -142,7 +143,8 @@ def test_without_the_images_the_page_is_made(run, photos, tmp_path):
     for file in (half / "val").rglob("*.png"):
         file.write_bytes(b"")
     without = Page(write_report(moved))
-    assert "Some pictures are missing." in without.text and without.all("img")
+    told = re.search(r"Some pictures are missing\. (\d+) images could not be read again", without.text)
+    assert told and 0 < int(told[1]) <= sum(1 for file in (half / "val").rglob("*.png")) and without.all("img")
 
 
 def test_sections_without_data_are_absent(tmp_path):
@@ -166,6 +168,13 @@ def test_many_classes_list_their_commonest_mistakes(tmp_path):
     assert len(page.tables["Commonest mistakes"]) == 41 and len(page.tables["Figures of each class"]) == 1001
     assert {a["href"][1:] for a in page.all("a")} <= set(page.ids)
     assert path.stat().st_size < 5_000_000
+
+
+def test_many_classes_without_a_mistake(tmp_path):
+    classes = [f"class {i}" for i in range(40)]
+    answers = [(f"{i}", classes[i % 40], classes[i % 40], 0.9) for i in range(400)]
+    page = Page(write_report(write_run(tmp_path / "run", classes, answers)))
+    assert "no image was taken for another class" in page.text and "The photos behind it" not in page.text
 
 
 def test_pictures_stay_within_the_budget(run, tmp_path, monkeypatch):
@@ -197,6 +206,13 @@ def test_the_command_repeats_the_run(run, tmp_path, monkeypatch):
     assert metrics == (run / "evaluation/metrics.json").read_text()
 
 
+def test_a_compiled_run_is_repeated_compiled(run, tmp_path):
+    compiled = shutil.copytree(run, tmp_path / "run")
+    command = json.loads((compiled / "command.json").read_text())
+    (compiled / "command.json").write_text(json.dumps(command | {"compile": "on"}))
+    assert "--compile on" in Page(write_report(compiled)).text
+
+
 def test_the_verb(run, tmp_path):
     done = CliRunner().invoke(app, ["report", str(run), "--json"])
     assert json.loads(done.stdout) == {
@@ -209,6 +225,10 @@ def test_the_verb(run, tmp_path):
     (damaged / "classes.json").unlink()
     with pytest.raises(rk.ResnetkitError, match="missing or damaged: .*classes.json"):
         write_report(damaged)
+    spoilt = shutil.copytree(run, tmp_path / "spoilt")
+    (spoilt / "model.safetensors").write_bytes(b"no model")
+    with pytest.raises(ModelFileRefused):
+        write_report(spoilt)
 
 
 def test_a_name_that_is_not_utf8(tmp_path):

@@ -25,7 +25,7 @@ def test_what_is_written_reads_back(tmp_path):
 
 
 def test_settings_replace_and_are_converted():
-    recipe = load_recipe("digits", parse_settings(["lr=0.2", "flip=true", "batch-size=32", "model=resnet8_cifar"]))
+    recipe = load_recipe("digits", parse_settings({}, ["lr=0.2", "flip=true", "batch-size=32", "model=resnet8_cifar"]))
     assert (recipe.lr, recipe.flip, recipe.batch_size, recipe.model) == (0.2, True, 32, "resnet8_cifar")
 
 
@@ -55,7 +55,9 @@ def test_wrong_recipes_are_named(tmp_path):
     with pytest.raises(ResnetkitError, match="clip_norm=inf: input should be a finite number"):
         make_recipe({"model": "resnet18", "epochs": 1, "lr": 0.1, "clip_norm": float("inf")})
     with pytest.raises(ResnetkitError, match="write it as key=value"):
-        parse_settings(["lr"])
+        parse_settings({}, ["lr"])
+    with pytest.raises(ResnetkitError, match="--set batch-size=8: batch_size is given twice"):
+        parse_settings({"batch_size": "4", "lr": None}, ["lr=0.2", "batch-size=8"])
 
 
 def test_weights_in_a_recipe_are_found_beside_it(tmp_path, monkeypatch):
