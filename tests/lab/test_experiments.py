@@ -129,9 +129,11 @@ def test_mistakes_are_one_line():
 
 
 def test_what_json_has_no_number_for_is_null(tmp_path, results, monkeypatch):
-    like, *_ = results["depth"].record["cells"]
+    found = {
+        key: value for key, value in results["depth"].record["cells"][0].items() if key not in ("net", "depth", "seed")
+    }
     whole = Depth.read
-    monkeypatch.setattr(Depth, "measure", lambda *_, **__: like | {"norm": float("nan")})
+    monkeypatch.setattr(Depth, "measure", lambda *_, **__: found | {"norm": float("nan")})
     monkeypatch.setattr(Depth, "read", lambda *given: replace(whole(*given), figures={"gradient": float("inf")}))
     result = conduct(TINY["depth"], tmp_path / "lab")
     text = (tmp_path / "lab" / "results.json").read_text()
