@@ -42,17 +42,7 @@ def inspect(
         planned = _plan_memory(network, batch_size or 32, precision or "float32", resident)
         print_json(planned) if json else print(_memory_table(planned))
         return
-    facts: dict[str, Any] = (
-        {}
-        if model is None
-        else {
-            "task": model.task,
-            "classes": model.classes,
-            "preprocessing": model.preprocessing.to_dict(),
-            "metrics": model.metrics,
-            "provenance": model.provenance,
-        }
-    )
+    facts = {} if model is None else _facts(model)
     if json:
         print_json(complexity(network) | facts)
         return
@@ -61,12 +51,30 @@ def inspect(
         print(f"\n{model.report}")
         if probe is not None:
             print(describe_probe(model.provenance["taken_for"]["probe"]))
-        print(f"classes: {', '.join(model.classes)}")
-        for name in ("preprocessing", "metrics", "provenance"):
+        _print_facts(facts)
+
+
+def _facts(model: "Model") -> dict[str, Any]:
+    found = model.calibration
+    fitted = {"temperature": found.temperature, "n": found.n, "data": found.data} if found.n else {}
+    return {
+        "task": model.task,
+        "classes": model.classes,
+        "preprocessing": model.preprocessing.to_dict(),
+        "metrics": model.metrics,
+        "calibration": fitted,
+        "provenance": model.provenance,
+    }
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    print(f"classes: {', '.join(facts['classes'])}")
+    for name in ("preprocessing", "metrics", "calibration", "provenance"):
+        if facts[name]:
             print(f"{name}:")
-            for key, value in facts[name].items():
-                if key != "taken_for":  # the report has it
-                    print(f"  {key}: {value}")
+        for key, value in facts[name].items():
+            if key != "taken_for":  # the report has it
+                print(f"  {key}: {value}")
 
 
 def _opened(target: str, num_classes: int | None, probe: str | None) -> "tuple[ResNet, Model | None]":

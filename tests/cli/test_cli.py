@@ -14,6 +14,9 @@ from PIL import Image
 import resnetkit as rk
 from resnetkit.cli import main
 from resnetkit.cli.output import describe_evaluation
+from resnetkit.weights.calibration import Calibration
+from resnetkit.weights.files import save_model
+from tests.weights.test_model_file import small_model
 
 RESNET = [sys.executable, "-m", "resnetkit.cli.main"]
 
@@ -143,7 +146,15 @@ def test_inspect_a_run(model):
     facts = json.loads(resnet("inspect", model, "--json").stdout)
     assert facts["name"] == "resnet8_cifar"
     assert facts["classes"] == [str(i) for i in range(10)]
-    assert facts["provenance"]["data"] == "digits"
+    assert facts["provenance"]["data"] == "digits" and facts["calibration"] == {}
+
+
+def test_inspect_tells_the_calibration(tmp_path):
+    calibrated = small_model()
+    calibrated.calibration = Calibration(temperature=1.5, n=40, data="val of photos")
+    save_model(calibrated, tmp_path / "m.safetensors")
+    told = resnet("inspect", str(tmp_path / "m.safetensors")).stdout
+    assert "calibration:\n  temperature: 1.5\n  n: 40\n  data: val of photos" in told
 
 
 def test_classes_are_for_a_name(model):
