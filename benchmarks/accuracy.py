@@ -5,8 +5,7 @@ python benchmarks/accuracy.py cifar10-resnet20 --data PATH/cifar10
 python benchmarks/accuracy.py cifar10-fast --data PATH/cifar10      # hours
 python benchmarks/accuracy.py cifar10-strong --data PATH/cifar10    # hours
 
-The interval of a mean is Student's, over several seeds: what other seeds would give on the same test part. The file is
-written after every seed.
+The interval of a mean is Student's, over several seeds: what other seeds would give on the same test part.
 """
 
 import argparse
@@ -85,12 +84,12 @@ def matrix_products() -> dict[str, int]:
     return {name: round(gflops) for name, gflops in products(DEVICE).items()}
 
 
-def measure(name: str, data: str) -> tuple[dict, Path]:
-    """What was measured, and the file it is written to."""
+def measure(name: str, data: str) -> dict:
     plan = MEASUREMENTS[name]
     flags, judging = plan["flags"], plan.get("judging", [])
-    before = header(name, command_of(data, flags, judging), [], DEVICE) | {"gflops": matrix_products()}
-    runs: list[dict] = []
+    before = header(name, command_of(data, flags, judging), list(range(plan["seeds"])), DEVICE)
+    before |= {"gflops": matrix_products()}
+    runs = []
     for seed in range(plan["seeds"]):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / name
@@ -99,14 +98,8 @@ def measure(name: str, data: str) -> tuple[dict, Path]:
                 keep(name, folder, log)
         print(f"{name} seed {seed}: top-1 {run['top1']:.2%} in {run['seconds']:.0f} s", flush=True)
         runs.append(run)
-        result = before | {"seeds": [run["seed"] for run in runs]} | summary(runs)
-        file = save(result)
-    return result, file
-
-
-def summary(runs: list[dict]) -> dict:
     scores = [run["top1"] for run in runs]
-    return {
+    return before | {
         "top1_mean": mean(scores),
         "top1_std": stdev(scores) if len(scores) > 1 else None,
         "top1_mean_interval": interval_of_mean(scores),
@@ -140,7 +133,8 @@ def main() -> None:
     data = MEASUREMENTS[arguments.name].get("data") or arguments.data
     if not data:
         parser.error(f"{arguments.name} needs --data")
-    result, file = measure(arguments.name, data)
+    result = measure(arguments.name, data)
+    file = save(result)
     spread = f", spread {result['top1_std']:.2%}" if result["top1_std"] is not None else ""
     print(f"mean top-1 {result['top1_mean']:.2%}{spread}, written to {file.relative_to(ROOT)}")
 

@@ -134,8 +134,8 @@ class NetworkSpec:
         if self.stride_by == "max_pool":
             self._require(self.output_stride is None, "output_stride", "None with stride_by='max_pool'")
             self._require(max(self.strides) <= 2, "strides", "1 or 2 with stride_by='max_pool'")
-        if self.shortcut == "pooled" and self.output_stride is not None:
-            self._require(max(self.strides) <= 2, "strides", "1 or 2 with pooled shortcuts and an output_stride")
+        if self.shortcut == "pooled" and self.output_stride not in (None, STEM_STRIDE[self.stem] * prod(self.strides)):
+            self._require(max(self.strides) <= 2, "strides", "1 or 2 where pooled shortcuts are dilated")
         strides = {STEM_STRIDE[self.stem] * prod(self.strides[:stages]) for stages in range(len(self.strides) + 1)}
         self._require(self.output_stride in (None, *strides), "output_stride", sorted(strides))
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from resnetkit.cli.output import JsonFlag, print_json, require_new
+from resnetkit.cli.output import JsonFlag, print_json
 
 VOID = 7  # exit code of a run from which nothing may be concluded
 
@@ -44,8 +44,6 @@ def benchmark(
     from resnetkit.atomic import write_text
     from resnetkit.benchmark.run import benchmark as run
 
-    if out is not None:
-        require_new(out)
     found = run(
         kind,
         model,

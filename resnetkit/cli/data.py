@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnetkit.cli.output import JsonFlag, print_json, require_new
+from resnetkit.cli.output import JsonFlag, print_json
 from resnetkit.errors import ResnetkitError, TooManyBadImages, did_you_mean
 
 if TYPE_CHECKING:
@@ -106,13 +106,13 @@ def split(
 ) -> None:
     """Divide images into train, val and test, whatever parts they had."""
     from resnetkit.data.datasets import open_dataset
-    from resnetkit.data.resplit import SplitPlan, divide, write_division
+    from resnetkit.data.resplit import SplitPlan, divide, require_other, write_division
     from resnetkit.data.survey import survey
 
     plan = SplitPlan(
         by=by, val=val, test=test, group=group, folds=folds, seed=seed, keep_copies=keep_duplicates_together
     )
-    require_new(out)
+    require_other(out, data)
     seen = survey(open_dataset(data))
     division = divide(seen, plan)
     write_division(division, seen, out)

@@ -8,6 +8,8 @@ import typer
 from resnetkit.cli.output import JsonFlag, ProbeOption, describe_probe, print_json
 from resnetkit.errors import ResnetkitError
 
+ENDINGS = (".safetensors", ".pth", ".pt", ".th", ".bin", ".ckpt", ".tar", ".keras", ".h5")  # of files of weights
+
 if TYPE_CHECKING:
     from resnetkit.architecture.resnet import ResNet
     from resnetkit.weights.files import Model
@@ -91,8 +93,8 @@ def _opened(target: str, num_classes: int | None, probe: str | None) -> "tuple[R
         with torch.device("meta"):
             return build(target, num_classes), None
     except ResnetkitError:
-        of_a_file = bool(Path(target).suffix) or "/" in target or target.startswith("hf:")
-        if not Path(target).exists() and not of_a_file:
+        of_a_file = Path(target).suffix in ENDINGS or ("/" in target and Path(target).parent.is_dir())
+        if not Path(target).exists() and not of_a_file and not target.startswith("hf:"):
             raise
     return _with_its_classes(load(target), num_classes)
 

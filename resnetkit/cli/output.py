@@ -1,12 +1,9 @@
 """What verbs print: JSON for programs, sentences for people."""
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-
-from resnetkit.errors import ResnetkitError
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 
@@ -30,11 +27,6 @@ ProbeOption = Annotated[
         help="Images like those that a foreign checkpoint was trained on: settle what it does not tell.",
     ),
 ]
-
-
-def require_new(out: Path) -> None:
-    if out.exists():
-        raise ResnetkitError(f"{out} is there already and would be overwritten; choose another --out")
 
 
 def print_json(value: dict[str, Any]) -> None:

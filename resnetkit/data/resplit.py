@@ -10,6 +10,7 @@ from resnetkit.atomic import write_text
 from resnetkit.data.copies import find_copies
 from resnetkit.data.duplicates import connected
 from resnetkit.data.labels import SEPARATOR, require_writable
+from resnetkit.data.listed import find_list
 from resnetkit.data.split import by_group, by_hash
 from resnetkit.data.survey import Picture, Survey
 from resnetkit.errors import ResnetkitError
@@ -82,6 +83,15 @@ def divide(survey: Survey, plan: SplitPlan) -> Division:
     return Division(pictures, parts, folds)
 
 
+def require_other(path: Path, source: str) -> None:
+    """Raise ResnetkitError where a table at `path` would replace what `source`, as `open_dataset` takes it, is read
+    from."""
+    table = find_list(source)
+    read = table[0] if table else Path(source)
+    if path.exists() and read.exists() and path.samefile(read):
+        raise ResnetkitError(f"{path} is what the images are read from; choose another --out")
+
+
 def write_division(division: Division, survey: Survey, path: Path) -> None:
     """A CSV of path (below the folder of the CSV), label (or labels), split and, where there are folds, fold.
 
@@ -95,6 +105,8 @@ def write_division(division: Division, survey: Survey, path: Path) -> None:
             raise ResnetkitError(
                 f"{survey.dataset.name}: a split lists files, and its images are not files of their own"
             )
+        if path.exists() and path.samefile(picture.image):
+            raise ResnetkitError(f"{path} is one of the images; choose another --out")
         place = os.path.relpath(picture.image.parent.resolve() / picture.image.name, root)
         label = SEPARATOR.join(survey.dataset.classes[label] for label in picture.labels)
         rows.append((place, label, part, "" if fold is None else fold))

@@ -137,7 +137,7 @@ class MultilabelAnswers(Answers):
     CALIBRATED: ClassVar[tuple[str, ...]] = (
         "micro_f1", "macro_f1", "exact_match", "exact_match_interval", "loss", "ece",
     )  # fmt: skip
-    DECIDED: ClassVar[str] = "labels"
+    DECIDED: ClassVar[str] = "label decisions"
     WORST: ClassVar[str] = "loss"
 
     calibration: MultilabelCalibration = field(default_factory=MultilabelCalibration)

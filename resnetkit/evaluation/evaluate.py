@@ -110,12 +110,12 @@ def evaluate(
     """
     computing = Computing.of(device, precision, batch_size, workers)
     folder = _new_folder(out)
+    if calibrate is not None:
+        _require_keeping(source)
     model = opened(source, preprocessing)
     if corruptions:
         _require_corruptible(model)
     forward = forward_of(model, tta=tta)
-    if calibrate is not None:
-        _require_keeping(source)
     images = choose_images(source, model, data, split, max_bad)
     if calibrate is not None:
         calibrating = _calibration_images(model, calibrate, max_bad)
@@ -159,8 +159,8 @@ def calibrate(
     file keeps the calibration. Raises ResnetkitError.
     """
     computing = Computing.of(device, precision, batch_size, workers)
-    model = opened(source)
     _require_keeping(source)
+    model = opened(source)
     _calibrate(source, model, _calibration_images(model, data, max_bad), data, computing)
     return model
 

@@ -108,6 +108,7 @@ def _record(model: Model, verdicts: dict[str, Verdict], data: str) -> None:
         for assumption in candidates.ASSUMED[what]:
             taken_for["assumed"].pop(assumption, None)
     if PIXELS in settled:
-        taken_for["preprocessing_from"] = f"{verdicts[PIXELS].taken}, as the images of {Path(data).name} settle"
+        name = Path(data).resolve().name  # where it lies is nobody's business who gets the model
+        taken_for["preprocessing_from"] = f"{verdicts[PIXELS].taken}, as the images of {name} settle"
     taken_for["preprocessing"] = model.preprocessing.to_dict()
     model.report = describe(taken_for)

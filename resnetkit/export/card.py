@@ -145,5 +145,5 @@ def _provenance(provenance: dict[str, Any]) -> str:
         told["recipe"] = recipe | {"weights": _name_of_weights(recipe["weights"])}
     if taken_for := told.get("taken_for"):
         kept = {key: value for key, value in taken_for.items() if key != "probe"}
-        told["taken_for"] = kept | {"source": _name_of_weights(taken_for["source"])}
+        told["taken_for"] = kept | {"source": _name_of_weights(taken_for.get("source", "unknown"))}
     return "\n".join(f"- {key}: `{json.dumps(value)}`" for key, value in told.items())

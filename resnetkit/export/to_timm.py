@@ -66,9 +66,11 @@ def _require_preact(model: Model) -> None:
     spec = model.network.spec
     if any(width % 8 for width in (*spec.widths, spec.stem_width)):
         refuse(spec, "timm", "widths", "it rounds the widths of pre-activation networks to 8")
-    plain = [row for row in model.network.rows if row.block == 0 and row.shortcut == "identity"]
-    if any(spec.block == "bottleneck" or row.dilation > row.entry_dilation for row in plain):
-        refuse(spec, "timm", "widths", "its pre-activation stages begin with a projection, but basic ones of stride 1")
+    first = [row for row in model.network.rows if row.block == 0 and row.shortcut == "identity"]
+    if spec.block == "bottleneck" and first:
+        refuse(spec, "timm", "widths", "its pre-activation stages of bottlenecks begin with a projection")
+    if any(row.dilation > row.entry_dilation for row in first):
+        refuse(spec, "timm", "output_stride", "its pre-activation stages that dilate begin with a projection")
 
 
 def framing(pixels: Preprocessing) -> dict[str, Any]:

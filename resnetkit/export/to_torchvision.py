@@ -53,7 +53,7 @@ def require(model: Model) -> None:
 def write(model: Model, path: Path) -> None:
     file = BytesIO()  # for torch tells of a full disk in its own words
     torch.save(in_their_names((TORCHVISION,), model.network), file)
-    path.write_bytes(file.getvalue())
+    path.write_bytes(file.getbuffer())
 
 
 def read(path: Path) -> Recognised:

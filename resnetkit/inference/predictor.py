@@ -124,19 +124,24 @@ def _together(frames: Iterable[Tensor]) -> Tensor:
     return torch.stack([frame.permute(1, 2, 0) for frame in frames]).permute(0, 3, 1, 2)
 
 
+def named_paths(argument: str | Path) -> list[Path]:
+    """The file or folder of that name, else what it matches as a pattern, in order."""
+    path = Path(argument)
+    return [path] if path.exists() else [Path(match) for match in sorted(glob.glob(str(argument), recursive=True))]
+
+
 def find_images(arguments: Iterable[str | Path]) -> list[Path]:
     """Files as given, the images in folders, and so of what globs match: in order, none twice. Raises ResnetkitError
     for none."""
     found: dict[Path, None] = {}
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir():
-            matches = list(images_below(path))
-        elif path.exists():
-            matches = [path]
-        else:
-            matched = map(Path, sorted(glob.glob(str(argument), recursive=True)))
-            matches = [image for p in matched for image in (images_below(p) if p.is_dir() else [p]) if is_image(image)]
+        matches: list[Path] = []
+        for named in named_paths(argument):
+            if named.is_dir():
+                matches += images_below(named)
+            elif named == path or is_image(named):
+                matches.append(named)
         if not matches:
             what = "no image in this folder" if path.is_dir() else "no such file, and as a pattern it matches no image"
             raise ResnetkitError(f"{argument}: {what}")

@@ -68,7 +68,15 @@ def answer_to_file(predictor: Predictor, paths: Sequence[Path], out: Path, forma
     journal = out.with_name(f".{out.name}.answers")
     origin = _origin(predictor)
     done = _answered(journal, origin)
-    fresh = predictor.predict(path for path in paths if str(path) not in done)
+    files: dict[str, list[Any] | None] = {}  # as they are before they are read
+
+    def remaining() -> Iterator[Path]:
+        for path in paths:
+            if str(path) not in done:
+                files[str(path)] = _file(path)
+                yield path
+
+    fresh = predictor.predict(remaining())
     answers = []
     with _reopen(journal, origin, done) as file:
         for path in paths:
@@ -76,7 +84,7 @@ def answer_to_file(predictor: Predictor, paths: Sequence[Path], out: Path, forma
                 answer = done[str(path)]["answer"]
             else:
                 answer = next(fresh)
-                file.write(json.dumps({"answer": answer, "file": _file(answer)}) + "\n")
+                file.write(json.dumps({"answer": answer, "file": files.pop(str(path))}) + "\n")
                 file.flush()
             answers.append(answer)
             yield answer
@@ -103,13 +111,13 @@ def _origin(predictor: Predictor) -> dict[str, Any]:
     return json.loads(json.dumps(origin | predictor.thresholds))  # as it will be read again
 
 
-def _file(answer: dict[str, Any]) -> list[Any] | None:
-    """What tells whether the answer is to the same file as before, without reading it."""
+def _file(path: str | Path) -> list[Any] | None:
+    """What tells a file from another of its name, or from what it was, without reading it."""
     try:
-        found = os.stat(answer["path"])
+        found = os.stat(path)
     except OSError:
         return None
-    return [os.path.abspath(answer["path"]), found.st_size, found.st_mtime_ns]
+    return [os.path.abspath(path), found.st_size, found.st_mtime_ns]
 
 
 def _answered(journal: Path, origin: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -125,10 +133,12 @@ def _answered(journal: Path, origin: dict[str, Any]) -> dict[str, dict[str, Any]
         done = {
             entry["answer"]["path"]: entry
             for entry in entries
-            if "error" not in entry["answer"] and entry["file"] == _file(entry["answer"])
+            if "error" not in entry["answer"] and entry["file"] == _file(entry["answer"]["path"])
         }
     except (ValueError, TypeError, KeyError) as error:
-        raise ResnetkitError(f"{journal}: not a file of answers; delete it to start anew") from error
+        raise ResnetkitError(
+            f"{journal}: not a file of answers, or an earlier version's; delete it to start anew"
+        ) from error
     if begun != origin:
         raise ResnetkitError(
             f"{journal}: answers begun with another model, preprocessing, precision or thresholds; "

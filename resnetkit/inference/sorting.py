@@ -8,6 +8,7 @@ from pathlib import Path
 
 from resnetkit.atomic import write_atomically
 from resnetkit.errors import ResnetkitError
+from resnetkit.inference.predictor import named_paths
 from resnetkit.inference.results import NONE
 from resnetkit.tasks import classification
 
@@ -16,9 +17,9 @@ class Sorter:
     """Copies images into `folder`/<label>/, those without a label into `folder`/none of these/.
 
     Nothing is moved or overwritten: where another image has the name, a number is added. What an interrupted call
-    copied is found there and not copied again. `sources` are the files and folders the images come from; raises
-    ResnetkitError when `folder` lies in one, for its copies would be images to sort the next time, and for a `task` of
-    several labels an image.
+    copied is found there and not copied again. `sources` are where the images come from, as `find_images` takes it;
+    raises ResnetkitError when `folder` lies in one, for its copies would be images to sort the next time, and for a
+    `task` of several labels an image.
     """
 
     def __init__(self, folder: Path, sources: Iterable[str | Path], task: str = classification.NAME) -> None:
@@ -26,8 +27,8 @@ class Sorter:
             raise ResnetkitError(
                 "an image of several labels has no one folder to be sorted into; use --out answers.csv"
             )
-        for source in sources:
-            if Path(source).is_dir() and folder.resolve().is_relative_to(Path(source).resolve()):
+        for source in (path for given in sources for path in named_paths(given)):
+            if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
                 raise ResnetkitError(f"{folder} lies in {source}, whose images are to be sorted; choose another folder")
         self.folder = folder
         self.claimed: set[Path] = set()

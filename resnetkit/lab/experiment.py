@@ -85,7 +85,7 @@ class Experiment(ABC):
         depths: tuple[int, ...] = getattr(self, "depths", (1,))
         if not depths or len(set(depths)) < len(depths):
             raise ResnetkitError(f"depths={', '.join(map(str, depths))}: give one or more, and each once")
-        for depth in getattr(self, "depths", ()):
+        for depth in depths if hasattr(self, "depths") else ():
             spec(f"resnet{depth}_cifar")  # refuses what does not fit
 
     @abstractmethod

@@ -55,8 +55,8 @@ def verdict(run: Record) -> Verdict | None:
 
 def findings(run: Record) -> list[Finding]:
     """What stands out, the gravest first."""
-    found = [_unfinished(run), _copies(run), _baseline(run), _overfitting(run), _interval(run), _certainty(run)]
-    return [finding for finding in found if finding]
+    rules = (_unfinished, _copies, _baseline, _overfitting, _interval, _certainty, _calibrated_since)
+    return [finding for rule in rules if (finding := rule(run))]
 
 
 def copies(run: Record) -> list[list[Listed]]:
@@ -84,9 +84,10 @@ def _copies(run: Record) -> Finding | None:
     n = sum(image.part == tested for group in leaked for image in group)
     if not n:
         return None
+    lie, test = ("lies", "tests") if n == 1 else ("lie", "test")
     text = (
-        f"{count(n, 'tested image')} {'was' if n == 1 else 'were'} trained on too, byte for byte, and "
-        f"{'tests' if n == 1 else 'test'} nothing. Keep each image in one part and train again; the figure may fall."
+        f"{count(n, 'tested image')} {lie} among those it was trained or chosen on too, byte for byte, and {test} "
+        "nothing. Keep each image in one part and train again; the figure may fall."
     )
     return Finding("The test is not clean.", text)
 
@@ -205,16 +206,23 @@ def _interval(run: Record) -> Finding | None:
     return Finding("The figure is rough.", text)
 
 
-def calibrated_since(run: Record) -> str | None:
-    """What measures a model whose calibration is another than when its figures were taken; None where it is not."""
-    if not run.model or not run.metrics or run.model.calibration.temperature == run.metrics.get("temperature", 1.0):
+def _calibrated_since(run: Record) -> Finding | None:
+    """Where the model's temperature or thresholds are others than when its figures were taken."""
+    if not run.model or not run.metrics:
         return None
-    return f"resnet evaluate {quote(str(run.folder))}"
+    now = run.model.calibration
+    decided = [row["threshold"] for row in run.metrics["per_class"]] if run.multilabel else []
+    same = not decided or decided == list(now.thresholds_for(len(decided), None, None)["thresholds"])
+    if same and now.temperature == run.metrics.get("temperature", 1.0):
+        return None
+    text = "Probabilities, and what follows from them, are on this page what they were before."
+    measure = (f"resnet evaluate {quote(str(run.folder))}", "measures what it says now")
+    return Finding("It was calibrated anew after its test.", text, [measure])
 
 
 def _certainty(run: Record) -> Finding | None:
     """Mean probability outside the interval of top-1. The calibration error will not do: chance makes it above 0."""
-    if not run.metrics or not run.answers or run.multilabel or calibrated_since(run):
+    if not run.metrics or not run.answers or run.multilabel or _calibrated_since(run):
         return None
     low, high = run.metrics["top1_interval"]
     sure = sum(answer.probability for answer in run.answers) / len(run.answers)

@@ -163,7 +163,6 @@ def _calibration(run: Record, album: Album) -> Facts:
         "confidence": sum(found.n * found.confidence for found in bins) / decisions,
         "right": sum(found.n * found.accuracy for found in bins) / decisions,
         "temperature": run.metrics["temperature"] if "ece_uncalibrated" in run.metrics else None,
-        "since": judgement.calibrated_since(run),
     }
 
 

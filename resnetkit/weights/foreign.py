@@ -40,8 +40,8 @@ class _Beside:
     source: str = ""
 
 
-def load_foreign(path: Path, preprocessing: str | None = None, *, force: bool = False) -> Model:
-    """A checkpoint of another library, a Hugging Face folder or a Keras file.
+def load_foreign(path: Path, preprocessing: str | None = None, *, force: bool = False, called: str = "") -> Model:
+    """A checkpoint of another library, a Hugging Face folder or a Keras file, `called` so where not by its path.
 
     `preprocessing` as in weights.preprocessing, in place of what the file or its kind says. `force` takes weights that
     are not finite. Raises ModelFileRefused.
@@ -63,7 +63,7 @@ def load_foreign(path: Path, preprocessing: str | None = None, *, force: bool = 
     network.image_size = pixels.size
     classes, labels_from = _classes(found, beside)
     taken_for = {
-        "source": str(path),
+        "source": called or str(path),
         "ecosystem": found.ecosystem,
         "names": list(found.names),
         "classes": found.spec.num_classes,

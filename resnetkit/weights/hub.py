@@ -58,7 +58,12 @@ def fetch(source: str) -> Path:
 
 def pinned(source: str) -> str:
     """The same weights by the commit that they are of now, so that they stay what they are. Raises as `fetch`."""
-    return f"{source.partition('@')[0]}@{fetch(source).name}"
+    return at_commit(source, fetch(source))
+
+
+def at_commit(source: str, folder: Path) -> str:
+    """`hf:owner/name@commit` of a source that was fetched to `folder`."""
+    return f"{source.partition('@')[0]}@{folder.name}"
 
 
 class _Snapshot:

@@ -178,7 +178,7 @@ class Matcher:
     def average_pool(self, name: str, module: nn.AvgPool2d) -> None:
         op = self._take("average_pool", "an average pool")
         if module.stride != 2:
-            raise op.refuse(f"pads an average pool of stride {module.stride} before the map, too")
+            raise op.refuse(f"is an average pool of stride {module.stride}, which is padded otherwise than ours")
         self._agree(op, {"kernel": module.kernel_size, "stride": module.stride, "padding": "same"})
 
     def squeeze_excite(self, name: str, module: layers.SqueezeExcite) -> None:

@@ -11,7 +11,7 @@ from resnetkit.architecture.variants import spec
 from resnetkit.errors import ModelFileRefused, ResnetkitError
 from resnetkit.weights.files import Model, check_tensors, has_record, load_model
 from resnetkit.weights.foreign import load_foreign
-from resnetkit.weights.hub import SCHEME, fetch, pinned, resolve
+from resnetkit.weights.hub import SCHEME, at_commit, fetch, pinned, resolve
 from resnetkit.weights.recognise import read_names
 
 MAY_DIFFER = ("name", "num_classes", "drop_path_rate", "zero_init_residual", "norm_momentum")  # evaluation is the same
@@ -137,7 +137,8 @@ def load(source: str | Path, preprocessing: str | None = None, *, force: bool = 
                 f"{path}: its preprocessing is in the file; --preprocessing is for others' checkpoints"
             )
         return load_model(model_path(path))
-    return load_foreign(path, preprocessing, force=force)
+    called = at_commit(str(source), path) if str(source).startswith(SCHEME) else ""
+    return load_foreign(path, preprocessing, force=force, called=called)
 
 
 def opened(source: str | Path | Model, preprocessing: str | None = None) -> Model:

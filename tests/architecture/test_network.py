@@ -184,7 +184,7 @@ def test_stride_in_the_last_block_subsamples_there():
         ("resnet18", {"stride_by": "pool"}, "stride_by='pool' is impossible; it must be one of conv, max_pool"),
         ("resnet18", {"stride_by": "max_pool", "output_stride": 8}, "it must be None with stride_by='max_pool'"),
         ("resnet18", {"stride_by": "max_pool", "strides": (1, 2, 3, 2)}, "1 or 2 with stride_by='max_pool'"),
-        ("resnet50d", {"strides": (1, 3, 2, 2), "output_stride": 4}, "1 or 2 with pooled shortcuts and an output"),
+        ("resnet50d", {"strides": (1, 3, 2, 2), "output_stride": 4}, "1 or 2 where pooled shortcuts are dilated"),
         ("resnet18", {"block": ["basic"]}, "block=('basic',) is impossible"),
         ("resnet18", {"drop_path_rate": 1.0}, "below 1"),
         ("resnet18", {"num_classes": -1}, "num_classes=-1"),
@@ -221,6 +221,10 @@ def test_depth_formulas_choose_the_block():
     assert spec("preact_resnet164_cifar", block="basic").depths == (27, 27, 27)
     assert spec("preact_resnet1001_cifar").depths == (111, 111, 111)
     assert spec("fast_resnet8_cifar", block="basic") == spec("fast_resnet8_cifar")
+
+
+def test_a_stride_of_three_is_a_networks_own():
+    assert spec("resnet50d", strides=(1, 3, 2, 2), output_stride=48).output_stride == 48
 
 
 def test_lists_are_as_good_as_tuples():

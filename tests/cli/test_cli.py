@@ -75,6 +75,7 @@ def test_help_imports_nothing_slow():
         (["train", "digits", "--device", "cpu", "--compile", "graphs"], 2, "CUDA graphs, and the run is on cpu"),
         (["benchmark", "startup", "--compile", "on"], 2, "compile=on is for `resnet benchmark step`"),
         (["train", "--resume", "x", "--max-bad", "0.5"], 2, "a resumed run keeps its data and settings"),
+        (["inspect", "timm/resnet50"], 2, "no network is called 'timm/resnet50'; did you mean"),
         (["inspect", "gone/net.pth"], 4, "no such model file or run folder, nor a checkpoint"),
         (["inspect", "resnet18", "--precision", "bfloat16"], 2, "--batch-size and --precision are for --memory"),
         (["train", "digits", "--lr", "0.1", "--set", "lr=0.2"], 2, "lr is given twice"),

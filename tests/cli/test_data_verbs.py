@@ -74,7 +74,7 @@ def test_refusals_are_one_line(leaky, tmp_path):
     for arguments, says in [
         (["split", leaky, "--out", tmp_path / "x.csv", "--by", "size"], "by must be"),
         (["split", "digits", "--out", tmp_path / "x.csv"], "not files of their own"),
-        (["split", leaky, "--out", leaky], "is there already and would be overwritten"),
+        (["split", leaky, "--out", leaky], "is what the images are read from"),
         (["split", leaky, "--out", tmp_path / "x.csv", "--seed", "1"], "seed goes with by random or group"),
         (["check", leaky, "--framing", "crob"], "framing 'crob': did you mean crop?"),
     ]:

@@ -10,7 +10,7 @@ import torch
 
 from resnetkit.data.datasets import open_dataset
 from resnetkit.data.parts import Dataset, Part
-from resnetkit.data.resplit import Division, SplitPlan, divide, write_division
+from resnetkit.data.resplit import Division, SplitPlan, divide, require_other, write_division
 from resnetkit.data.split import by_group, by_hash, stratified
 from resnetkit.data.survey import survey
 from resnetkit.errors import ResnetkitError
@@ -163,6 +163,26 @@ def test_the_table_is_read_back(seed_pictures, folder, tmp_path):
     assert {name: len(part) for name, part in read.parts.items()} == {k: v for k, v in division.counts().items() if v}
     again = survey(read)
     assert sorted(p.hash for p in again.pictures) == sorted(p.hash for p in seed_pictures.pictures)
+
+
+def test_the_table_that_is_read_is_not_written_over(folder, tmp_path):
+    table = tmp_path / "labels.csv"
+    paths = sorted(folder.rglob("*.png"))
+    table.write_text("path,kind\n" + "".join(f"{path},{path.parent.name}\n" for path in paths))
+    (tmp_path / "same.csv").symlink_to(table)
+    for source, path in ((f"{table}:kind", table), (f"{table}:kind", tmp_path / "same.csv"), (str(folder), folder)):
+        with pytest.raises(ResnetkitError, match="is what the images are read from; choose another --out"):
+            require_other(path, source)
+    for source in (f"{table}:kind", "digits"):
+        require_other(tmp_path / "split.csv", source)
+
+
+def test_an_image_of_the_set_is_not_written_over(folder):
+    seen, image = survey(open_dataset(folder)), next(folder.rglob("*.png"))
+    before = image.read_bytes()
+    with pytest.raises(ResnetkitError, match="is one of the images; choose another --out"):
+        write_division(divide(seen, SplitPlan()), seen, image)
+    assert image.read_bytes() == before
 
 
 def test_a_class_name_that_would_be_read_as_two_is_not_written(folder, tmp_path):

@@ -1,5 +1,7 @@
 """Figures where an image has none, one or several classes, against scikit-learn and SciPy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,13 +12,13 @@ from sklearn.calibration import calibration_curve
 
 from resnetkit.errors import ResnetkitError
 from resnetkit.evaluation import metrics, multilabel
-from resnetkit.evaluation.answers import MultilabelAnswers, judge
+from resnetkit.evaluation.answers import Answers, MultilabelAnswers, judge
 from resnetkit.evaluation.calibration import decision_thresholds, fit_calibration
 from resnetkit.evaluation.intervals import wilson_interval
 from resnetkit.evaluation.slices import Look, slices
 from resnetkit.tasks import multilabel as task
 from resnetkit.tasks.task import task_of
-from resnetkit.weights.calibration import MultilabelCalibration
+from resnetkit.weights.calibration import Calibration, MultilabelCalibration
 
 NAMES = list("abcde")
 
@@ -81,6 +83,18 @@ def test_classes_that_are_absent_are_undefined_and_left_out():
     nothing = judge(MultilabelAnswers(logits - 50, torch.zeros_like(labels)), NAMES)
     assert nothing["map"] is None and nothing["map_interval"] is None and nothing["micro_f1"] is None
     assert nothing["exact_match"] == 1.0
+
+
+def test_what_a_calibration_changes_is_listed():
+    """Of several labels and of one, with other temperatures and thresholds."""
+    one = LABELS.float().argmax(1)
+    for answers, calibration in (
+        (ANSWERS, MultilabelCalibration(temperature=0.5, n=1, thresholds=(0.1, 0.9, 0.2, 0.8, 0.3))),
+        (Answers(LOGITS, one), Calibration(temperature=2.0, n=1)),
+    ):
+        before, after = answers.metrics(), replace(answers, calibration=calibration).metrics()
+        changed = {name for name in answers.SUMMARY if name in before and before[name] != after[name]}
+        assert changed == set(answers.CALIBRATED)
 
 
 def test_an_interval_where_some_resamples_have_no_label_at_all():

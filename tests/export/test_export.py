@@ -112,7 +112,7 @@ def test_labels_and_pixels_come_back(to, reader, pixels, tmp_path):
         ("timm", "preact_resnet50", {"attention": "se"}, "attention='se'"),
         ("timm", "preact_resnet50", {"widths": (16, 32, 64, 128)}, "begin with a projection"),
         ("timm", "resnet18d", {"stem_width": 33}, "stem_width=33"),
-        ("timm", "preact_resnet18", {"widths": (64,) * 4, "output_stride": 8}, "begin with a projection"),
+        ("timm", "preact_resnet18", {"widths": (64,) * 4, "output_stride": 8}, "output_stride=8; its pre-activation"),
         ("huggingface", "resnet50", {"activation": "silu"}, "activation='silu'"),
         ("huggingface", "resnext50_32x4d", {}, "cardinality=32"),
         ("huggingface", "wide_resnet50_2", {}, "base_width=128"),
@@ -235,10 +235,14 @@ def test_the_card_names_no_folder_of_the_author(tmp_path):
     assert "theirs.pth" in card and "/home/someone" not in card
 
 
-def test_the_card_tells_the_hubs_repository_whole_and_counts_no_images_that_were_not_counted(tmp_path):
+def test_the_card_tells_the_hubs_repository_whole_and_counts_no_images_that_were_not_counted(tmp_path, monkeypatch):
     model = model_of("resnet18", num_classes=0)
     model.metrics = {"split": "holdout", "top1": 0.9, "epoch": 3}  # of a run's best.safetensors
-    model.provenance["taken_for"] = {"source": "hf:someone/net@abc"}
+    rk.export(model, to="timm", out=tmp_path / "theirs" / "abc")
+    monkeypatch.setattr("resnetkit.weights.load.fetch", lambda _: tmp_path / "theirs" / "abc")
+    taken = rk.load("hf:someone/net")
+    assert taken.report.startswith("hf:someone/net@abc: ")
+    model.provenance["taken_for"] = taken.provenance["taken_for"]
     rk.export(model, to="timm", out=tmp_path / "out")
     card = ModelCard.load(tmp_path / "out" / "README.md")
     assert "hf:someone/net@abc" in card.content and "On the holdout part." in card.content

@@ -71,6 +71,13 @@ def test_there_and_back(keras, tmp_path, name, choices):
     assert replace(found.spec, name=net.spec.name) == net.spec
 
 
+def test_a_pool_that_keras_pads_otherwise_is_not_read(keras, tmp_path, monkeypatch):
+    monkeypatch.setattr("resnetkit.export.to_keras.require_expressible", lambda net: None)
+    save_keras(rk.build("resnet18d", 3, strides=(1, 3, 2, 2)), tmp_path / "model.keras")
+    with pytest.raises(rk.ResnetkitError, match="is an average pool of stride 3, which is padded otherwise than ours"):
+        read_keras(tmp_path / "model.keras")
+
+
 def test_the_notebooks_summary(keras):
     net = rk.build_resnet((64, 64, 3), 10)
     model = rk.to_keras(net)

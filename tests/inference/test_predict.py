@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -217,6 +218,20 @@ def test_gone_on_with_what_is_another_file_now_or_was_not_readable_is_asked_agai
             assert answer["probability"] == pytest.approx(Predictor(calibrated)(name)["probability"], rel=1e-6)
 
 
+def test_a_file_that_changes_while_others_are_answered_is_asked_again(calibrated, images, tmp_path):
+    """It was read ahead, so its answer is of what it was."""
+    paths = [Path(shutil.copy(path, tmp_path)) for path in images[:5]]
+    out = tmp_path / "answers.jsonl"
+    begun = answer_to_file(Predictor(calibrated), paths, out, "jsonl")
+    next(begun)
+    shutil.copy(images[9], paths[3])
+    for _ in range(3):
+        next(begun)
+    begun.close()
+    answer = list(answer_to_file(Predictor(calibrated), paths, out, "jsonl"))[3]
+    assert answer["probability"] == pytest.approx(Predictor(calibrated)(images[9])["probability"], rel=1e-6)
+
+
 def test_answers_of_two_models_are_not_mixed(calibrated, images, tmp_path):
     out = tmp_path / "answers.jsonl"
     begun = answer_to_file(Predictor(calibrated), images, out, "jsonl")
@@ -360,5 +375,7 @@ def test_a_class_name_is_one_folder(tmp_path):
 
 
 def test_sorting_into_the_images_themselves_is_refused(tmp_path):
-    with pytest.raises(rk.ResnetkitError, match="whose images are to be sorted"):
-        Sorter(tmp_path / "sorted", [tmp_path])
+    (tmp_path / "sorted").mkdir()
+    for source in (tmp_path, tmp_path / "*"):
+        with pytest.raises(rk.ResnetkitError, match="whose images are to be sorted"):
+            Sorter(tmp_path / "sorted", [source])

@@ -114,7 +114,7 @@ def test_probabilities_are_judged_beyond_chance(record):
     assert titles(surer) == ["It is too sure."]
     warm = Calibration(temperature=3)
     model = Model(rk.build("resnet8_cifar", 2), ["x", "y"], record.preprocessing, calibration=warm)
-    assert titles(replace(surer, model=model)) == []  # what the answers said is no longer so
+    assert titles(replace(surer, model=model)) == ["It was calibrated anew after its test."]
     shyer = replace(record, answers=[replace(answer, probability=0.6) for answer in record.answers])
     assert titles(shyer) == ["It is too doubtful."]
 
@@ -135,7 +135,9 @@ def test_copies_in_the_test(record):
     copy = replace(record.images[0], part="train")
     (finding,) = findings(replace(record, images=[*record.images, copy]))
     assert finding.title == "The test is not clean."
-    assert finding.text.startswith("1 tested image was trained on too, byte for byte, and tests nothing.")
+    assert finding.text.startswith("1 tested image lies among those it was trained or chosen on too, byte for byte")
+    chosen_on = replace(record, images=[*record.images, replace(copy, part="holdout")])
+    assert titles(chosen_on) == ["The test is not clean."]
     watched = replace(record.images[0], part="val")  # which nothing is learnt from
     assert titles(replace(record, images=[*record.images, watched])) == []
     apart = [replace(copy, hash="a"), replace(copy, part="val", hash="a")]

@@ -120,7 +120,7 @@ def test_data_health(page):
     assert "2 images are copies of others" in page.text
     assert "The same image in several parts" in page.text and "leak.png (validation" in page.text
     assert "The same image in several classes" in page.text and "both.png (training" in page.text
-    assert "1 tested image was trained on too" in page.text
+    assert "1 tested image lies among those" in page.text
 
 
 def test_pictures_are_those_of_the_run(page, run):
