@@ -82,10 +82,12 @@ class Experiment(ABC):
         for name in ("seeds", "batch", "images", "epochs"):
             if (value := getattr(self, name, 1)) < 1:
                 raise ResnetkitError(f"{name}={value}: give one or more")
-        depths: tuple[int, ...] = getattr(self, "depths", (1,))
+        depths: tuple[int, ...] | None = getattr(self, "depths", None)
+        if depths is None:
+            return
         if not depths or len(set(depths)) < len(depths):
             raise ResnetkitError(f"depths={', '.join(map(str, depths))}: give one or more, and each once")
-        for depth in depths if hasattr(self, "depths") else ():
+        for depth in depths:
             spec(f"resnet{depth}_cifar")  # refuses what does not fit
 
     @abstractmethod

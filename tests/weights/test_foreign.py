@@ -261,7 +261,7 @@ def test_two_are_compared_with_the_pixels_that_are_said(checkpoint, tmp_path, mo
     model, own, said = rk.load(checkpoint, "unit"), tmp_path / "own.safetensors", []
     model.classes = [str(digit) for digit in range(10)]
     save_model(model, own)
-    monkeypatch.setattr("resnetkit.evaluation.compare.load", lambda s, p: said.append(p) or rk.load(s, p))
+    monkeypatch.setattr("resnetkit.evaluation.compare.opened", lambda s, p: said.append(p) or rk.load(s, p))
     same = rk.compare(own, checkpoint, "digits", preprocessing="unit")
     assert said == [None, "unit"] and same["only_first_right"] == same["only_second_right"] == 0
     with pytest.raises(ModelFileRefused, match="its preprocessing is in the file"):
