@@ -76,9 +76,10 @@ def results() -> str:
         if "top1_mean" not in r:
             continue
         spread = f" ± {r['top1_std']:.2%}" if r["top1_std"] is not None else ""
+        note = f" ({r['note']})" if "note" in r else ""
         lines.append(
             f"| `{r['command']}` | {len(r['seeds'])} | {r['top1_mean']:.2%}{spread} "
-            f"| {r['seconds_max']:.0f} s | {machine(r['environment'])} | `{r['environment']['commit']}` |"
+            f"| {r['seconds_max']:.0f} s{note} | {machine(r['environment'])} | `{r['environment']['commit']}` |"
         )
     return "\n".join(lines) + "\n"
 
