@@ -3,7 +3,7 @@
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from functools import partial
@@ -184,8 +184,8 @@ def conduct(experiment: Experiment, out: str | Path | None = None, processes: in
         "seconds": round(kept.seconds, 1),
         "processes": together,
         "findings": [asdict(finding) | {"verdict": finding.verdict} for finding in reading.findings],
-        "figures": _as_json(reading.figures),
-        "cells": _as_json(rows),
+        "figures": _floats(_or_null, reading.figures),
+        "cells": _floats(_or_null, rows),
     }
     write_text(folder / RESULTS, results_text(record))
     facts = {"experiment": experiment, "reading": reading, "record": record}
@@ -200,22 +200,23 @@ def results_text(record: dict[str, Any]) -> str:
     return f'{head[:-2]},\n "cells": [\n  {cells}\n ]\n}}\n'
 
 
-def _short(value: Any) -> Any:
+def _short(value: float) -> float:
     """Six digits of every number are enough to read and to draw."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {key: _short(own) for key, own in value.items()}
-    return [_short(own) for own in value] if isinstance(value, (list, tuple)) else value
+    return float(f"{value:.6g}")
 
 
-def _as_json(value: Any) -> Any:
-    """None in place of numbers that JSON does not have."""
+def _or_null(value: float) -> float | None:
+    """JSON has no infinity, and nothing that is no number."""
+    return value if isfinite(value) else None
+
+
+def _floats(change: Callable[[float], float | None], value: Any) -> Any:
+    """The same records and lists, every float in them changed."""
     if isinstance(value, float):
-        return value if isfinite(value) else None
+        return change(value)
     if isinstance(value, dict):
-        return {key: _as_json(own) for key, own in value.items()}
-    return [_as_json(own) for own in value] if isinstance(value, (list, tuple)) else value
+        return {key: _floats(change, own) for key, own in value.items()}
+    return [_floats(change, own) for own in value] if isinstance(value, (list, tuple)) else value
 
 
 def _say(line: str) -> None:
@@ -267,7 +268,7 @@ class _Kept:
 
     def add(self, cell: Cell, found: Cell, seconds: float, passed: float) -> None:
         """`seconds` are the cell's own, `passed` those since the last one was added."""
-        row = {"cell": cell, "found": _short(found), "seconds": round(seconds, 3), "passed": round(passed, 3)}
+        row = {"cell": cell, "found": _floats(_short, found), "seconds": round(seconds, 3), "passed": round(passed, 3)}
         try:
             with open(self._lines, "ab+") as file:
                 half = file.tell() and (file.seek(-1, 2), file.read(1))[1] != b"\n"  # of one that was killed
