@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from itertools import groupby
+from math import prod
 from typing import Any
 
 import torch
@@ -37,13 +38,16 @@ def measure(net: ResNet) -> list[Cost]:
     """
     with torch.device("meta"):
         twin = ResNet(net.spec).eval()
-        x = torch.empty(1, net.spec.in_channels, *net.image_size)
+    # No image, and weights that nobody writes or reads: layers of tensors on "meta" would load PyTorch's compiler.
+    with torch.device("cpu"):
+        empty = {name: torch.empty(t.shape, dtype=t.dtype) for name, t in twin.state_dict().items()}
+        x = torch.empty(0, net.spec.in_channels, *net.image_size)
+    twin.load_state_dict(empty, assign=True)
     cost = {"macs": 0, "activations": 0}
 
     def count(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        positions = output.numel() // output.shape[1]
-        cost["macs"] += positions * module.get_parameter("weight").numel()
-        cost["activations"] += output.numel()
+        cost["macs"] += prod(output.shape[2:]) * module.get_parameter("weight").numel()
+        cost["activations"] += prod(output.shape[1:])
 
     for module in twin.modules():
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
