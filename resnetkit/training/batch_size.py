@@ -1,4 +1,4 @@
-"""The largest batch that fits: measured on the machine at hand, remembered, and the learning rate with it."""
+"""The largest batch that fits: planned on a processor, tried and remembered on a GPU; and the learning rate with it."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -7,8 +7,15 @@ from typing import Any
 import torch
 
 from resnetkit.errors import ResnetkitError, ResourceExhausted
-from resnetkit.training.folder import processor
-from resnetkit.training.memory import CPU_SHARE, GPU_SHARE, fits_on_gpu, free_gpu_memory, free_memory, step_bytes
+from resnetkit.training.memory import (
+    CPU_SHARE,
+    GPU_SHARE,
+    fits_on_gpu,
+    free_gpu_memory,
+    free_memory,
+    planned_bytes,
+    step_bytes,
+)
 from resnetkit.training.prepare import Prepared
 from resnetkit.training.recipe import Recipe
 from resnetkit.training.remembered import recall, remember
@@ -21,7 +28,6 @@ WORTHWHILE = 8  # images, where an epoch is shorter still: batch norm suffers fr
 FARTHEST = 8
 SMALLEST = 2  # images that batch norm takes
 SAME_MEMORY = 0.05  # share by which a GPU's free memory may differ from what it was when a batch was found to fit
-PROBED = (8, 16)  # images of the two steps whose memory is measured
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class BatchSize:
 def find_batch_size(prepared: Prepared, state: TrainingState) -> BatchSize:
     """The largest power of two that fits the memory, leaves an epoch STEPS steps and is not far from the recipe's.
 
-    `state` is spent by the measurement. Raises ResnetkitError where a search makes no sense, ResourceExhausted where
+    `state` is spent by what is tried. Raises ResnetkitError where a search makes no sense, ResourceExhausted where
     not even SMALLEST images fit.
     """
     recipe = prepared.recipe
@@ -55,7 +61,7 @@ def find_batch_size(prepared: Prepared, state: TrainingState) -> BatchSize:
     ceiling = min(by_steps, _power_of_two(FARTHEST * recipe.batch_size))
     device = next(state.net.parameters()).device
     if device.type == "cpu":
-        size, limit, remembered = _on_cpu(prepared, state, ceiling)
+        (size, limit), remembered = _on_cpu(prepared, state, ceiling), False
     elif device.type == "cuda":
         size, limit, remembered = _on_gpu(prepared, state, device, ceiling)
     else:
@@ -76,21 +82,12 @@ def scaled_rate(recipe: Recipe, images: int) -> float:
     return float(f"{recipe.lr * (share if recipe.optimizer == 'sgd' else share**0.5):.6g}")
 
 
-def _on_cpu(prepared: Prepared, state: TrainingState, ceiling: int) -> tuple[int, str, bool]:
-    subject = _subject(prepared, state) | {"device": processor()}  # bytes are remembered, whatever its memory
-    line = recall(subject)
-    remembered = line is not None
-    if line is None:
-        few, many = (step_bytes(state, prepared, images) for images in PROBED)
-        an_image = (many - few) / (PROBED[1] - PROBED[0])
-        line = {"bytes_an_image": an_image, "bytes_besides": few - an_image * PROBED[0]}
-        remember(subject, line)
-    free = free_memory()
-    most = (CPU_SHARE * free - line["bytes_besides"]) / line["bytes_an_image"]
-    limit = (
-        f"the most in {CPU_SHARE:.0%} of the {free / 1e9:.1f} GB free, {line['bytes_an_image'] / 1e6:.2f} MB an image"
-    )
-    return min(ceiling, _power_of_two(int(most))), limit, remembered
+def _on_cpu(prepared: Prepared, state: TrainingState, ceiling: int) -> tuple[int, str]:
+    free, images = free_memory(), ceiling
+    least = step_bytes(state, prepared, SMALLEST)  # with what the optimizer makes, which images add nothing to
+    while images >= SMALLEST and CPU_SHARE * free < max(least, planned_bytes(prepared, state.net, images)):
+        images //= 2
+    return images, f"the most in {CPU_SHARE:.0%} of the {free / 1e9:.1f} GB free"
 
 
 def _on_gpu(prepared: Prepared, state: TrainingState, device: torch.device, ceiling: int) -> tuple[int, str, bool]:

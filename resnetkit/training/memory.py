@@ -12,7 +12,7 @@ from resnetkit.architecture.memory_plan import live_bytes
 from resnetkit.architecture.resnet import MEMORY_MODES, ResNet
 from resnetkit.errors import ResnetkitError
 from resnetkit.sizes import written_bytes
-from resnetkit.training.freezing import frozen_parts, set_training
+from resnetkit.training.freezing import frozen_parts, parts, set_training
 from resnetkit.training.loop import train_epoch
 from resnetkit.training.prepare import Prepared
 from resnetkit.training.state import TrainingState
@@ -64,7 +64,9 @@ def trial_step(state: TrainingState, prepared: Prepared, images: int) -> None:
 
 def step_bytes(state: TrainingState, prepared: Prepared, images: int) -> int:
     """Bytes that live in a step on so many images when most do: what the step makes, the weights, the optimizer's
-    memory and the average."""
+    memory and the average. A step goes before the one that is measured: an optimizer's first makes its memory."""
+    trial_step(state, prepared, images)
+    state.optimizer.zero_grad(set_to_none=True)
     with LiveMemory() as memory:
         trial_step(state, prepared, images)
     state.optimizer.zero_grad(set_to_none=True)
@@ -82,6 +84,21 @@ def resident_bytes() -> int:
     return int(lines["VmRSS"].split()[0]) * 1024
 
 
+def planned_bytes(prepared: Prepared, net: ResNet, images: int, mode: str | None = None) -> int:
+    """About what `step_bytes` would find in a memory mode, by default the network's, thought through instead of
+    measured: the weights, gradients and the optimizer's memory for those that learn when most do, the average, the
+    images, and what the step makes before the optimizer's turn."""
+    recipe = prepared.recipe
+    shape = (images, net.spec.in_channels, *prepared.preprocessing.size)
+    learning = parts(net)[frozen_parts(net, recipe, recipe.epochs - 1) :]
+    trained = {f"{part}.{name}": p.nbytes for part, module in learning for name, p in module.named_parameters()}
+    weights = sum(tensor.nbytes for tensor in net.state_dict().values())
+    moments = 2 if recipe.optimizer in ("adamw", "lamb", "muon") else int(recipe.momentum > 0)
+    standing = weights * (1 + (recipe.ema_decay > 0)) + sum(trained.values()) * (1 + moments)
+    made = live_bytes(net.spec, mode or net.memory, trained=set(trained), shape=shape, precision=recipe.precision)
+    return standing + 4 * prod(shape) * recipe.accumulate + made
+
+
 def choose_memory(prepared: Prepared, net: ResNet, memory: str, budget: int | None) -> tuple[str, list[str]]:
     """The memory mode of a run, and a line on it where it is another than plain as asked.
 
@@ -97,15 +114,9 @@ def choose_memory(prepared: Prepared, net: ResNet, memory: str, budget: int | No
         )
         limit = f"{written_bytes(budget)}, a share of {limit}"
     images = -(-recipe.batch_size // recipe.accumulate)
-    shape = (images, net.spec.in_channels, *prepared.preprocessing.size)
-    trained = {name for name, _ in net.named_parameters()}
-    weights = sum(tensor.nbytes for tensor in net.state_dict().values())
-    moments = 2 if recipe.optimizer in ("adamw", "lamb", "muon") else int(recipe.momentum > 0)
-    copies = 1 + moments + (recipe.ema_decay > 0)
-    standing = weights * (1 + copies) + 4 * prod(shape) * recipe.accumulate
     needs = {}
     for mode in MEMORY_MODES:
-        needs[mode] = standing + live_bytes(net.spec, mode, trained=trained, shape=shape, precision=recipe.precision)
+        needs[mode] = planned_bytes(prepared, net, images, mode)
         if needs[mode] <= budget:
             break
     told = ", ".join(f"{mode} needs {written_bytes(need)}" for mode, need in needs.items())
