@@ -78,8 +78,8 @@ class Depth(Experiment):
         state.net.set_memory("plain" if shallow else "checkpoint")
         losses, seconds = _train(prepared, state, self.steps)
         found: dict[str, Any] = {"losses": losses}
-        if seconds:  # none where the loss was no number at the first step
-            found["seconds"] = median(seconds[1:] or seconds)
+        if seconds[1:]:  # none where the loss was no number at the second step
+            found["seconds"] = median(seconds[1:])
         for mode in ("plain", "checkpoint") if shallow else ("checkpoint",):
             fresh, _ = new_state(prepared, device)
             fresh.net.set_memory(mode)

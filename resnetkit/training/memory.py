@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from resnetkit.architecture.live_memory import LiveMemory
 from resnetkit.architecture.memory_plan import live_bytes
@@ -64,15 +65,25 @@ def trial_step(state: TrainingState, prepared: Prepared, images: int) -> None:
 
 def step_bytes(state: TrainingState, prepared: Prepared, images: int) -> int:
     """Bytes that live in a step on so many images when most do: what the step makes, the weights, the optimizer's
-    memory and the average. A step goes before the one that is measured: an optimizer's first makes its memory."""
-    trial_step(state, prepared, images)
-    state.optimizer.zero_grad(set_to_none=True)
+    memory and the average."""
+    optimizer, found = state.optimizer, [0]
+    begun = _kept_bytes(optimizer)
+    hook = optimizer.register_step_pre_hook(lambda *_: found.append(memory.peak))
     with LiveMemory() as memory:
         trial_step(state, prepared, images)
-    state.optimizer.zero_grad(set_to_none=True)
-    kept = [v for values in state.optimizer.state.values() for v in values.values() if isinstance(v, Tensor)]
-    standing = chain(state.net.state_dict().values(), kept, state.average.values.values())
-    return memory.peak + sum(tensor.nbytes for tensor in standing)
+    hook.remove()
+    optimizer.zero_grad(set_to_none=True)
+    kept = _kept_bytes(optimizer)
+    # What an optimizer's first step makes and keeps stands beside the gradients of every later one.
+    peak = max(*found, memory.peak - (kept - begun))
+    standing = chain(state.net.state_dict().values(), state.average.values.values())
+    return peak + kept + sum(tensor.nbytes for tensor in standing)
+
+
+def _kept_bytes(optimizer: Optimizer) -> int:
+    """The memory that an optimizer has made so far."""
+    kept = [v for values in optimizer.state.values() for v in values.values() if isinstance(v, Tensor)]
+    return sum(tensor.nbytes for tensor in kept)
 
 
 def resident_bytes() -> int:

@@ -76,6 +76,14 @@ def test_the_measure_is_near_the_allocators_record(settings):
     assert memory.step_bytes(state, prepared, 64) == pytest.approx(recorded_peak(another, prepared, 64), rel=0.1)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+def test_an_optimizers_first_step_counts_as_its_later_ones(optimizer):
+    """The moments of ResNet-18, made in the first, weigh more than anything that images of 8 pixels add."""
+    prepared, state = prepared_and_state(model="resnet18", img_size=8, optimizer=optimizer)
+    first, second = (memory.step_bytes(state, prepared, 8) for _ in range(2))
+    assert first == pytest.approx(second, rel=0.01)
+
+
 @pytest.mark.parametrize("settings", NETWORKS)
 @pytest.mark.parametrize("images", [2, 64])
 def test_the_plan_is_near_the_allocators_record(settings, images):
