@@ -86,13 +86,13 @@ class Preprocessing:
             same = tuple(image.shape[-2:]) == tuple(self.size)
             return image if same else resize(image, list(self.size), self.interpolation)
         height, width = image.shape[-2:]
-        if min(height, width) != self.resize:
-            scale = self.resize / min(height, width)
-            if height * width * scale**2 > guard.MAX_PIXELS:
+        short = min(height, width)
+        if short != self.resize:
+            if height * width * (self.resize / short) ** 2 > guard.MAX_PIXELS:
                 image = _middle(image)
-            target = [max(self.resize, round(side * scale)) for side in image.shape[-2:]]
-            image = resize(image, target, self.interpolation)
-        top, left = ((have - want) // 2 for have, want in zip(image.shape[-2:], self.size))
+            image = resize(image, [self.resize * side // short for side in image.shape[-2:]], self.interpolation)
+        # The longer side is rounded down, and an odd margin to even, as torchvision's Resize and CenterCrop do.
+        top, left = (round((have - want) / 2) for have, want in zip(image.shape[-2:], self.size))
         return image[..., top : top + self.size[0], left : left + self.size[1]]
 
     def normalise(self, batch: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ LIMITS = {  # transformers/models/resnet/modeling_resnet.py, version 5
 }
 SUFFIX = ""
 PIXEL_NOTES = (
-    "transformers rounds the longer side of a resized image down, here it is rounded: a pixel at most",
+    "transformers rounds an odd margin around the centre down, here it is rounded to even: a pixel at most",
     "its processor neither turns images by their EXIF orientation (pipeline() does) nor puts transparent ones on white",
 )
 

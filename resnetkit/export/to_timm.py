@@ -41,11 +41,7 @@ SAME_NAME = (
     *("seresnet50", "ecaresnet50d"),
 )
 SUFFIX = ""
-PIXEL_NOTES = (
-    "timm rounds the longer side of a resized image down, and an odd margin around the centre to even; here the side "
-    "is rounded and the margin rounded down: a pixel at most",
-    "timm's transform neither turns images by their EXIF orientation nor puts transparent ones on white",
-)
+PIXEL_NOTES = ("timm's transform neither turns images by their EXIF orientation nor puts transparent ones on white",)
 
 
 def require(model: Model) -> None:

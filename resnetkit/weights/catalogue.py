@@ -67,7 +67,7 @@ def find(variant: str, tag: str) -> PublishedWeights:
             return entry
     tags = [name.removeprefix(f"{variant}.") for e in catalogue() for name in e.names if name.startswith(f"{variant}.")]
     hint = did_you_mean(tag, tags) if tags else "`resnet models --weights` lists all"
-    raise ResnetkitError(f"no published weights of {variant} are called {tag!r}; {hint}")
+    raise ResnetkitError(f"no file is called {tag!r}, nor published weights of {variant}; {hint}")
 
 
 def by_hash(sha256: str) -> PublishedWeights | None:

@@ -86,7 +86,14 @@ def _read(path: Path, force: bool, *, pixels: bool) -> tuple[Recognised, _Beside
     strange = strange_config(checkpoint)
     beside = _beside(checkpoint, pixels) if checkpoint.config and not strange else _Beside({})
     found = recognise(checkpoint.tensors, beside.known)
-    return replace(found, notes=[*checkpoint.notes, *strange, *found.notes]), beside
+    return replace(found, notes=[*checkpoint.notes, *strange, *found.notes, *_unfit(found, beside)]), beside
+
+
+def _unfit(found: Recognised, beside: _Beside) -> list[str]:
+    named, count = beside.classes, found.spec.num_classes
+    if named is None or len(named) == count:
+        return []
+    return [f"left out: the {len(named)} labels of {beside.source}'s config beside it, for {count} classes"]
 
 
 def adopt_classes(model: Model, classes: list[str]) -> None:

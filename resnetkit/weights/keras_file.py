@@ -21,12 +21,11 @@ SIGNATURES = {b"PK\x03\x04": "archive", b"\x89HDF": "hdf5"}
 
 
 class KerasFile:
-    """`config` is the model's, None where the file holds weights alone; `keras_version` as the file says, or ''."""
+    """`config` is the model's, None where the file holds weights alone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config: dict[str, Any] | None = None
-        self.keras_version = ""
         with path.open("rb") as file:
             kind = SIGNATURES.get(file.read(4))
         if kind is None:
@@ -51,8 +50,6 @@ class KerasFile:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 self.config = _parse(self._member(archive, "config.json", CONFIG_LIMIT))
-                about = _parse(self._member(archive, "metadata.json", CONFIG_LIMIT))
-                self.keras_version = str(about.get("keras_version", ""))
                 weights = self._member(archive, "model.weights.h5", self.path.stat().st_size)
                 self._source = io.BytesIO(weights)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
@@ -74,7 +71,6 @@ class KerasFile:
         self._root = self._file.get("model_weights", self._file)
         if "model_config" in self._file.attrs:
             self.config = _parse(self._file.attrs["model_config"])
-            self.keras_version = _text(self._file.attrs.get("keras_version", ""))
 
     def _refuse_what_lies_elsewhere(self) -> None:
         """Links out of the file, arrays stored outside it, and arrays larger than it."""

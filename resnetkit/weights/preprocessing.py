@@ -52,6 +52,10 @@ def parse_preprocessing(text: str, network: NetworkSpec) -> tuple[Preprocessing,
     if channels not in (["rgb"], ["bgr"]):
         raise ResnetkitError(f"preprocessing {text!r}: channels must be rgb or bgr")
     count = network.in_channels
+    if channels == ["bgr"] and count != 3:
+        raise ResnetkitError(
+            f"preprocessing {text!r}: blue comes first of three channels, and the network takes {count}"
+        )
     mean, std = (_numbers(values.get(key, [default]), key, count) for key, default in (("mean", "0"), ("std", "1")))
     return framed(network, (mean, std), int(size) if size else None, crop), channels == ["bgr"]
 

@@ -119,13 +119,23 @@ def test_networks_with_the_same_tensors_and_other_numbers_are_refused(tmp_path, 
 
 @pytest.mark.parametrize("framing", ["crop", "squash"])
 def test_timm_makes_our_pixels(framing, tmp_path, timm):
-    """Within a grey level where margins are even, as the card says."""
+    """Within a grey level."""
     model = model_of("resnet18", **THIN)
-    resize = 76 if framing == "crop" else None
+    resize = 75 if framing == "crop" else None
     model.preprocessing = Preprocessing(size=(64, 64), resize=resize, framing=framing)
     names = {}
     exec("\n".join(rk.export(model, to="timm", out=tmp_path / "out")["use"]), names)
     assert_same_pixels(names["transform"], model.preprocessing)
+
+
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (334, 500), (333, 500), (601, 799), (1000, 257), (97, 101)])
+def test_photos_of_any_sides_are_framed_as_torchvision_does(size, torchvision_models):
+    """Within a grey level; its sides are rounded down, its margins to even."""
+    from torchvision import transforms
+
+    pixels = Preprocessing(size=(224, 224), resize=256)
+    steps = [transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor()]
+    assert_same_pixels(transforms.Compose([*steps, transforms.Normalize(pixels.mean, pixels.std)]), pixels, size)
 
 
 def test_timms_pixels_are_read(tmp_path, timm):
@@ -137,9 +147,9 @@ def test_timms_pixels_are_read(tmp_path, timm):
     assert_same_pixels(transform, from_timm.preprocessing(config, tmp_path))
 
 
-def assert_same_pixels(transform, pixels):
+def assert_same_pixels(transform, pixels, size=(900, 600)):
     coarse = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
-    image = Image.fromarray(coarse).resize((900, 600), Image.Resampling.BICUBIC)
+    image = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
     ours = pixels.normalise(pixels.frame(pixels.decode(image))[None])[0]
     std = torch.tensor(pixels.std).view(-1, 1, 1)
     assert ((ours - transform(image)) * std * 255).abs().max() < 1.5

@@ -35,7 +35,7 @@ def test_find_by_our_name_and_the_publishers():
     assert find("resnext101_32x4d", "gluon_in1k").choices == {"cardinality": 32, "base_width": 4}
     assert find("resnet50", "a1h_in1k").choices == {}
     with pytest.raises(
-        ResnetkitError, match="no published weights of resnet50 are called 'a1_in2k'; did you mean a1_in1k?"
+        ResnetkitError, match="no file is called 'a1_in2k', nor published weights of resnet50; did you mean a1_in1k?"
     ):
         find("resnet50", "a1_in2k")
     with pytest.raises(ResnetkitError, match="`resnet models --weights` lists all"):

@@ -55,6 +55,12 @@ def test_a_checkpoint_gives_its_networks_numbers(net, checkpoint):
         assert line in model.report
 
 
+def test_a_small_stem_under_the_names_of_a_large_one_may_have_kept_its_pool():
+    small, large = (rk.build("resnet18", stem=stem, widths=(8, 16, 24, 32)) for stem in ("3x3", "7x7"))
+    assert "stem pool" in recognise(in_their_names(small, TORCHVISION)).assumed
+    assert "stem pool" not in recognise(in_their_names(large, TORCHVISION)).assumed
+
+
 def test_the_usual_pixels_of_a_kind():
     """timm's presets of resnetv2, and what a crop alone says of a network for small images."""
     assert usual(spec("preact_resnet50"), "timm")[0].mean == (0.5,) * 3
@@ -154,6 +160,16 @@ def test_a_config_beside_it_tells_pixels_and_labels(tmp_path):
     model = rk.load(folder)
     assert model.classes == ["ä", "b", "c"] and model.preprocessing.mean == (0.1,) * 3
     assert "config beside it says" in model.report
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"label_names": ["a", "b"]}))
+    fewer = rk.load(folder)
+    assert fewer.classes == ["class 0", "class 1", "class 2"]
+    assert "left out: the 2 labels of timm's config beside it, for 3 classes" in fewer.report
+
+
+def test_blue_comes_first_of_three_channels_alone():
+    with pytest.raises(rk.ResnetkitError, match="blue comes first of three channels, and the network takes 5"):
+        parse_preprocessing("mean=0.5,std=0.2,channels=bgr", spec("resnet18", in_channels=5))
 
 
 def test_a_convolution_that_leaves_no_numbers_is_refused(checkpoint, net, tmp_path):

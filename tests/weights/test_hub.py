@@ -256,7 +256,7 @@ def test_what_weights_mean(hub, resnetkit, tmp_path):
     (tmp_path / "own.safetensors").write_bytes(TENSORS)
     assert resnetkit(f"resolve('resnet50', '{tmp_path}/own.safetensors')").stdout.strip().endswith("own.safetensors")
     unknown = resnetkit("resolve('resnet50', 'a1_in2k')")
-    assert unknown.returncode == 2 and "are called 'a1_in2k'; did you mean a1_in1k?" in unknown.stderr
+    assert unknown.returncode == 2 and "nor published weights of resnet50; did you mean a1_in1k?" in unknown.stderr
     nowhere = resnetkit("resolve('resnet8_cifar', 'mlperf_tiny_cifar10')")
     assert nowhere.returncode == 4 and "no address of it is known" in nowhere.stderr
 
