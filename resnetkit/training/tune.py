@@ -128,6 +128,10 @@ def _begin(
         TuneFolder.require_free(Path(out))
     place = find_device(device)
     source = read_source(data, recipe, settings, MAX_BAD)
+    if source.recipe.patience:
+        raise ResnetkitError(
+            "setting patience ends a run early, and a trial is judged after its last epoch; leave it out"
+        )
     if not search_space(source.recipe, set(settings), source.read.channels):
         raise ResnetkitError("every setting that a search varies is given; leave one of them to it")
     prepared = _divided(source)

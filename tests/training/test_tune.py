@@ -283,6 +283,7 @@ def test_without_optuna_the_error_names_the_extra(tmp_path, monkeypatch):
         ({"resume": "x", "trials": 3}, "give --resume alone"),
         ({"resume": "nowhere"}, "not a tune folder; give the folder that `resnet tune` printed"),
         ({"data": "digits", "lr": "auto"}, "lr='auto'"),
+        ({"data": "digits", "holdout": 0.1, "patience": 3}, "patience ends a run early"),
         ({"data": "digits", "recipe": "digits", "model": "resnet21_cifar"}, "nearest that do are 20 and 26"),
         (
             {"data": "digits", "lr": 0.1, "weight_decay": 0, "label_smoothing": 0, "mixup": 0, "policy": "none"},
