@@ -16,7 +16,7 @@ import torch
 from resnetkit.data.encoded import Encoded, Member, read, undamaged
 from resnetkit.data.folders import class_folders
 from resnetkit.data.image_files import NOT_READ, READ, Steps, is_hidden
-from resnetkit.data.parts import SPLITS, Dataset, Part, file_names, in_label_order, require_clear_names, split_of
+from resnetkit.data.parts import SPLITS, Dataset, Part, file_names, in_label_order, parts_of, require_clear_names
 from resnetkit.errors import ResnetkitError
 
 MAX_UNPACKED = 2**30  # bytes of a compressed tar, which is held in memory
@@ -45,7 +45,7 @@ def archive(path: Path) -> Dataset | None:
 
 
 def shards(name: str, root: Path, files: list[Path]) -> Dataset:
-    """Tar shards in the folder `root`. A shard belongs to the split whose name begins its own, or is its folder's."""
+    """Tar shards in the folder `root`. A shard belongs to the split that its name has in it, or its folder's is."""
     listings = {}
     for file in files:
         listing = _list(file)
@@ -57,19 +57,16 @@ def shards(name: str, root: Path, files: list[Path]) -> Dataset:
 
 def _shards(name: str, root: Path, listings: dict[Path, _Listing]) -> Dataset:
     called = file_names(root, list(listings))
-    known = {split_of(file) for file in listings} - {None}
+    part_of = parts_of(listings)
     rows: dict[str, list[tuple[str, Encoded, str]]] = {}
     for file, listing in listings.items():
-        split = split_of(file)
-        if split is None and known:
-            raise ResnetkitError(f"{file}: which part is it? Begin its name with train, val or test, as the others'")
         labels = {_key(s): _label(file, s, data) for s, data in listing.files.items() if _suffix(s) == LABEL}
         for steps, image in listing.files.items():
             if _suffix(steps) in READ | NOT_READ:
                 inside = "/".join(steps)
                 if _key(steps) not in labels:
                     raise ResnetkitError(f"{file}: {inside} has no label; its {LABEL} file is missing")
-                rows.setdefault(split or "all", []).append((f"{called[file]}/{inside}", image, labels[_key(steps)]))
+                rows.setdefault(part_of[file], []).append((f"{called[file]}/{inside}", image, labels[_key(steps)]))
     if not rows:
         raise ResnetkitError(f"{name}: no images in {', '.join(file.name for file in listings)}")
     training = rows.get("train", rows.get("all", []))

@@ -10,7 +10,7 @@ import torch
 
 from resnetkit.data.encoded import Encoded
 from resnetkit.data.labels import from_sets, require_writable
-from resnetkit.data.parts import Dataset, Part, file_names, in_label_order, split_of
+from resnetkit.data.parts import Dataset, Part, file_names, in_label_order, parts_of
 from resnetkit.data.unpacked import require_space_for, unpacked
 from resnetkit.errors import ResnetkitError
 
@@ -22,17 +22,13 @@ BUFFER = 2**20  # bytes of a file read ahead
 def parquet(name: str, root: Path, files: list[Path]) -> Dataset:
     """Hugging Face's layout: an image column of {bytes, path}, a label column, class names in the schema metadata.
 
-    Labels that are lists have the classes of each image, none or several. A file belongs to the split whose name begins
-    its own, or is its folder's. Images of more than MAX_HELD bytes together are unpacked into the user's cache. `root`
-    is the folder of the set.
+    Labels that are lists have the classes of each image, none or several. A file belongs to the split that its
+    name has in it, or its folder's is. Images of more than MAX_HELD bytes together are unpacked into the user's cache.
+    `root` is the folder of the set.
     """
-    splits = {file: split_of(file) for file in files}
-    known = set(splits.values()) - {None}
     of_split: dict[str, list[Path]] = {}
-    for file, split in splits.items():
-        if split is None and known:
-            raise ResnetkitError(f"{file}: which part is it? Begin its name with train, val or test, as the others'")
-        of_split.setdefault(split or "all", []).append(file)
+    for file, split in parts_of(files).items():
+        of_split.setdefault(split, []).append(file)
     about = {file: _metadata(file) for file in files}
     first = next(iter(of_split.values()))[0]
     image_column, label_column, classes = _columns(first, about[first])

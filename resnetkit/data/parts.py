@@ -62,10 +62,25 @@ class Dataset:
         return any(are_multilabel(part.labels) for part in self.parts.values())
 
 
-def split_of(file: Path) -> str | None:
-    """The split that a file's name begins with, or its folder's name is."""
-    words = (re.split(r"[-_.]", file.name)[0].lower(), file.parent.name.lower())
-    return next((SPLITS[word] for word in words if word in SPLITS), None)
+def parts_of(files: Iterable[Path]) -> dict[Path, str]:
+    """The part that each file is of, `all` where no name says. Raises ResnetkitError where only some do, or one says
+    two."""
+    splits = {file: _split_of(file) for file in files}
+    if any(splits.values()):
+        for file, split in splits.items():
+            if split is None:
+                raise ResnetkitError(
+                    f"{file}: which part is it? Its name must have train, val or test in it, as the others'"
+                )
+    return {file: split or "all" for file, split in splits.items()}
+
+
+def _split_of(file: Path) -> str | None:
+    """The split that a word of a file's name says, or its folder's name is."""
+    said = {SPLITS[word]: word for word in re.split(r"[\W_]+", file.name.lower()) if word in SPLITS}
+    if len(said) > 1:
+        raise ResnetkitError(f"{file}: which part is it? Its name has {' and '.join(said.values())} in it; rename it")
+    return next(iter(said), SPLITS.get(file.parent.name.lower()))
 
 
 def file_names(root: Path, files: Sequence[Path]) -> dict[Path, str]:

@@ -210,6 +210,16 @@ def test_shards_of_one_name_are_told_apart_by_their_folder(tmp_path):
     }
 
 
+def test_the_part_of_a_shard_is_any_word_of_its_name(tmp_path):
+    """As Hugging Face's copy of ImageNet is called."""
+    for i, name in enumerate(("imagenet1k-train-0000", "imagenet1k-validation-00")):
+        shard(tmp_path / f"{name}.tar", [(f"{i}.png", encoded(photo(i), "png")), (f"{i}.cls", b"cat")])
+    assert {name: len(part) for name, part in open_dataset(tmp_path).parts.items()} == {"train": 1, "val": 1}
+    (tmp_path / "imagenet1k-train-0000.tar").rename(tmp_path / "train_test.tar")
+    with pytest.raises(ResnetkitError, match="train_test.tar: which part is it. Its name has train and test in it"):
+        open_dataset(tmp_path)
+
+
 def test_shards_with_gaps_are_refused(tmp_path):
     image = encoded(photo(), "png")
     shard(tmp_path / "a.tar", [("1.png", image), ("1.cls", b"cat"), ("2.png", image)])

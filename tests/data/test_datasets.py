@@ -213,6 +213,12 @@ def test_parquet_files_of_one_name_are_told_apart_by_their_folder(tmp_path):
     ]
 
 
+def test_the_part_of_a_parquet_file_is_any_word_of_its_name(tmp_path):
+    for name in ("flowers-train", "flowers.Test"):
+        write_parquet(tmp_path / f"{name}.parquet", [png(np.zeros((8, 8), np.uint8))] * 2, [0, 1], ["x", "y"])
+    assert {name: len(part) for name, part in open_dataset(tmp_path).parts.items()} == {"test": 2, "train": 2}
+
+
 def test_parquet_without_metadata_takes_names_from_the_labels(tmp_path):
     rows = [png(np.full((9, 9), i * 20, np.uint8)) for i in range(10)]
     write_parquet(tmp_path / "data.parquet", rows, ["dog", "cat"] * 5)
