@@ -124,6 +124,10 @@ def _places(labels: Any, index: dict[Any, int], row_name: str, classes: int) -> 
     for label in labels:
         if label not in index:
             raise ResnetkitError(f"{row_name}: label {label!r} is none of the {classes} classes")
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        cure = "the list must name the classes of the image, not say 0 or 1 of each class"
+        raise ResnetkitError(f"{row_name}: label {twice!r} stands there twice; {cure}")
     return [index[label] for label in labels]
 
 
