@@ -3,7 +3,6 @@
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from resnetkit.data.image_files import scan
 from resnetkit.data.parquet import parquet
 from resnetkit.data.parts import Dataset as Dataset
 from resnetkit.data.parts import Part as Part
+from resnetkit.data.parts import numbered_where_equal, require_plain_names
 from resnetkit.data.split import stratified
 from resnetkit.errors import ResnetkitError
 
@@ -59,7 +59,7 @@ def _open_file(path: Path) -> Dataset | None:
     if idx_files := idx.files(path):
         return idx.idx(path.resolve().parent.name, idx_files)
     if members := cifar.members(path):
-        return Dataset(path.name, *_from_cifar(members))
+        return _from_cifar(path.name, members)
     return archive(path)
 
 
@@ -69,7 +69,7 @@ def _open_folder(path: Path) -> Dataset:
     if files := [file for file in found.others if file.suffix == ".parquet"]:
         return parquet(name, path, files)
     if members := cifar.members(path):
-        return Dataset(name, *_from_cifar(members))
+        return _from_cifar(name, members)
     for place in (path, path / "raw", path / name / "raw"):  # the last two as torchvision unpacks it
         if place.is_dir() and (idx_files := idx.files(place)):
             return idx.idx(name, idx_files)
@@ -109,10 +109,11 @@ def digits() -> Dataset:
     return with_test(Dataset("digits", [str(digit) for digit in range(10)], {"all": part}, recipe="digits"))
 
 
-def _from_cifar(members: dict[str, Any]) -> tuple[list[str], dict[str, Part]]:
+def _from_cifar(name: str, members: cifar.Members) -> Dataset:
     classes, arrays = cifar.read(members)
+    require_plain_names(name, classes)
     parts = {}
     for split, (images, labels) in arrays.items():
         names = [f"{split}#{i}" for i in range(len(labels))]
         parts[split] = Part(torch.from_numpy(images), torch.from_numpy(labels), names)
-    return classes, parts
+    return Dataset(name, numbered_where_equal(classes), parts)

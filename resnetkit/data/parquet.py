@@ -10,7 +10,15 @@ import torch
 
 from resnetkit.data.encoded import Encoded
 from resnetkit.data.labels import from_sets, require_writable
-from resnetkit.data.parts import Dataset, Part, file_names, in_label_order, parts_of
+from resnetkit.data.parts import (
+    Dataset,
+    Part,
+    file_names,
+    in_label_order,
+    numbered_where_equal,
+    parts_of,
+    require_plain_names,
+)
 from resnetkit.data.unpacked import require_space_for, unpacked
 from resnetkit.errors import ResnetkitError
 
@@ -42,11 +50,11 @@ def parquet(name: str, root: Path, files: list[Path]) -> Dataset:
     chosen = {split: [v if multilabel else [v] for v in column] for split, column in values.items()}
     index: dict[Any, int] = {label: i for i, label in enumerate(classes)} | {i: i for i in range(len(classes))}
     if not classes:
-        found = {
-            v for column in chosen.values() for row in column if isinstance(row, list) for v in row if v is not None
-        }
+        values_of = (row for column in chosen.values() for row in column if isinstance(row, list))
+        found = {v for row in values_of for v in row if v is not None and v == v}  # nothing, or no number
         ranked = in_label_order(found)
         classes, index = [str(v) for v in ranked], {v: i for i, v in enumerate(ranked)}
+    require_plain_names(name, classes)
     sizes = {file: _bytes(metadata, image_column) for file, metadata in about.items()}
     held = sum(sizes.values()) <= MAX_HELD
     if not held:
@@ -144,7 +152,7 @@ def _columns(file: Path, about: Any) -> tuple[str, str, list[str]]:
         missing = "image" if not images else "label"
         raise ResnetkitError(f"{file}: no {missing} column; columns: {', '.join(names)}")
     label = "label" if "label" in labels else labels[0]
-    return images[0], label, list(features.get(label, {}).get("names", []))
+    return images[0], label, numbered_where_equal(features.get(label, {}).get("names", []))
 
 
 def _of_items(feature: Any) -> Any:

@@ -102,12 +102,32 @@ def same_but_for_case(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def require_clear_names(where: Path | str, classes: Iterable[str]) -> None:
+def flaw(name: str) -> str | None:
+    """Why a class cannot be called so, or None: its name could not be written and read again."""
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):  # control; bytes not UTF-8
+        return "is not plain UTF-8 text"
+    return None if name and name == name.strip() else "is empty or has a blank at an end"
+
+
+def require_plain_names(where: Path | str, classes: Iterable[str]) -> None:
+    """Raise ResnetkitError for class names that cannot be written."""
+    for name in classes:
+        if problem := flaw(name):
+            raise ResnetkitError(f"{where}: class name {name!a} {problem}; rename it")
+
+
+def numbered_where_equal(classes: Sequence[str]) -> list[str]:
+    """The names that a list gives by number, those that it gives twice with their numbers: ImageNet's, as Hugging Face
+    has it, has two cranes, `crane (134)` and `crane (517)`."""
+    count = Counter(classes)
+    return [name if count[name] == 1 else f"{name} ({i})" for i, name in enumerate(classes)]
+
+
+def require_clear_names(where: Path | str, classes: Sequence[str]) -> None:
     """Raise ResnetkitError for class names that cannot be told apart or cannot be written."""
+    require_plain_names(where, classes)
     seen: dict[str, str] = {}
     for name in classes:
-        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):  # control; bytes not UTF-8
-            raise ResnetkitError(f"{where}: class name {name!a} is not plain UTF-8 text; rename it")
         twin = seen.setdefault(same_but_for_case(name), name)
         if twin != name:
             raise ResnetkitError(

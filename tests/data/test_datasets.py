@@ -229,6 +229,30 @@ def test_parquet_without_metadata_takes_names_from_the_labels(tmp_path):
     assert {name: len(part) for name, part in split.items()} == {"train": 8, "test": 2}
 
 
+def test_classes_that_parquet_calls_the_same_are_told_apart_by_number(tmp_path):
+    """ImageNet-1k has two cranes, https://huggingface.co/datasets/ILSVRC/imagenet-1k/blob/main/classes.py"""
+    rows = [png(np.full((9, 9), i * 20, np.uint8)) for i in range(3)]
+    write_parquet(tmp_path / "data.parquet", rows, [2, 1, 0], ["crane", "dog", "crane"])
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ["crane (0)", "dog", "crane (2)"] and dataset.parts["all"].labels.tolist() == [2, 1, 0]
+
+
+def test_class_names_that_could_not_be_read_again_are_refused(tmp_path):
+    rows = [png(np.full((9, 9), i * 20, np.uint8)) for i in range(3)]
+    for name in ("a ", "", "a\nb"):
+        for labels, names in (([name, "b", "b"], None), ([0, 1, 1], [name, "b"])):
+            write_parquet(tmp_path / "data.parquet", rows, labels, names)
+            with pytest.raises(ResnetkitError, match="class name '.*' is .*; rename it"):
+                open_dataset(tmp_path)
+    for missing in (float("nan"), None):
+        write_parquet(tmp_path / "data.parquet", rows, [1.0, 2.0, missing])
+        with pytest.raises(ResnetkitError, match=f"data.parquet#2: label {missing} is none of the 2 classes"):
+            open_dataset(tmp_path)
+    make_folder(tmp_path / "blank", {"cat": 1, "cat ": 1})
+    with pytest.raises(ResnetkitError, match="class name 'cat ' is empty or has a blank at an end; rename it"):
+        open_dataset(tmp_path / "blank")
+
+
 def test_parquet_problems_name_the_place(tmp_path):
     write_parquet(tmp_path / "a.parquet", [png(np.zeros((8, 8), np.uint8))] * 2, [0, 7], ["x", "y"])
     with pytest.raises(ResnetkitError, match=r"a.parquet#1: label 7 is none of the 2 classes"):
