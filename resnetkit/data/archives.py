@@ -8,6 +8,7 @@ import re
 import stat
 import tarfile
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -29,6 +30,10 @@ class _Listing:
     folders: set[Steps] = field(default_factory=set)
     refused: list[tuple[Steps, str]] = field(default_factory=list)
 
+    @property
+    def images(self) -> dict[Steps, Encoded]:
+        return {steps: file for steps, file in self.files.items() if _suffix(steps) in READ | NOT_READ}
+
 
 def archive(path: Path) -> Dataset | None:
     """The class folders or the shard in a zip or tar, or None when it is neither. Raises ResnetkitError for a damaged
@@ -36,12 +41,17 @@ def archive(path: Path) -> Dataset | None:
     listing = _list(path)
     if listing is None:
         return None
-    if any(_suffix(steps) == LABEL for steps in listing.files):
+    found = listing.images
+    keys = {_key(steps) for steps in found}
+    if any(_suffix(steps) == LABEL and _key(steps) in keys for steps in listing.files):
         return _shards(path.stem, path.parent, {path: listing})
-    listing = _below_common_folder(listing)
-    images = sorted((steps, file) for steps, file in listing.files.items() if _suffix(steps) in READ | NOT_READ)
-    folders = listing.folders | {steps[:depth] for steps, _ in images for depth in (1, 2) if len(steps) > depth}
-    return class_folders(path, path.name.split(".")[0], images, folders, listing.refused)
+    top = _common_folder(found, listing.folders)
+    above = len(top)
+    images = sorted((steps[above:], file) for steps, file in found.items())
+    folders = {steps[above:] for steps in listing.folders if len(steps) > above}
+    folders |= {steps[:depth] for steps, _ in images for depth in (1, 2) if len(steps) > depth}
+    refused = [(steps[above:] if steps[:above] == top else steps, reason) for steps, reason in listing.refused]
+    return class_folders(path, path.name.split(".")[0], images, folders, refused)
 
 
 def shards(name: str, root: Path, files: list[Path]) -> Dataset:
@@ -101,19 +111,16 @@ def _suffix(steps: Steps) -> str:
     return PurePosixPath(steps[-1]).suffix.lower()
 
 
-def _below_common_folder(listing: _Listing) -> _Listing:
-    """Without the one folder that holds everything, as an archive of a folder has; a split is not such a folder."""
-    tops = {steps[0] for steps in (*listing.files, *listing.folders)}
-    deep = all(len(steps) > 2 for steps in listing.files)
-    if len(tops) != 1 or not deep or tops & SPLITS.keys():
-        return listing
-    return _below_common_folder(
-        _Listing(
-            {steps[1:]: file for steps, file in listing.files.items()},
-            {steps[1:] for steps in listing.folders if len(steps) > 1},
-            [(steps[1:], reason) for steps, reason in listing.refused],
-        )
-    )
+def _common_folder(images: Collection[Steps], folders: Collection[Steps]) -> Steps:
+    """The folder that holds all of them, as an archive of a folder has; a split is not such a folder."""
+    top: Steps = ()
+    while True:
+        depth = len(top)
+        tops = {steps[depth] for steps in (*images, *folders) if len(steps) > depth}
+        deep = all(len(steps) > depth + 2 for steps in images)
+        if len(tops) != 1 or not deep or tops & SPLITS.keys():
+            return top
+        top += tuple(tops)
 
 
 def _list(path: Path) -> _Listing | None:

@@ -63,6 +63,15 @@ def test_an_archive_is_its_folder(folder, kind, top):
     assert sum(len(labels) for _, labels in batches) == 10
 
 
+@pytest.mark.parametrize("beside", ["photos/README.md", "LICENSE", "photos/paper/ieee.cls", "ieee.cls"])
+def test_what_lies_beside_the_images_of_an_archive_changes_nothing(folder, beside):
+    packed = pack(folder, "zip", top="photos/")
+    with zipfile.ZipFile(packed, "a") as archive:
+        archive.writestr(beside, b"text")
+    dataset = open_dataset(packed)
+    assert dataset.classes == ["cat", "dog"] and dataset.parts["all"].names[0] == "cat/1.png"
+
+
 def test_info_zips_own_archives(folder):
     if not shutil.which("zip"):
         pytest.skip("zip is not installed")
