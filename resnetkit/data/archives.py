@@ -69,14 +69,19 @@ def _shards(name: str, root: Path, listings: dict[Path, _Listing]) -> Dataset:
     called = file_names(root, list(listings))
     part_of = parts_of(listings)
     rows: dict[str, list[tuple[str, Encoded, str]]] = {}
+    bad: list[tuple[str, str]] = []
     for file, listing in listings.items():
-        labels = {_key(s): _label(file, s, data) for s, data in listing.files.items() if _suffix(s) == LABEL}
-        for steps, image in listing.files.items():
-            if _suffix(steps) in READ | NOT_READ:
-                inside = "/".join(steps)
-                if _key(steps) not in labels:
-                    raise ResnetkitError(f"{file}: {inside} has no label; its {LABEL} file is missing")
-                rows.setdefault(part_of[file], []).append((f"{called[file]}/{inside}", image, labels[_key(steps)]))
+        labels = _labels(file, listing)
+        for key, images in _samples(listing).items():
+            chosen = _image_of(file, images)
+            if key not in labels:
+                raise ResnetkitError(f"{file}: {'/'.join(chosen)} has no label; its {LABEL} file is missing")
+            for steps in images:
+                inside = f"{called[file]}/{'/'.join(steps)}"
+                if steps == chosen:
+                    rows.setdefault(part_of[file], []).append((inside, listing.files[steps], labels[key]))
+                else:
+                    bad.append((inside, f"belongs to the sample of {chosen[-1]}"))
     if not rows:
         raise ResnetkitError(f"{name}: no images in {', '.join(file.name for file in listings)}")
     training = rows.get("train", rows.get("all", []))
@@ -90,7 +95,35 @@ def _shards(name: str, root: Path, listings: dict[Path, _Listing]) -> Dataset:
         split: Part([i for _, i, _ in own], torch.tensor([index[label] for *_, label in own]), [n for n, _, _ in own])
         for split, own in rows.items()
     }
-    return Dataset(name, classes, parts)
+    return Dataset(name, classes, parts, bad)
+
+
+def _samples(listing: _Listing) -> dict[Steps, list[Steps]]:
+    """The images of each sample, by its key."""
+    found: dict[Steps, list[Steps]] = {}
+    for steps in listing.images:
+        found.setdefault(_key(steps), []).append(steps)
+    return found
+
+
+def _image_of(file: Path, images: list[Steps]) -> Steps:
+    """Of a sample's images the one to learn from: the only one, or the only one without a word between its key and its
+    suffix, as a mask `0.seg.png` has."""
+    plain = images if len(images) == 1 else [steps for steps in images if steps[-1].count(".") == 1]
+    if len(plain) != 1:
+        several = ", ".join("/".join(steps) for steps in images)
+        raise ResnetkitError(f"{file}: one sample has several images, {several}; keep one")
+    return plain[0]
+
+
+def _labels(file: Path, listing: _Listing) -> dict[Steps, str]:
+    """The label of each sample, by its key."""
+    places: dict[Steps, Steps] = {}
+    for steps in listing.files:
+        if _suffix(steps) == LABEL and (first := places.setdefault(_key(steps), steps)) != steps:
+            one, other = ("/".join(each) for each in (first, steps))
+            raise ResnetkitError(f"{file}: {one} and {other} are one sample, up to the first dot; rename the files")
+    return {key: _label(file, steps, listing.files[steps]) for key, steps in places.items()}
 
 
 def _label(file: Path, steps: Steps, data: Encoded) -> str:

@@ -229,6 +229,27 @@ def test_the_part_of_a_shard_is_any_word_of_its_name(tmp_path):
         open_dataset(tmp_path)
 
 
+def test_a_sample_is_one_image(tmp_path):
+    image = encoded(photo(), "png")
+    samples = [("0.jpg", image), ("0.seg.png", image), ("0.cls", b"cat"), ("1.jpg", image), ("1.cls", b"dog")]
+    shard(tmp_path / "a.tar", samples)
+    dataset = open_dataset(tmp_path / "a.tar")
+    assert dataset.parts["all"].names == ["a.tar/0.jpg", "a.tar/1.jpg"]
+    assert dataset.bad == [("a.tar/0.seg.png", "belongs to the sample of 0.jpg")]
+    shard(tmp_path / "a.tar", [*samples, ("1.png", image)])
+    with pytest.raises(ResnetkitError, match="a.tar: one sample has several images, 1.jpg, 1.png; keep one"):
+        open_dataset(tmp_path / "a.tar")
+
+
+def test_names_that_differ_behind_their_first_dot_only_are_refused(tmp_path):
+    """WebDataset takes them for one sample."""
+    image = encoded(photo(), "png")
+    shard(tmp_path / "a.tar", [(f"scan.00{i}.{kind}", data) for i in (1, 2) for kind, data in
+                               (("png", image), ("cls", b"%d" % i))])  # fmt: skip
+    with pytest.raises(ResnetkitError, match="a.tar: scan.001.cls and scan.002.cls are one sample, up to the first do"):
+        open_dataset(tmp_path / "a.tar")
+
+
 def test_shards_with_gaps_are_refused(tmp_path):
     image = encoded(photo(), "png")
     shard(tmp_path / "a.tar", [("1.png", image), ("1.cls", b"cat"), ("2.png", image)])
