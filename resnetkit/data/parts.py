@@ -15,7 +15,8 @@ from resnetkit.data.encoded import BadImage, Encoded
 from resnetkit.data.labels import are_multilabel
 from resnetkit.errors import ResnetkitError
 
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
+SPLITS |= {"test": "test", "testing": "test"}
 
 
 @dataclass

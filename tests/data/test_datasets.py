@@ -421,6 +421,25 @@ def test_folder_problems_name_the_cure(tmp_path):
         open_dataset("digts")
 
 
+def test_a_set_without_a_part_to_test_on_says_what_was_passed_over(tmp_path):
+    make_folder(tmp_path / "set" / "train", {"cat": 2, "dog": 2})
+    (tmp_path / "set" / "test").mkdir()
+    (tmp_path / "set" / "test" / "1.png").write_bytes(png(np.zeros((8, 8), np.uint8)))
+    with pytest.raises(ResnetkitError, match=r"only a train part was found, 1 files .*\(test/1.png: .*no class\); add"):
+        with_test(open_dataset(tmp_path / "set"))
+    assert with_test(open_dataset(tmp_path / "set" / "train")).parts.keys() == {"train", "test"}
+    rows = [png(np.full((8, 8), value, np.uint8)) for value in range(4)]
+    write_parquet(tmp_path / "train-00000-of-00001.parquet", rows, [0, 1] * 2, ["x", "y"])
+    with pytest.raises(ResnetkitError, match="only a train part was found; add a val or test part, or .* file's name"):
+        with_test(open_dataset(tmp_path / "train-00000-of-00001.parquet"))
+
+
+def test_parts_may_be_called_training_and_testing(tmp_path):
+    for part in ("Training", "Testing"):
+        make_folder(tmp_path / part, {"cat": 2, "dog": 2})
+    assert with_test(open_dataset(tmp_path)).parts.keys() == {"train", "test"}
+
+
 def test_bad_files_are_left_out_and_counted(tmp_path):
     make_folder(tmp_path, {"a": 10, "b": 10})
     (tmp_path / "a" / "0.png").write_bytes(b"broken")
