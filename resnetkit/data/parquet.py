@@ -62,6 +62,8 @@ def parquet(name: str, root: Path, files: list[Path]) -> Dataset:
     parts, called = {}, file_names(root, files)
     for split, own in of_split.items():
         names = [f"{called[file]}#{i}" for file in own for i in range(about[file].num_rows)]
+        if not names:
+            raise ResnetkitError(f"{own[0]}: the {split} part has no rows; remove it")
         places = [_places(row, index, row_name, len(classes)) for row, row_name in zip(chosen[split], names)]
         labels = from_sets(places, len(classes)) if multilabel else torch.tensor(places)[:, 0]
         images: list[Encoded] = []
@@ -91,11 +93,16 @@ def _readable(file: Path) -> Iterator[None]:
         raise ResnetkitError(f"{file}: not readable as Parquet: {str(error).splitlines()[0]}") from error
 
 
-def _require_columns(file: Path, metadata: Any, *columns: str) -> None:
-    names = metadata.schema.to_arrow_schema().names
-    for column in columns:
-        if column not in names:
+def _require_columns(file: Path, metadata: Any, image: str, label: str) -> None:
+    import pyarrow as pa
+
+    schema = metadata.schema.to_arrow_schema()
+    for column in (image, label):
+        if column not in schema.names:
             raise ResnetkitError(f"{file}: no column {column!r}, which the first file has")
+    kind = schema.field(label).type
+    if pa.types.is_nested(getattr(kind, "value_type", kind)):  # of a list's items
+        raise ResnetkitError(f"{file}: column {label!r} holds {kind}; a label is a number or a text, or a list of them")
 
 
 def _images(file: Path, column: str) -> Iterator[bytes]:
@@ -142,17 +149,28 @@ def _places(labels: Any, index: dict[Any, int], row_name: str, classes: int) -> 
 def _columns(file: Path, about: Any) -> tuple[str, str, list[str]]:
     """The image and the label column, and the class names where the metadata has them."""
     names = about.schema.to_arrow_schema().names
-    metadata = json.loads((about.metadata or {}).get(b"huggingface", b"{}"))
-    features = metadata.get("info", {}).get("features", {})
-    features = {column: _of_items(feature) for column, feature in features.items()}
-    kinds = {name: f.get("_type") for name, f in features.items() if isinstance(f, dict)}
+    features = _features(file, about)
+    kinds = {name: feature.get("_type") for name, feature in features.items()}
     images = [n for n in names if kinds.get(n) == "Image" or n in ("image", "img", "bytes")]
     labels = [n for n in names if kinds.get(n) == "ClassLabel" or n in ("label", "labels")]
     if not images or not labels:
         missing = "image" if not images else "label"
         raise ResnetkitError(f"{file}: no {missing} column; columns: {', '.join(names)}")
     label = "label" if "label" in labels else labels[0]
-    return images[0], label, numbered_where_equal(features.get(label, {}).get("names", []))
+    classes = features.get(label, {}).get("names", [])
+    if not isinstance(classes, list) or not all(isinstance(one, str) for one in classes):
+        raise ResnetkitError(f"{file}: its `huggingface` metadata is damaged (the class names are no list of texts)")
+    return images[0], label, numbered_where_equal(classes)
+
+
+def _features(file: Path, about: Any) -> dict[str, dict[str, Any]]:
+    """What Hugging Face's metadata says of the columns, of a list's items where it is a list."""
+    try:
+        info = json.loads((about.metadata or {}).get(b"huggingface", b"{}")).get("info", {})
+        features = {column: _of_items(feature) for column, feature in info.get("features", {}).items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ResnetkitError(f"{file}: its `huggingface` metadata is damaged ({error}); write it again") from error
+    return {column: feature for column, feature in features.items() if isinstance(feature, dict)}
 
 
 def _of_items(feature: Any) -> Any:

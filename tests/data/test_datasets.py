@@ -308,6 +308,38 @@ def test_parquet_that_has_changed_is_unpacked_again_and_a_failure_leaves_nothing
     assert sorted((tmp_path / "cache").rglob("*")) == kept
 
 
+@pytest.mark.parametrize(
+    ("labels", "metadata", "says"),
+    [
+        ([], None, "data.parquet: the all part has no rows; remove it"),
+        ([0, 1], "{", "data.parquet: its `huggingface` metadata is damaged"),
+        ([0, 1], '{"info": null}', "data.parquet: its `huggingface` metadata is damaged"),
+        ([0, 1], '{"info": {"features": [1]}}', "data.parquet: its `huggingface` metadata is damaged"),
+        (
+            [0, 1],
+            '{"info": {"features": {"label": {"names": [1, 2]}}}}',
+            "the class names are no list of texts",
+        ),
+        (
+            [0, 1],
+            '{"info": {"features": {"label": {"names": 5}}}}',
+            "the class names are no list of texts",
+        ),
+        ([{"a": 1}], None, "data.parquet: column 'label' holds struct<a: int64>; a label is a number or a text"),
+        ([[[1]]], None, "data.parquet: column 'label' holds list<.*list<.*; a label is a number or a text"),
+    ],
+)
+def test_odd_parquet_is_one_line(tmp_path, labels, metadata, says):
+    image = png(np.zeros((8, 8), np.uint8))
+    images = pa.array([{"bytes": image, "path": None}] * len(labels), pa.struct({"bytes": pa.binary()}))
+    table = pa.table({"image": images, "label": pa.array(labels, None if labels else pa.int64())})
+    if metadata:
+        table = table.replace_schema_metadata({"huggingface": metadata})
+    pq.write_table(table, tmp_path / "data.parquet")
+    with pytest.raises(ResnetkitError, match=says):
+        open_dataset(tmp_path)
+
+
 def test_what_is_unpacked_and_damaged_is_made_again(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(parquet, "MAX_HELD", 0)
