@@ -106,14 +106,16 @@ def split(
 ) -> None:
     """Divide images into train, val and test, whatever parts they had."""
     from resnetkit.data.datasets import open_dataset
-    from resnetkit.data.resplit import SplitPlan, divide, require_other, write_division
+    from resnetkit.data.resplit import SplitPlan, divide, require_files, require_other, write_division
     from resnetkit.data.survey import survey
 
     plan = SplitPlan(
         by=by, val=val, test=test, group=group, folds=folds, seed=seed, keep_copies=keep_duplicates_together
     )
     require_other(out, data)
-    seen = survey(open_dataset(data))
+    dataset = open_dataset(data)
+    require_files(dataset)
+    seen = survey(dataset)
     division = divide(seen, plan)
     write_division(division, seen, out)
     counts = division.counts()

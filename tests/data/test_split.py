@@ -1,6 +1,7 @@
 """Divisions: stable as data grows, no group in two parts, shares as asked."""
 
 import csv
+import shutil
 from collections import Counter
 from hashlib import blake2b
 
@@ -10,7 +11,7 @@ import torch
 
 from resnetkit.data.datasets import open_dataset
 from resnetkit.data.parts import Dataset, Part
-from resnetkit.data.resplit import Division, SplitPlan, divide, require_other, write_division
+from resnetkit.data.resplit import Division, SplitPlan, divide, require_files, require_other, write_division
 from resnetkit.data.split import by_group, by_hash, stratified
 from resnetkit.data.survey import survey
 from resnetkit.errors import ResnetkitError
@@ -202,6 +203,7 @@ def test_a_class_name_that_would_be_read_as_two_is_not_written(folder, tmp_path)
         ({"by": "date"}, "by must be hash, group, random"),
         ({"val": 0.5, "test": 0.5}, "leave some to train on"),
         ({"folds": 1}, "at least 2"),
+        ({"by": "random", "seed": -1}, "seed must be 0 or more; got -1"),
         ({"by": "hash", "group": "(x)"}, "group goes with by group"),
         ({"by": "group"}, "the folders are the classes"),
         ({"by": "group", "group": "patient"}, "needs one bracket"),
@@ -214,9 +216,24 @@ def test_refusals(seed_pictures, settings, says):
         divide(seed_pictures, SplitPlan(**settings))
 
 
-def test_images_without_files_cannot_be_listed(tmp_path):
+def test_images_without_files_cannot_be_listed():
     images = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
     part = Part(images, torch.tensor([0, 1] * 4), [f"x#{i}" for i in range(8)])
-    seen = survey(Dataset("arrays", ["a", "b"], {"all": part}))
     with pytest.raises(ResnetkitError, match="not files of their own"):
-        write_division(divide(seen, SplitPlan()), seen, tmp_path / "split.csv")
+        require_files(Dataset("arrays", ["a", "b"], {"all": part}))
+
+
+def test_a_table_that_would_not_be_read_as_one_is_not_written(folder, tmp_path):
+    with pytest.raises(ResnetkitError, match=r"s2.txt: a split is a CSV.*end --out with .csv"):
+        require_other(tmp_path / "s2.txt", str(folder))
+
+
+@pytest.mark.parametrize("by", ["hash", "random"])
+def test_every_class_keeps_an_image_to_train_on(folder, tmp_path, by):
+    shutil.copytree(folder, tmp_path / "set")
+    for i in range(4):
+        (tmp_path / "set" / f"rare{i}").mkdir()
+        cloud(100 + i, side=40).save(tmp_path / "set" / f"rare{i}" / "1.png")
+    seen = survey(open_dataset(tmp_path / "set"))
+    with pytest.raises(ResnetkitError, match=r"class 'rare.' has 1 image, and none would be left to train on"):
+        divide(seen, SplitPlan(by=by, val=0.3, test=0.5))
