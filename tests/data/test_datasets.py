@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import tarfile
 import time
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from resnetkit import user_cache
-from resnetkit.data import encoded, parquet
+from resnetkit.data import cifar, encoded, parquet
 from resnetkit.data.datasets import open_dataset, with_test
 from resnetkit.data.ingest import ingest
 from resnetkit.errors import ResnetkitError, ResourceExhausted, TooManyBadImages
@@ -142,6 +143,28 @@ def test_a_damaged_cifar_archive_is_refused(tmp_path, damage):
         (tmp_path / name).write_bytes(data)
     with pytest.raises(ResnetkitError, match="data_batch_3.bin"):
         open_dataset(tmp_path)
+
+
+def test_of_a_cifar_tar_no_more_is_read_than_the_set_can_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar, "MAX_HELD", 2**20)
+
+    def write(files):
+        with tarfile.open(tmp_path / "cifar.tar.gz", "w:gz") as archive:
+            for name, data in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+        tracemalloc.start()
+        try:
+            return open_dataset(tmp_path / "cifar.tar.gz")
+        finally:
+            assert tracemalloc.get_traced_memory()[1] < 3_000_000
+            tracemalloc.stop()
+
+    zeros = bytes(10_000_000)
+    assert len(write(cifar10_files("binary") | {"extra.bin": zeros}).parts["train"]) == 30
+    with pytest.raises(ResnetkitError, match="cifar.tar.gz: 9 MiB of batches; those of CIFAR are under 200"):
+        write(cifar10_files("binary") | {"data_batch_2.bin": zeros})
 
 
 def test_cifar_labels_may_be_an_array(tmp_path):
