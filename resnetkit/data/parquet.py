@@ -20,38 +20,38 @@ from resnetkit.data.parts import (
     require_plain_names,
 )
 from resnetkit.data.unpacked import require_space_for, unpacked
-from resnetkit.errors import ResnetkitError
+from resnetkit.errors import ResnetkitError, did_you_mean
 
 MAX_HELD = 2**30  # bytes of encoded images that are held in memory
 ROWS = 16  # read at a time
 BUFFER = 2**20  # bytes of a file read ahead
 
 
-def parquet(name: str, root: Path, files: list[Path]) -> Dataset:
+def parquet(name: str, root: Path, files: list[Path], column: str | None = None) -> Dataset:
     """Hugging Face's layout: an image column of {bytes, path}, a label column, class names in the schema metadata.
 
-    Labels that are lists have the classes of each image, none or several. A file belongs to the split that its
-    name has in it, or its folder's is. Images of more than MAX_HELD bytes together are unpacked into the user's cache.
-    `root` is the folder of the set.
+    `column` says which has the labels where several could. Labels that are lists have the classes of each image, none
+    or several. A file belongs to the split that its name has in it, or its folder's is. Images of more than MAX_HELD
+    bytes together are unpacked into the user's cache. `root` is the folder of the set.
     """
     of_split: dict[str, list[Path]] = {}
     for file, split in parts_of(files).items():
         of_split.setdefault(split, []).append(file)
     about = {file: _metadata(file) for file in files}
     first = next(iter(of_split.values()))[0]
-    image_column, label_column, classes = _columns(first, about[first])
+    image_column, label_column, classes = _columns(first, about[first], column)
     for file, metadata in about.items():
         _require_columns(file, metadata, image_column, label_column)
     values = {
         split: [label for file in own for rows in _rows(file, label_column) for label in rows]
         for split, own in of_split.items()
     }
-    multilabel = any(isinstance(value, list) for column in values.values() for value in column)
-    chosen = {split: [v if multilabel else [v] for v in column] for split, column in values.items()}
+    multilabel = any(isinstance(value, list) for own in values.values() for value in own)
+    chosen = {split: [v if multilabel else [v] for v in own] for split, own in values.items()}
     index: dict[Any, int] = {label: i for i, label in enumerate(classes)} | {i: i for i in range(len(classes))}
     if not classes:
-        values_of = (row for column in chosen.values() for row in column if isinstance(row, list))
-        found = {v for row in values_of for v in row if v is not None and v == v}  # nothing, or no number
+        rows_of = (row for own in chosen.values() for row in own if isinstance(row, list))
+        found = {v for row in rows_of for v in row if v is not None and v == v}  # nothing, or no number
         ranked = in_label_order(found)
         classes, index = [str(v) for v in ranked], {v: i for i, v in enumerate(ranked)}
     require_plain_names(name, classes)
@@ -146,21 +146,33 @@ def _places(labels: Any, index: dict[Any, int], row_name: str, classes: int) -> 
     return [index[label] for label in labels]
 
 
-def _columns(file: Path, about: Any) -> tuple[str, str, list[str]]:
+def _columns(file: Path, about: Any, column: str | None) -> tuple[str, str, list[str]]:
     """The image and the label column, and the class names where the metadata has them."""
     names = about.schema.to_arrow_schema().names
     features = _features(file, about)
     kinds = {name: feature.get("_type") for name, feature in features.items()}
-    images = [n for n in names if kinds.get(n) == "Image" or n in ("image", "img", "bytes")]
+    images = [n for n in names if kinds.get(n) == "Image"] or [n for n in names if n in ("image", "img", "bytes")]
     labels = [n for n in names if kinds.get(n) == "ClassLabel" or n in ("label", "labels")]
-    if not images or not labels:
-        missing = "image" if not images else "label"
-        raise ResnetkitError(f"{file}: no {missing} column; columns: {', '.join(names)}")
-    label = "label" if "label" in labels else labels[0]
+    image = _only(file, "image", images, names, "keep one, or call the one to learn from `image`")
+    if column is None:
+        label = _only(file, "label", labels, names, "say which behind the path, as PATH:" + (labels or names)[0])
+    elif column in names:
+        label = column
+    else:
+        raise ResnetkitError(f"{file}: no column {column!r}; {did_you_mean(column, names)}")
     classes = features.get(label, {}).get("names", [])
     if not isinstance(classes, list) or not all(isinstance(one, str) for one in classes):
         raise ResnetkitError(f"{file}: its `huggingface` metadata is damaged (the class names are no list of texts)")
-    return images[0], label, numbered_where_equal(classes)
+    return image, label, numbered_where_equal(classes)
+
+
+def _only(file: Path, kind: str, found: list[str], names: list[str], cure: str) -> str:
+    """The column that was found, or of several the one that is called by its kind."""
+    if not found:
+        raise ResnetkitError(f"{file}: no {kind} column; columns: {', '.join(names)}")
+    if len(found) > 1 and kind not in found:
+        raise ResnetkitError(f"{file}: several {kind} columns, {', '.join(found)}; {cure}")
+    return kind if kind in found else found[0]
 
 
 def _features(file: Path, about: Any) -> dict[str, dict[str, Any]]:

@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 
 from resnetkit import user_cache
 from resnetkit.data import cifar, encoded, parquet
-from resnetkit.data.datasets import open_dataset, with_test
+from resnetkit.data.datasets import absolute, open_dataset, with_test
 from resnetkit.data.ingest import ingest
 from resnetkit.errors import ResnetkitError, ResourceExhausted, TooManyBadImages
 
@@ -361,6 +361,36 @@ def test_odd_parquet_is_one_line(tmp_path, labels, metadata, says):
     pq.write_table(table, tmp_path / "data.parquet")
     with pytest.raises(ResnetkitError, match=says):
         open_dataset(tmp_path)
+
+
+def test_of_several_label_columns_in_parquet_one_is_named(tmp_path):
+    """Hugging Face's CIFAR-100 has two."""
+    rows = [{"bytes": png(np.full((8, 8), i, np.uint8)), "path": None} for i in range(3)]
+    labels = {"_type": "ClassLabel", "names": ["a", "b", "c"]}
+    features = {"img": {"_type": "Image"}, "fine_label": labels, "coarse_label": {**labels, "names": ["x", "y"]}}
+    columns = {"img": rows, "fine_label": [0, 1, 2], "coarse_label": [0, 1, 1], "bytes": [9, 9, 9], "mask": rows}
+
+    def write():
+        metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), tmp_path / "data.parquet")
+
+    write()
+    for place in (tmp_path, tmp_path / "data.parquet"):
+        with pytest.raises(ResnetkitError, match="several label columns, fine_label, coarse_label; .*PATH:fine_label"):
+            open_dataset(place)
+        assert open_dataset(f"{place}:fine_label").classes == ["a", "b", "c"]
+        assert open_dataset(absolute(f"{place}:coarse_label")).parts["all"].labels.tolist() == [0, 1, 1]
+    with pytest.raises(ResnetkitError, match="data.parquet: no column 'fine'; did you mean fine_label?"):
+        open_dataset(f"{tmp_path}:fine")
+    features["mask"] = {"_type": "Image"}
+    write()
+    with pytest.raises(ResnetkitError, match="several image columns, img, mask; keep one, or call"):
+        open_dataset(f"{tmp_path}:fine_label")
+    make_folder(tmp_path / "set", {"cat": 1, "dog": 1})
+    with pytest.raises(ResnetkitError, match="set: no Parquet or CSV, so it has no column 'label'"):
+        open_dataset(f"{tmp_path / 'set'}:label")
+    make_folder(tmp_path / "set:label", {"cow": 1})
+    assert open_dataset(f"{tmp_path / 'set'}:label").classes == ["cow"]  # a colon in a name is part of it
 
 
 def test_what_is_unpacked_and_damaged_is_made_again(tmp_path, monkeypatch):
