@@ -91,7 +91,11 @@ def split(
     data: Data,
     out: Annotated[Path, typer.Option(metavar="FILE.csv", help="The table; `resnet train FILE.csv` reads it.")],
     by: Annotated[
-        str, typer.Option(help="hash: stable as data grows; group: no group in two parts; random: by --seed.")
+        str,
+        typer.Option(
+            help="hash: stable as data grows, but for groups of near copies; group: no group in two parts; random: by "
+            "--seed."
+        ),
     ] = "hash",
     val: Annotated[float, typer.Option(help="Share of the images for validation.")] = 0.1,
     test: Annotated[float, typer.Option(help="Share of the images for the test.")] = 0.2,

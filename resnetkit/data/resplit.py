@@ -24,9 +24,9 @@ NO_CLASS = (-1,)  # the stratum of images of none of the classes
 
 @dataclass(frozen=True, kw_only=True)
 class SplitPlan:
-    """`by` hash: a function of an image's content, so that a set may grow; `group`: what the pattern `group` finds in a
-    path (its one bracket), or the folder of the file, stays in one part; `random`: drawn. `seed` (0) is for the latter
-    two.
+    """`by` hash: a function of an image's content, so that a set may grow (near copies may move, as what counts for one
+    depends on the set); `group`: what the pattern `group` finds in a path (its one bracket), or the folder of the file,
+    stays in one part; `random`: drawn. `seed` (0) is for the latter two.
 
     `val` and `test` are shares of all images. With `folds` the others are divided into so many equal parts as well.
     `keep_copies` keeps near and exact duplicates in one part.

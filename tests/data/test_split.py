@@ -3,6 +3,7 @@
 import csv
 import shutil
 from collections import Counter
+from dataclasses import replace
 from hashlib import blake2b
 
 import numpy as np
@@ -136,6 +137,16 @@ def test_copies_draw_their_groups_together(seed_pictures):
     division = divide(seed_pictures, SplitPlan(by="group", group=r"patient(\d)", test=0.3))
     found = parts_by(division, patient)
     assert found["0"] == found["3"] and len(found["0"]) == 1
+
+
+@pytest.mark.parametrize("keep_copies", [False, True])
+def test_as_a_set_grows_no_image_moves_but_near_copies(seed_pictures, keep_copies):
+    plan = SplitPlan(val=0.2, test=0.3, keep_copies=keep_copies)
+    few = replace(seed_pictures, pictures=seed_pictures.pictures[:14])
+    before, after = (dict(zip((p.name for p in s.pictures), divide(s, plan).parts)) for s in (few, seed_pictures))
+    assert len(before) == 14 and len(after) == 25
+    copied = {"well/patient0_00.png", "well/patient3_copy.jpg"} if keep_copies else set()
+    assert {name for name, part in before.items() if after[name] != part} <= copied
 
 
 @pytest.mark.parametrize(("by", "seed"), [("hash", None), *(("random", seed) for seed in range(6))])
