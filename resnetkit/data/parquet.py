@@ -60,6 +60,8 @@ def parquet(name: str, root: Path, files: list[Path], column: str | None = None)
     if not held:
         require_space_for(sizes)
     parts, called = {}, file_names(root, files)
+    # Equal images are one object: by a dictionary a small file has many of them.
+    same: dict[bytes, bytes] = {}
     for split, own in of_split.items():
         names = [f"{called[file]}#{i}" for file in own for i in range(about[file].num_rows)]
         if not names:
@@ -69,7 +71,7 @@ def parquet(name: str, root: Path, files: list[Path], column: str | None = None)
         images: list[Encoded] = []
         for file in own:
             rows = _images(file, image_column)
-            images += rows if held else unpacked(file, rows)
+            images += (same.setdefault(data, data) for data in rows) if held else unpacked(file, rows)
         parts[split] = Part(images, labels, names)
     if multilabel:
         require_writable(name, classes)

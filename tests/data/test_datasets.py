@@ -445,6 +445,16 @@ def test_little_of_a_parquet_file_is_in_memory_at_once(tmp_path):
     assert 0 < most < 10_000_000  # of 20,000,000
 
 
+def test_images_that_parquet_has_once_are_held_once(tmp_path):
+    image = np.random.default_rng(0).bytes(200_000)
+    write_parquet(tmp_path / "data.parquet", [image] * 200, [0, 1] * 100, ["x", "y"])
+    assert (tmp_path / "data.parquet").stat().st_size < 1_000_000
+    tracemalloc.start()
+    assert open_dataset(tmp_path).parts["all"].images == [image] * 200
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000  # of 40,000,000
+    tracemalloc.stop()
+
+
 def test_a_damaged_page_of_parquet_is_named(tmp_path):
     file = tmp_path / "data.parquet"
     write_parquet(file, [png(np.zeros((8, 8), np.uint8))] * 40, [0, 1] * 20, ["x", "y"])
