@@ -636,6 +636,18 @@ def test_a_class_of_links_alone_says_why_it_is_empty(tmp_path):
         open_dataset(tmp_path / "set")
 
 
+def test_an_image_of_a_strange_suffix_is_told(tmp_path):
+    make_folder(tmp_path, {"cat": 2, "dog": 2})
+    (tmp_path / "cat" / "0.png").rename(tmp_path / "cat" / "frame.0001")
+    (tmp_path / "dog" / "0.png").rename(tmp_path / "dog" / "b.png_")
+    (tmp_path / "dog" / "notes.txt").write_text("none")
+    os.mkfifo(tmp_path / "dog" / "pipe.x")  # is not waited for
+    dataset = open_dataset(tmp_path)
+    reason = "begins as an image, but is not called one; rename it"
+    assert dataset.bad == [("cat/frame.0001", reason), ("dog/b.png_", reason)]
+    assert len(dataset.parts["all"]) == 2
+
+
 def test_links_within_the_folder_are_followed(tmp_path):
     make_folder(tmp_path, {"cat": 2, "dog": 1})
     (tmp_path / "dog" / "again.png").symlink_to("../cat/0.png")
