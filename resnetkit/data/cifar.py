@@ -51,7 +51,9 @@ def members(path: Path) -> Members | None:
             needed = {name: inside[name] for name in _files(*layout)}
             held = sum(member.size for member in needed.values())
             if held > MAX_HELD:
-                raise ResnetkitError(f"{path}: {held >> 20:,} MiB of batches; those of CIFAR are under 200")
+                raise ResnetkitError(
+                    f"{path}: {held >> 20:,} MiB of batches; CIFAR's are under 200, unpack others first"
+                )
             # Read whole: a compressed archive has no random access, and nothing is written to disk.
             files = {name: archive.extractfile(member) for name, member in needed.items()}
             data = {name: file.read() for name, file in files.items() if file}

@@ -103,7 +103,9 @@ def with_test(dataset: Dataset) -> Dataset:
         masks = {"train": ~chosen, "test": chosen}
         parts = {name: parts["all"].take(mask.nonzero()[:, 0]) for name, mask in masks.items()}
     if "train" not in parts:
-        raise ResnetkitError(f"{dataset.name}: no training images; parts found: {', '.join(parts) or 'none'}")
+        found = ", ".join(parts) or "none"
+        cure = "a name with train, or without any part's word, is trained on"
+        raise ResnetkitError(f"{dataset.name}: no training images; parts found: {found}; {cure}")
     if list(parts) == ["train"]:
         bad = dataset.bad
         passed = f", {len(bad)} files were passed over ({bad[0][0]}: {bad[0][1]})" if bad else ""
