@@ -91,7 +91,11 @@ def split(
     data: Data,
     out: Annotated[Path, typer.Option(metavar="FILE.csv", help="The table; `resnet train FILE.csv` reads it.")],
     by: Annotated[
-        str, typer.Option(help="hash: stable as data grows; group: no group in two parts; random: by --seed.")
+        str,
+        typer.Option(
+            help="hash: stable as data grows, but for groups of near copies; group: no group in two parts; random: by "
+            "--seed."
+        ),
     ] = "hash",
     val: Annotated[float, typer.Option(help="Share of the images for validation.")] = 0.1,
     test: Annotated[float, typer.Option(help="Share of the images for the test.")] = 0.2,
@@ -106,14 +110,16 @@ def split(
 ) -> None:
     """Divide images into train, val and test, whatever parts they had."""
     from resnetkit.data.datasets import open_dataset
-    from resnetkit.data.resplit import SplitPlan, divide, require_other, write_division
+    from resnetkit.data.resplit import SplitPlan, divide, require_files, require_other, write_division
     from resnetkit.data.survey import survey
 
     plan = SplitPlan(
         by=by, val=val, test=test, group=group, folds=folds, seed=seed, keep_copies=keep_duplicates_together
     )
     require_other(out, data)
-    seen = survey(open_dataset(data))
+    dataset = open_dataset(data)
+    require_files(dataset)
+    seen = survey(dataset)
     division = divide(seen, plan)
     write_division(division, seen, out)
     counts = division.counts()

@@ -8,6 +8,7 @@ import re
 import stat
 import tarfile
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -16,7 +17,7 @@ import torch
 from resnetkit.data.encoded import Encoded, Member, read, undamaged
 from resnetkit.data.folders import class_folders
 from resnetkit.data.image_files import NOT_READ, READ, Steps, is_hidden
-from resnetkit.data.parts import SPLITS, Dataset, Part, file_names, in_label_order, require_clear_names, split_of
+from resnetkit.data.parts import SPLITS, Dataset, Part, file_names, in_label_order, parts_of, require_clear_names
 from resnetkit.errors import ResnetkitError
 
 MAX_UNPACKED = 2**30  # bytes of a compressed tar, which is held in memory
@@ -29,6 +30,10 @@ class _Listing:
     folders: set[Steps] = field(default_factory=set)
     refused: list[tuple[Steps, str]] = field(default_factory=list)
 
+    @property
+    def images(self) -> dict[Steps, Encoded]:
+        return {steps: file for steps, file in self.files.items() if _suffix(steps) in READ | NOT_READ}
+
 
 def archive(path: Path) -> Dataset | None:
     """The class folders or the shard in a zip or tar, or None when it is neither. Raises ResnetkitError for a damaged
@@ -36,16 +41,21 @@ def archive(path: Path) -> Dataset | None:
     listing = _list(path)
     if listing is None:
         return None
-    if any(_suffix(steps) == LABEL for steps in listing.files):
+    found = listing.images
+    keys = {_key(steps) for steps in found}
+    if any(_suffix(steps) == LABEL and _key(steps) in keys for steps in listing.files):
         return _shards(path.stem, path.parent, {path: listing})
-    listing = _below_common_folder(listing)
-    images = sorted((steps, file) for steps, file in listing.files.items() if _suffix(steps) in READ | NOT_READ)
-    folders = listing.folders | {steps[:depth] for steps, _ in images for depth in (1, 2) if len(steps) > depth}
-    return class_folders(path, path.name.split(".")[0], images, folders, listing.refused)
+    top = _common_folder(found, listing.folders)
+    above = len(top)
+    images = sorted((steps[above:], file) for steps, file in found.items())
+    folders = {steps[above:] for steps in listing.folders if len(steps) > above}
+    folders |= {steps[:depth] for steps, _ in images for depth in (1, 2) if len(steps) > depth}
+    refused = [(steps[above:] if steps[:above] == top else steps, reason) for steps, reason in listing.refused]
+    return class_folders(path, path.name.split(".")[0], images, folders, refused)
 
 
 def shards(name: str, root: Path, files: list[Path]) -> Dataset:
-    """Tar shards in the folder `root`. A shard belongs to the split whose name begins its own, or is its folder's."""
+    """Tar shards in the folder `root`. A shard belongs to the split that its name has in it, or its folder's is."""
     listings = {}
     for file in files:
         listing = _list(file)
@@ -57,19 +67,21 @@ def shards(name: str, root: Path, files: list[Path]) -> Dataset:
 
 def _shards(name: str, root: Path, listings: dict[Path, _Listing]) -> Dataset:
     called = file_names(root, list(listings))
-    known = {split_of(file) for file in listings} - {None}
+    part_of = parts_of(listings)
     rows: dict[str, list[tuple[str, Encoded, str]]] = {}
+    bad: list[tuple[str, str]] = []
     for file, listing in listings.items():
-        split = split_of(file)
-        if split is None and known:
-            raise ResnetkitError(f"{file}: which part is it? Begin its name with train, val or test, as the others'")
-        labels = {_key(s): _label(file, s, data) for s, data in listing.files.items() if _suffix(s) == LABEL}
-        for steps, image in listing.files.items():
-            if _suffix(steps) in READ | NOT_READ:
-                inside = "/".join(steps)
-                if _key(steps) not in labels:
-                    raise ResnetkitError(f"{file}: {inside} has no label; its {LABEL} file is missing")
-                rows.setdefault(split or "all", []).append((f"{called[file]}/{inside}", image, labels[_key(steps)]))
+        labels = _labels(file, listing)
+        for key, images in _samples(listing).items():
+            chosen = _image_of(file, images)
+            if key not in labels:
+                raise ResnetkitError(f"{file}: {'/'.join(chosen)} has no label; its {LABEL} file is missing")
+            for steps in images:
+                inside = f"{called[file]}/{'/'.join(steps)}"
+                if steps == chosen:
+                    rows.setdefault(part_of[file], []).append((inside, listing.files[steps], labels[key]))
+                else:
+                    bad.append((inside, f"belongs to the sample of {chosen[-1]}"))
     if not rows:
         raise ResnetkitError(f"{name}: no images in {', '.join(file.name for file in listings)}")
     training = rows.get("train", rows.get("all", []))
@@ -83,7 +95,35 @@ def _shards(name: str, root: Path, listings: dict[Path, _Listing]) -> Dataset:
         split: Part([i for _, i, _ in own], torch.tensor([index[label] for *_, label in own]), [n for n, _, _ in own])
         for split, own in rows.items()
     }
-    return Dataset(name, classes, parts)
+    return Dataset(name, classes, parts, bad)
+
+
+def _samples(listing: _Listing) -> dict[Steps, list[Steps]]:
+    """The images of each sample, by its key."""
+    found: dict[Steps, list[Steps]] = {}
+    for steps in listing.images:
+        found.setdefault(_key(steps), []).append(steps)
+    return found
+
+
+def _image_of(file: Path, images: list[Steps]) -> Steps:
+    """Of a sample's images the one to learn from: the only one, or the only one without a word between its key and its
+    suffix, as a mask `0.seg.png` has."""
+    plain = images if len(images) == 1 else [steps for steps in images if steps[-1].count(".") == 1]
+    if len(plain) != 1:
+        several = ", ".join("/".join(steps) for steps in images)
+        raise ResnetkitError(f"{file}: one sample has several images, {several}; keep one")
+    return plain[0]
+
+
+def _labels(file: Path, listing: _Listing) -> dict[Steps, str]:
+    """The label of each sample, by its key."""
+    places: dict[Steps, Steps] = {}
+    for steps in listing.files:
+        if _suffix(steps) == LABEL and (first := places.setdefault(_key(steps), steps)) != steps:
+            one, other = ("/".join(each) for each in (first, steps))
+            raise ResnetkitError(f"{file}: {one} and {other} are one sample, up to the first dot; rename the files")
+    return {key: _label(file, steps, listing.files[steps]) for key, steps in places.items()}
 
 
 def _label(file: Path, steps: Steps, data: Encoded) -> str:
@@ -104,19 +144,16 @@ def _suffix(steps: Steps) -> str:
     return PurePosixPath(steps[-1]).suffix.lower()
 
 
-def _below_common_folder(listing: _Listing) -> _Listing:
-    """Without the one folder that holds everything, as an archive of a folder has; a split is not such a folder."""
-    tops = {steps[0] for steps in (*listing.files, *listing.folders)}
-    deep = all(len(steps) > 2 for steps in listing.files)
-    if len(tops) != 1 or not deep or tops & SPLITS.keys():
-        return listing
-    return _below_common_folder(
-        _Listing(
-            {steps[1:]: file for steps, file in listing.files.items()},
-            {steps[1:] for steps in listing.folders if len(steps) > 1},
-            [(steps[1:], reason) for steps, reason in listing.refused],
-        )
-    )
+def _common_folder(images: Collection[Steps], folders: Collection[Steps]) -> Steps:
+    """The folder that holds all of them, as an archive of a folder has; a split is not such a folder."""
+    top: Steps = ()
+    while True:
+        depth = len(top)
+        tops = {steps[depth] for steps in (*images, *folders) if len(steps) > depth}
+        deep = all(len(steps) > depth + 2 for steps in images)
+        if len(tops) != 1 or not deep or tops & SPLITS.keys():
+            return top
+        top += tuple(tops)
 
 
 def _list(path: Path) -> _Listing | None:

@@ -28,6 +28,7 @@ BINARY = {
     "cifar100": (["train.bin"], ["test.bin"], "fine_label_names.txt"),
 }
 PIXELS = 3 * 32 * 32
+MAX_HELD = 2**28  # bytes of the files that are read of a tar; CIFAR-100's take 186 million
 
 
 def members(path: Path) -> Members | None:
@@ -44,10 +45,17 @@ def members(path: Path) -> Members | None:
             return None
         with tarfile.open(path) as archive:
             inside = {Path(m.name).name: m for m in archive if m.isfile()}
-            if not _layout(dict.fromkeys(inside, bytes)):
+            layout = _layout(dict.fromkeys(inside, bytes))
+            if not layout:
                 return None
+            needed = {name: inside[name] for name in _files(*layout)}
+            held = sum(member.size for member in needed.values())
+            if held > MAX_HELD:
+                raise ResnetkitError(
+                    f"{path}: {held >> 20:,} MiB of batches; CIFAR's are under 200, unpack others first"
+                )
             # Read whole: a compressed archive has no random access, and nothing is written to disk.
-            files = {name: archive.extractfile(member) for name, member in inside.items()}
+            files = {name: archive.extractfile(member) for name, member in needed.items()}
             data = {name: file.read() for name, file in files.items() if file}
     return {name: partial(bytes, value) for name, value in data.items()}
 
@@ -63,6 +71,11 @@ def _layout(found: Members) -> tuple[str, bool] | None:
                     )
                 return kind, binary
     return None
+
+
+def _files(kind: str, binary: bool) -> list[str]:
+    train, test, meta = (BINARY if binary else PYTHON)[kind]
+    return [*train, *test, meta]
 
 
 def read(found: Members) -> tuple[list[str], Arrays]:

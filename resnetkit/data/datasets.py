@@ -3,7 +3,6 @@
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from resnetkit.data.image_files import scan
 from resnetkit.data.parquet import parquet
 from resnetkit.data.parts import Dataset as Dataset
 from resnetkit.data.parts import Part as Part
+from resnetkit.data.parts import numbered_where_equal, require_plain_names
 from resnetkit.data.split import stratified
 from resnetkit.errors import ResnetkitError
 
@@ -22,8 +22,8 @@ NAMED = ("digits",)
 TEST_SHARE = 0.2  # of a set that has no held-out part of its own
 KINDS = (
     "a folder of class folders, a CSV (`labels.csv`, `labels.csv:COLUMN` where several columns hold labels, or "
-    "`labels.csv:COLUMN,COLUMN` of 0 and 1) or a list of `path label` lines, Parquet, a zip or tar of class folders, "
-    "WebDataset shards, MNIST-style idx files, or a CIFAR-10/100 archive"
+    "`labels.csv:COLUMN,COLUMN` of 0 and 1) or a list of `path label` lines, Parquet (`PATH:COLUMN` likewise), "
+    "a zip or tar of class folders, WebDataset shards, MNIST-style idx files, or a CIFAR-10/100 archive"
 )
 
 
@@ -32,20 +32,22 @@ def absolute(source: str | Path) -> str:
     if table := listed.find_list(str(source)):
         file, column = table
         return str(file.resolve()) + (f":{column}" if column else "")
-    return str(Path(source).resolve()) if Path(source).exists() else str(source)
+    path, column = _with_column(str(source))
+    return str(path.resolve()) + (f":{column}" if column else "") if path.exists() else str(source)
 
 
 def open_dataset(source: str | Path) -> Dataset:
     """Read a named set or what lies at a path, in any of KINDS. Raises ResnetkitError where there is none."""
     path = Path(source)
     try:
+        path, column = _with_column(str(source))
         if table := listed.find_list(str(source)):
             return listed.listed(*table)
         if not path.exists():
             if str(source) in NAMED:
                 return digits()
             raise ResnetkitError(f"no dataset {str(source)!r}: no such path, and the named sets are {', '.join(NAMED)}")
-        dataset = _open_folder(path) if path.is_dir() else _open_file(path)
+        dataset = _open_folder(path, column) if path.is_dir() else _open_file(path, column)
     except OSError as error:
         raise ResnetkitError(f"{error.filename or path}: {error.strerror or error}") from error
     if dataset is None:
@@ -53,23 +55,37 @@ def open_dataset(source: str | Path) -> Dataset:
     return dataset
 
 
-def _open_file(path: Path) -> Dataset | None:
+def _with_column(source: str) -> tuple[Path, str | None]:
+    """What PATH:COLUMN names where there is a PATH and none of the whole, else the source as a path."""
+    path, _, column = source.rpartition(":")
+    split = path and column and not Path(source).exists() and Path(path).exists()
+    return (Path(path), column) if split else (Path(source), None)
+
+
+def _open_file(path: Path, column: str | None) -> Dataset | None:
     if path.suffix == ".parquet":
-        return parquet(path.name, path.parent, [path])
+        return parquet(path.name, path.parent, [path], column)
+    _require_no_column(path, column)
     if idx_files := idx.files(path):
         return idx.idx(path.resolve().parent.name, idx_files)
     if members := cifar.members(path):
-        return Dataset(path.name, *_from_cifar(members))
+        return _from_cifar(path.name, members)
     return archive(path)
 
 
-def _open_folder(path: Path) -> Dataset:
+def _require_no_column(path: Path, column: str | None) -> None:
+    if column is not None:
+        raise ResnetkitError(f"{path}: no Parquet or CSV, so it has no column {column!r}")
+
+
+def _open_folder(path: Path, column: str | None) -> Dataset:
     name = path.resolve().name
     found = scan(path)
     if files := [file for file in found.others if file.suffix == ".parquet"]:
-        return parquet(name, path, files)
+        return parquet(name, path, files, column)
+    _require_no_column(path, column)
     if members := cifar.members(path):
-        return Dataset(name, *_from_cifar(members))
+        return _from_cifar(name, members)
     for place in (path, path / "raw", path / name / "raw"):  # the last two as torchvision unpacks it
         if place.is_dir() and (idx_files := idx.files(place)):
             return idx.idx(name, idx_files)
@@ -87,7 +103,15 @@ def with_test(dataset: Dataset) -> Dataset:
         masks = {"train": ~chosen, "test": chosen}
         parts = {name: parts["all"].take(mask.nonzero()[:, 0]) for name, mask in masks.items()}
     if "train" not in parts:
-        raise ResnetkitError(f"{dataset.name}: no training images; parts found: {', '.join(parts) or 'none'}")
+        found = ", ".join(parts) or "none"
+        cure = "a name with train, or without any part's word, is trained on"
+        raise ResnetkitError(f"{dataset.name}: no training images; parts found: {found}; {cure}")
+    if list(parts) == ["train"]:
+        bad = dataset.bad
+        passed = f", {len(bad)} files were passed over ({bad[0][0]}: {bad[0][1]})" if bad else ""
+        cure = "add a val or test part, or have a fifth of each class set apart"
+        how = "name the part's folder itself, or take the word train out of the file's name or the table"
+        raise ResnetkitError(f"{dataset.name}: only a train part was found{passed}; {cure}: {how}")
     if "val" not in parts and len(parts.get("test", ())) == 0:
         raise ResnetkitError(f"{dataset.name}: too few images to set any apart for the test; two a class are needed")
     if len(dataset.classes) < 2:
@@ -109,10 +133,11 @@ def digits() -> Dataset:
     return with_test(Dataset("digits", [str(digit) for digit in range(10)], {"all": part}, recipe="digits"))
 
 
-def _from_cifar(members: dict[str, Any]) -> tuple[list[str], dict[str, Part]]:
+def _from_cifar(name: str, members: cifar.Members) -> Dataset:
     classes, arrays = cifar.read(members)
+    require_plain_names(name, classes)
     parts = {}
     for split, (images, labels) in arrays.items():
         names = [f"{split}#{i}" for i in range(len(labels))]
         parts[split] = Part(torch.from_numpy(images), torch.from_numpy(labels), names)
-    return classes, parts
+    return Dataset(name, numbered_where_equal(classes), parts)

@@ -6,17 +6,20 @@ from pathlib import Path
 import torch
 
 from resnetkit.data.encoded import Encoded
-from resnetkit.data.image_files import Scan, Steps
+from resnetkit.data.image_files import Scan, Steps, begins_as_image
 from resnetkit.data.parts import SPLITS, Dataset, Part, require_clear_names, same_but_for_case
 from resnetkit.errors import ResnetkitError, did_you_mean
 
 Images = Sequence[tuple[Steps, Encoded]]
+STRANGE = "begins as an image, but is not called one; rename it"
 NO_CLASS = "lies beside the class folders, so it has no class"
 
 
 def folder(root: Path, found: Scan) -> Dataset:
     """Class folders, or any of train/, val/ and test/ of class folders. Names are paths below `root`."""
-    return class_folders(root, root.resolve().name, found.images, found.folders, found.refused)
+    others = ((path.relative_to(root).parts, path) for path in found.others)
+    strange = [(steps, STRANGE) for steps, path in others if len(steps) > 1 and begins_as_image(path)]
+    return class_folders(root, root.resolve().name, found.images, found.folders, [*found.refused, *strange])
 
 
 def class_folders(

@@ -74,9 +74,14 @@ def is_hidden(name: str) -> bool:
 def is_image(path: Path) -> bool:
     """Whether a person would take it for an image: by its suffix, or without one by its first bytes."""
     suffix = path.suffix.lower()
-    if suffix or not path.is_file():
-        return suffix in READ or suffix in NOT_READ
+    return suffix in READ or suffix in NOT_READ if suffix else begins_as_image(path)
+
+
+def begins_as_image(path: Path) -> bool:
+    """Whether a file, whatever it is called, has the first bytes of an image that is read."""
     try:
+        if not path.is_file():
+            return False
         with open(path, "rb") as file:
             return looks_like_an_image(file.read(12))
     except OSError:

@@ -11,7 +11,7 @@ import torch
 
 from resnetkit.data.label_cells import Read, flags, one_name, several_names
 from resnetkit.data.labels import SEPARATOR, from_sets, require_writable
-from resnetkit.data.parts import SPLITS, Dataset, Part, in_label_order, require_clear_names, same_but_for_case
+from resnetkit.data.parts import SPLITS, Dataset, Part, flaw, in_label_order, require_clear_names, same_but_for_case
 from resnetkit.errors import ResnetkitError, did_you_mean
 
 SUFFIXES = (".csv", ".tsv", ".txt")
@@ -223,8 +223,8 @@ def _label_problems(rows: list[_Row]) -> list[tuple[int, str]]:
     problems = []
     for line, label in ((row.line, label) for row in rows for label in row.labels):
         twin, first = first_use.setdefault(same_but_for_case(label), (label, line))
-        if any("\udc80" <= letter <= "\udcff" for letter in label):
-            problems.append((line, f"label {label!a} is not UTF-8"))
+        if problem := flaw(label):
+            problems.append((line, f"label {label!a} {problem}"))
         elif twin != label:
             told = f"label {label!a} differs from {twin!a} on line {first} by case or Unicode form only"
             problems.append((line, told))

@@ -10,60 +10,68 @@ import torch
 
 from resnetkit.data.encoded import Encoded
 from resnetkit.data.labels import from_sets, require_writable
-from resnetkit.data.parts import Dataset, Part, file_names, in_label_order, split_of
+from resnetkit.data.parts import (
+    Dataset,
+    Part,
+    file_names,
+    in_label_order,
+    numbered_where_equal,
+    parts_of,
+    require_plain_names,
+)
 from resnetkit.data.unpacked import require_space_for, unpacked
-from resnetkit.errors import ResnetkitError
+from resnetkit.errors import ResnetkitError, did_you_mean
 
 MAX_HELD = 2**30  # bytes of encoded images that are held in memory
 ROWS = 16  # read at a time
 BUFFER = 2**20  # bytes of a file read ahead
 
 
-def parquet(name: str, root: Path, files: list[Path]) -> Dataset:
+def parquet(name: str, root: Path, files: list[Path], column: str | None = None) -> Dataset:
     """Hugging Face's layout: an image column of {bytes, path}, a label column, class names in the schema metadata.
 
-    Labels that are lists have the classes of each image, none or several. A file belongs to the split whose name begins
-    its own, or is its folder's. Images of more than MAX_HELD bytes together are unpacked into the user's cache. `root`
-    is the folder of the set.
+    `column` says which has the labels where several could. Labels that are lists have the classes of each image, none
+    or several. A file belongs to the split that its name has in it, or its folder's is. Images of more than MAX_HELD
+    bytes together are unpacked into the user's cache. `root` is the folder of the set.
     """
-    splits = {file: split_of(file) for file in files}
-    known = set(splits.values()) - {None}
     of_split: dict[str, list[Path]] = {}
-    for file, split in splits.items():
-        if split is None and known:
-            raise ResnetkitError(f"{file}: which part is it? Begin its name with train, val or test, as the others'")
-        of_split.setdefault(split or "all", []).append(file)
+    for file, split in parts_of(files).items():
+        of_split.setdefault(split, []).append(file)
     about = {file: _metadata(file) for file in files}
     first = next(iter(of_split.values()))[0]
-    image_column, label_column, classes = _columns(first, about[first])
+    image_column, label_column, classes = _columns(first, about[first], column)
     for file, metadata in about.items():
         _require_columns(file, metadata, image_column, label_column)
     values = {
         split: [label for file in own for rows in _rows(file, label_column) for label in rows]
         for split, own in of_split.items()
     }
-    multilabel = any(isinstance(value, list) for column in values.values() for value in column)
-    chosen = {split: [v if multilabel else [v] for v in column] for split, column in values.items()}
+    multilabel = any(isinstance(value, list) for own in values.values() for value in own)
+    chosen = {split: [v if multilabel else [v] for v in own] for split, own in values.items()}
     index: dict[Any, int] = {label: i for i, label in enumerate(classes)} | {i: i for i in range(len(classes))}
     if not classes:
-        found = {
-            v for column in chosen.values() for row in column if isinstance(row, list) for v in row if v is not None
-        }
+        rows_of = (row for own in chosen.values() for row in own if isinstance(row, list))
+        found = {v for row in rows_of for v in row if v is not None and v == v}  # nothing, or no number
         ranked = in_label_order(found)
         classes, index = [str(v) for v in ranked], {v: i for i, v in enumerate(ranked)}
+    require_plain_names(name, classes)
     sizes = {file: _bytes(metadata, image_column) for file, metadata in about.items()}
     held = sum(sizes.values()) <= MAX_HELD
     if not held:
         require_space_for(sizes)
     parts, called = {}, file_names(root, files)
+    # Equal images are one object: by a dictionary a small file has many of them.
+    same: dict[bytes, bytes] = {}
     for split, own in of_split.items():
         names = [f"{called[file]}#{i}" for file in own for i in range(about[file].num_rows)]
+        if not names:
+            raise ResnetkitError(f"{own[0]}: the {split} part has no rows; remove it")
         places = [_places(row, index, row_name, len(classes)) for row, row_name in zip(chosen[split], names)]
         labels = from_sets(places, len(classes)) if multilabel else torch.tensor(places)[:, 0]
         images: list[Encoded] = []
         for file in own:
             rows = _images(file, image_column)
-            images += rows if held else unpacked(file, rows)
+            images += (same.setdefault(data, data) for data in rows) if held else unpacked(file, rows)
         parts[split] = Part(images, labels, names)
     if multilabel:
         require_writable(name, classes)
@@ -87,11 +95,16 @@ def _readable(file: Path) -> Iterator[None]:
         raise ResnetkitError(f"{file}: not readable as Parquet: {str(error).splitlines()[0]}") from error
 
 
-def _require_columns(file: Path, metadata: Any, *columns: str) -> None:
-    names = metadata.schema.to_arrow_schema().names
-    for column in columns:
-        if column not in names:
+def _require_columns(file: Path, metadata: Any, image: str, label: str) -> None:
+    import pyarrow as pa
+
+    schema = metadata.schema.to_arrow_schema()
+    for column in (image, label):
+        if column not in schema.names:
             raise ResnetkitError(f"{file}: no column {column!r}, which the first file has")
+    kind = schema.field(label).type
+    if pa.types.is_nested(getattr(kind, "value_type", kind)):  # of a list's items
+        raise ResnetkitError(f"{file}: column {label!r} holds {kind}; a label is a number or a text, or a list of them")
 
 
 def _images(file: Path, column: str) -> Iterator[bytes]:
@@ -128,23 +141,50 @@ def _places(labels: Any, index: dict[Any, int], row_name: str, classes: int) -> 
     for label in labels:
         if label not in index:
             raise ResnetkitError(f"{row_name}: label {label!r} is none of the {classes} classes")
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        cure = "the list must name the classes of the image, not say 0 or 1 of each class"
+        raise ResnetkitError(f"{row_name}: label {twice!r} stands there twice; {cure}")
     return [index[label] for label in labels]
 
 
-def _columns(file: Path, about: Any) -> tuple[str, str, list[str]]:
+def _columns(file: Path, about: Any, column: str | None) -> tuple[str, str, list[str]]:
     """The image and the label column, and the class names where the metadata has them."""
     names = about.schema.to_arrow_schema().names
-    metadata = json.loads((about.metadata or {}).get(b"huggingface", b"{}"))
-    features = metadata.get("info", {}).get("features", {})
-    features = {column: _of_items(feature) for column, feature in features.items()}
-    kinds = {name: f.get("_type") for name, f in features.items() if isinstance(f, dict)}
-    images = [n for n in names if kinds.get(n) == "Image" or n in ("image", "img", "bytes")]
+    features = _features(file, about)
+    kinds = {name: feature.get("_type") for name, feature in features.items()}
+    images = [n for n in names if kinds.get(n) == "Image"] or [n for n in names if n in ("image", "img", "bytes")]
     labels = [n for n in names if kinds.get(n) == "ClassLabel" or n in ("label", "labels")]
-    if not images or not labels:
-        missing = "image" if not images else "label"
-        raise ResnetkitError(f"{file}: no {missing} column; columns: {', '.join(names)}")
-    label = "label" if "label" in labels else labels[0]
-    return images[0], label, list(features.get(label, {}).get("names", []))
+    image = _only(file, "image", images, names, "keep one, or call the one to learn from `image`")
+    if column is None:
+        label = _only(file, "label", labels, names, "say which behind the path, as PATH:" + (labels or names)[0])
+    elif column in names:
+        label = column
+    else:
+        raise ResnetkitError(f"{file}: no column {column!r}; {did_you_mean(column, names)}")
+    classes = features.get(label, {}).get("names", [])
+    if not isinstance(classes, list) or not all(isinstance(one, str) for one in classes):
+        raise ResnetkitError(f"{file}: its `huggingface` metadata is damaged (the class names are no list of texts)")
+    return image, label, numbered_where_equal(classes)
+
+
+def _only(file: Path, kind: str, found: list[str], names: list[str], cure: str) -> str:
+    """The column that was found, or of several the one that is called by its kind."""
+    if not found:
+        raise ResnetkitError(f"{file}: no {kind} column; columns: {', '.join(names)}")
+    if len(found) > 1 and kind not in found:
+        raise ResnetkitError(f"{file}: several {kind} columns, {', '.join(found)}; {cure}")
+    return kind if kind in found else found[0]
+
+
+def _features(file: Path, about: Any) -> dict[str, dict[str, Any]]:
+    """What Hugging Face's metadata says of the columns, of a list's items where it is a list."""
+    try:
+        info = json.loads((about.metadata or {}).get(b"huggingface", b"{}")).get("info", {})
+        features = {column: _of_items(feature) for column, feature in info.get("features", {}).items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ResnetkitError(f"{file}: its `huggingface` metadata is damaged ({error}); write it again") from error
+    return {column: feature for column, feature in features.items() if isinstance(feature, dict)}
 
 
 def _of_items(feature: Any) -> Any:

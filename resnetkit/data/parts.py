@@ -15,7 +15,8 @@ from resnetkit.data.encoded import BadImage, Encoded
 from resnetkit.data.labels import are_multilabel
 from resnetkit.errors import ResnetkitError
 
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
+SPLITS |= {"test": "test", "testing": "test"}
 
 
 @dataclass
@@ -62,10 +63,25 @@ class Dataset:
         return any(are_multilabel(part.labels) for part in self.parts.values())
 
 
-def split_of(file: Path) -> str | None:
-    """The split that a file's name begins with, or its folder's name is."""
-    words = (re.split(r"[-_.]", file.name)[0].lower(), file.parent.name.lower())
-    return next((SPLITS[word] for word in words if word in SPLITS), None)
+def parts_of(files: Iterable[Path]) -> dict[Path, str]:
+    """The part that each file is of, `all` where no name says. Raises ResnetkitError where only some do, or one says
+    two."""
+    splits = {file: _split_of(file) for file in files}
+    if any(splits.values()):
+        for file, split in splits.items():
+            if split is None:
+                raise ResnetkitError(
+                    f"{file}: which part is it? Its name must have train, val or test in it, as the others'"
+                )
+    return {file: split or "all" for file, split in splits.items()}
+
+
+def _split_of(file: Path) -> str | None:
+    """The split that a word of a file's name says, or its folder's name is."""
+    said = {SPLITS[word]: word for word in re.split(r"[\W_]+", file.name.lower()) if word in SPLITS}
+    if len(said) > 1:
+        raise ResnetkitError(f"{file}: which part is it? Its name has {' and '.join(said.values())} in it; rename it")
+    return next(iter(said), SPLITS.get(file.parent.name.lower()))
 
 
 def file_names(root: Path, files: Sequence[Path]) -> dict[Path, str]:
@@ -87,12 +103,32 @@ def same_but_for_case(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def require_clear_names(where: Path | str, classes: Iterable[str]) -> None:
+def flaw(name: str) -> str | None:
+    """Why a class cannot be called so, or None: its name could not be written and read again."""
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):  # control; bytes not UTF-8
+        return "is not plain UTF-8 text"
+    return None if name and name == name.strip() else "is empty or has a blank at an end"
+
+
+def require_plain_names(where: Path | str, classes: Iterable[str]) -> None:
+    """Raise ResnetkitError for class names that cannot be written."""
+    for name in classes:
+        if problem := flaw(name):
+            raise ResnetkitError(f"{where}: class name {name!a} {problem}; rename it")
+
+
+def numbered_where_equal(classes: Sequence[str]) -> list[str]:
+    """The names that a list gives by number, those that it gives twice with their numbers: ImageNet's, as Hugging Face
+    has it, has two cranes, `crane (134)` and `crane (517)`."""
+    count = Counter(classes)
+    return [name if count[name] == 1 else f"{name} ({i})" for i, name in enumerate(classes)]
+
+
+def require_clear_names(where: Path | str, classes: Sequence[str]) -> None:
     """Raise ResnetkitError for class names that cannot be told apart or cannot be written."""
+    require_plain_names(where, classes)
     seen: dict[str, str] = {}
     for name in classes:
-        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):  # control; bytes not UTF-8
-            raise ResnetkitError(f"{where}: class name {name!a} is not plain UTF-8 text; rename it")
         twin = seen.setdefault(same_but_for_case(name), name)
         if twin != name:
             raise ResnetkitError(

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from resnetkit.data.copies import find_copies
 from resnetkit.data.duplicates import connected
 from resnetkit.data.labels import SEPARATOR, require_writable
 from resnetkit.data.listed import find_list
+from resnetkit.data.parts import Dataset
 from resnetkit.data.split import by_group, by_hash
 from resnetkit.data.survey import Picture, Survey
 from resnetkit.errors import ResnetkitError
@@ -22,9 +24,9 @@ NO_CLASS = (-1,)  # the stratum of images of none of the classes
 
 @dataclass(frozen=True, kw_only=True)
 class SplitPlan:
-    """`by` hash: a function of an image's content, so that a set may grow; `group`: what the pattern `group` finds in a
-    path (its one bracket), or the folder of the file, stays in one part; `random`: drawn. `seed` (0) is for the latter
-    two.
+    """`by` hash: a function of an image's content, so that a set may grow (near copies may move, as what counts for one
+    depends on the set); `group`: what the pattern `group` finds in a path (its one bracket), or the folder of the file,
+    stays in one part; `random`: drawn. `seed` (0) is for the latter two.
 
     `val` and `test` are shares of all images. With `folds` the others are divided into so many equal parts as well.
     `keep_copies` keeps near and exact duplicates in one part.
@@ -47,6 +49,7 @@ class SplitPlan:
             f"folds must be at least 2; got {self.folds}": self.folds is not None and self.folds < 2,
             "group goes with by group": self.group is not None and self.by != "group",
             "seed goes with by random or group": self.seed is not None and self.by == "hash",
+            f"seed must be 0 or more; got {self.seed}": self.seed is not None and self.seed < 0,
         }
         for problem, present in problems.items():
             if present:
@@ -66,12 +69,14 @@ class Division:
 
 
 def divide(survey: Survey, plan: SplitPlan) -> Division:
-    """Set all readable images of a set apart anew, whatever parts it had. Raises ResnetkitError."""
+    """Set all readable images of a set apart anew, whatever parts it had. Raises ResnetkitError where that leaves a
+    class without an image to train on, too."""
     pictures = survey.pictures
     groups = _groups(survey, plan)
     names = ("train", "val", "test")
     places = _place(pictures, groups, (1 - plan.val - plan.test, plan.val, plan.test), plan)
     parts = [names[place] for place in places]
+    _require_training(survey, parts)
     folds: list[int | None] = [None] * len(pictures)
     if plan.folds:
         train = [i for i, part in enumerate(parts) if part == "train"]
@@ -85,26 +90,32 @@ def divide(survey: Survey, plan: SplitPlan) -> Division:
 
 def require_other(path: Path, source: str) -> None:
     """Raise ResnetkitError where a table at `path` would replace what `source`, as `open_dataset` takes it, is read
-    from."""
+    from, and where its name would not say that it is a CSV."""
     table = find_list(source)
     read = table[0] if table else Path(source)
     if path.exists() and read.exists() and path.samefile(read):
         raise ResnetkitError(f"{path} is what the images are read from; choose another --out")
+    if path.suffix.lower() != ".csv":
+        raise ResnetkitError(f"{path}: a split is a CSV, and training tells one by its name; end --out with .csv")
+
+
+def require_files(dataset: Dataset) -> None:
+    """Raise ResnetkitError for images that are no files of their own, which no table can list."""
+    for part in dataset.parts.values():
+        if not all(isinstance(image, Path) for image in part.images):
+            raise ResnetkitError(f"{dataset.name}: a split lists files, and its images are not files of their own")
 
 
 def write_division(division: Division, survey: Survey, path: Path) -> None:
     """A CSV of path (below the folder of the CSV), label (or labels), split and, where there are folds, fold.
 
-    Raises ResnetkitError for images that are no files of their own, and for class names that would not be read back.
+    The images must be files. Raises ResnetkitError for class names that would not be read back.
     """
     require_writable(survey.dataset.name, survey.dataset.classes)
     root = path.parent.resolve()
     rows = []
     for picture, part, fold in zip(division.pictures, division.parts, division.folds):
-        if not isinstance(picture.image, Path):
-            raise ResnetkitError(
-                f"{survey.dataset.name}: a split lists files, and its images are not files of their own"
-            )
+        assert isinstance(picture.image, Path), "require_files was asked before"
         if path.exists() and path.samefile(picture.image):
             raise ResnetkitError(f"{path} is one of the images; choose another --out")
         place = os.path.relpath(picture.image.parent.resolve() / picture.image.name, root)
@@ -113,6 +124,16 @@ def write_division(division: Division, survey: Survey, path: Path) -> None:
     width = 4 if any(division.folds) else 3
     header = ("path", "labels" if survey.dataset.multilabel else "label", "split", "fold")
     write_text(path, csv_text(header[:width], [row[:width] for row in rows]))
+
+
+def _require_training(survey: Survey, parts: list[str]) -> None:
+    counts = Counter(label for picture in survey.pictures for label in picture.labels)
+    known = {label for picture, part in zip(survey.pictures, parts) if part == "train" for label in picture.labels}
+    for label, count in counts.items():
+        if label not in known:
+            name, images = survey.dataset.classes[label], "1 image" if count == 1 else f"{count} images"
+            cure = "add some, lower val and test, or try another by or seed"
+            raise ResnetkitError(f"split: class {name!r} has {images}, and none would be left to train on; {cure}")
 
 
 def _place(

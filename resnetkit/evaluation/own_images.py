@@ -1,6 +1,7 @@
 """The labelled images to measure on: those of a run, as it split them, or others."""
 
 import json
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,14 +71,19 @@ def given_images(
 ) -> Labelled:
     """One part of `data`: `split`, else the first of `defaults` that is there; data that is not split is taken whole.
 
-    A share `max_bad` may be unreadable and is left out. Raises ResnetkitError where there is no such part or class.
+    A share `max_bad` may be unreadable and is left out. Standard error says how many files were, those of no part too.
+    Raises ResnetkitError where there is no such part or class.
     """
     dataset = open_dataset(data)
     chosen = split or next((name for name in (*defaults, "all") if name in dataset.parts), defaults[0])
     if chosen not in dataset.parts:
         raise ResnetkitError(f"{dataset.name} has no {chosen} part; it has {', '.join(dataset.parts)}")
     one = replace(dataset, parts={chosen: dataset.parts[chosen]})
-    return Labelled.of(ingest(match_model(one, model), max_bad, model.preprocessing.channels, look), chosen)
+    read = ingest(match_model(one, model), max_bad, model.preprocessing.channels, look)
+    if bad := read.dataset.bad:
+        told = f"bad    {len(bad)} files of {dataset.name} are left out; {bad[0][0]}, for one: {bad[0][1]}"
+        print(told, file=sys.stderr)
+    return Labelled.of(read, chosen)
 
 
 def match_model(dataset: Dataset, model: Model) -> Dataset:

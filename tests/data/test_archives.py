@@ -63,6 +63,15 @@ def test_an_archive_is_its_folder(folder, kind, top):
     assert sum(len(labels) for _, labels in batches) == 10
 
 
+@pytest.mark.parametrize("beside", ["photos/README.md", "LICENSE", "photos/paper/ieee.cls", "ieee.cls"])
+def test_what_lies_beside_the_images_of_an_archive_changes_nothing(folder, beside):
+    packed = pack(folder, "zip", top="photos/")
+    with zipfile.ZipFile(packed, "a") as archive:
+        archive.writestr(beside, b"text")
+    dataset = open_dataset(packed)
+    assert dataset.classes == ["cat", "dog"] and dataset.parts["all"].names[0] == "cat/1.png"
+
+
 def test_info_zips_own_archives(folder):
     if not shutil.which("zip"):
         pytest.skip("zip is not installed")
@@ -208,6 +217,37 @@ def test_shards_of_one_name_are_told_apart_by_their_folder(tmp_path):
         "train": ["train/0000.tar/1.png"],
         "test": ["test/0000.tar/1.png"],
     }
+
+
+def test_the_part_of_a_shard_is_any_word_of_its_name(tmp_path):
+    """As Hugging Face's copy of ImageNet is called."""
+    for i, name in enumerate(("imagenet1k-train-0000", "imagenet1k-validation-00")):
+        shard(tmp_path / f"{name}.tar", [(f"{i}.png", encoded(photo(i), "png")), (f"{i}.cls", b"cat")])
+    assert {name: len(part) for name, part in open_dataset(tmp_path).parts.items()} == {"train": 1, "val": 1}
+    (tmp_path / "imagenet1k-train-0000.tar").rename(tmp_path / "train_test.tar")
+    with pytest.raises(ResnetkitError, match="train_test.tar: which part is it. Its name has train and test in it"):
+        open_dataset(tmp_path)
+
+
+def test_a_sample_is_one_image(tmp_path):
+    image = encoded(photo(), "png")
+    samples = [("0.jpg", image), ("0.seg.png", image), ("0.cls", b"cat"), ("1.jpg", image), ("1.cls", b"dog")]
+    shard(tmp_path / "a.tar", samples)
+    dataset = open_dataset(tmp_path / "a.tar")
+    assert dataset.parts["all"].names == ["a.tar/0.jpg", "a.tar/1.jpg"]
+    assert dataset.bad == [("a.tar/0.seg.png", "belongs to the sample of 0.jpg")]
+    shard(tmp_path / "a.tar", [*samples, ("1.png", image)])
+    with pytest.raises(ResnetkitError, match="a.tar: one sample has several images, 1.jpg, 1.png; keep one"):
+        open_dataset(tmp_path / "a.tar")
+
+
+def test_names_that_differ_behind_their_first_dot_only_are_refused(tmp_path):
+    """WebDataset takes them for one sample."""
+    image = encoded(photo(), "png")
+    shard(tmp_path / "a.tar", [(f"scan.00{i}.{kind}", data) for i in (1, 2) for kind, data in
+                               (("png", image), ("cls", b"%d" % i))])  # fmt: skip
+    with pytest.raises(ResnetkitError, match="a.tar: scan.001.cls and scan.002.cls are one sample, up to the first do"):
+        open_dataset(tmp_path / "a.tar")
 
 
 def test_shards_with_gaps_are_refused(tmp_path):

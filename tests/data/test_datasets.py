@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import tarfile
 import time
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,8 +19,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from resnetkit import user_cache
-from resnetkit.data import encoded, parquet
-from resnetkit.data.datasets import open_dataset, with_test
+from resnetkit.data import cifar, encoded, parquet
+from resnetkit.data.datasets import absolute, open_dataset, with_test
 from resnetkit.data.ingest import ingest
 from resnetkit.errors import ResnetkitError, ResourceExhausted, TooManyBadImages
 
@@ -144,6 +145,28 @@ def test_a_damaged_cifar_archive_is_refused(tmp_path, damage):
         open_dataset(tmp_path)
 
 
+def test_of_a_cifar_tar_no_more_is_read_than_the_set_can_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar, "MAX_HELD", 2**20)
+
+    def write(files):
+        with tarfile.open(tmp_path / "cifar.tar.gz", "w:gz") as archive:
+            for name, data in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+        tracemalloc.start()
+        try:
+            return open_dataset(tmp_path / "cifar.tar.gz")
+        finally:
+            assert tracemalloc.get_traced_memory()[1] < 3_000_000
+            tracemalloc.stop()
+
+    zeros = bytes(10_000_000)
+    assert len(write(cifar10_files("binary") | {"extra.bin": zeros}).parts["train"]) == 30
+    with pytest.raises(ResnetkitError, match="cifar.tar.gz: 9 MiB of batches; CIFAR's are under 200, unpack others"):
+        write(cifar10_files("binary") | {"data_batch_2.bin": zeros})
+
+
 def test_cifar_labels_may_be_an_array(tmp_path):
     data, labels = pixels(6, seed=0)
     files = cifar10_files("python") | {"data_batch_1": pickle.dumps({b"data": data, b"labels": labels})}
@@ -213,6 +236,12 @@ def test_parquet_files_of_one_name_are_told_apart_by_their_folder(tmp_path):
     ]
 
 
+def test_the_part_of_a_parquet_file_is_any_word_of_its_name(tmp_path):
+    for name in ("flowers-train", "flowers.Test"):
+        write_parquet(tmp_path / f"{name}.parquet", [png(np.zeros((8, 8), np.uint8))] * 2, [0, 1], ["x", "y"])
+    assert {name: len(part) for name, part in open_dataset(tmp_path).parts.items()} == {"test": 2, "train": 2}
+
+
 def test_parquet_without_metadata_takes_names_from_the_labels(tmp_path):
     rows = [png(np.full((9, 9), i * 20, np.uint8)) for i in range(10)]
     write_parquet(tmp_path / "data.parquet", rows, ["dog", "cat"] * 5)
@@ -221,6 +250,30 @@ def test_parquet_without_metadata_takes_names_from_the_labels(tmp_path):
     assert read.channels == "grey" and read.dataset.parts["all"].images.shape == (10, 1, 9, 9)
     split = with_test(read.dataset).parts
     assert {name: len(part) for name, part in split.items()} == {"train": 8, "test": 2}
+
+
+def test_classes_that_parquet_calls_the_same_are_told_apart_by_number(tmp_path):
+    """ImageNet-1k has two cranes, https://huggingface.co/datasets/ILSVRC/imagenet-1k/blob/main/classes.py"""
+    rows = [png(np.full((9, 9), i * 20, np.uint8)) for i in range(3)]
+    write_parquet(tmp_path / "data.parquet", rows, [2, 1, 0], ["crane", "dog", "crane"])
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ["crane (0)", "dog", "crane (2)"] and dataset.parts["all"].labels.tolist() == [2, 1, 0]
+
+
+def test_class_names_that_could_not_be_read_again_are_refused(tmp_path):
+    rows = [png(np.full((9, 9), i * 20, np.uint8)) for i in range(3)]
+    for name in ("a ", "", "a\nb"):
+        for labels, names in (([name, "b", "b"], None), ([0, 1, 1], [name, "b"])):
+            write_parquet(tmp_path / "data.parquet", rows, labels, names)
+            with pytest.raises(ResnetkitError, match="class name '.*' is .*; rename it"):
+                open_dataset(tmp_path)
+    for missing in (float("nan"), None):
+        write_parquet(tmp_path / "data.parquet", rows, [1.0, 2.0, missing])
+        with pytest.raises(ResnetkitError, match=f"data.parquet#2: label {missing} is none of the 2 classes"):
+            open_dataset(tmp_path)
+    make_folder(tmp_path / "blank", {"cat": 1, "cat ": 1})
+    with pytest.raises(ResnetkitError, match="class name 'cat ' is empty or has a blank at an end; rename it"):
+        open_dataset(tmp_path / "blank")
 
 
 def test_parquet_problems_name_the_place(tmp_path):
@@ -278,6 +331,68 @@ def test_parquet_that_has_changed_is_unpacked_again_and_a_failure_leaves_nothing
     assert sorted((tmp_path / "cache").rglob("*")) == kept
 
 
+@pytest.mark.parametrize(
+    ("labels", "metadata", "says"),
+    [
+        ([], None, "data.parquet: the all part has no rows; remove it"),
+        ([0, 1], "{", "data.parquet: its `huggingface` metadata is damaged"),
+        ([0, 1], '{"info": null}', "data.parquet: its `huggingface` metadata is damaged"),
+        ([0, 1], '{"info": {"features": [1]}}', "data.parquet: its `huggingface` metadata is damaged"),
+        (
+            [0, 1],
+            '{"info": {"features": {"label": {"names": [1, 2]}}}}',
+            "the class names are no list of texts",
+        ),
+        (
+            [0, 1],
+            '{"info": {"features": {"label": {"names": 5}}}}',
+            "the class names are no list of texts",
+        ),
+        ([{"a": 1}], None, "data.parquet: column 'label' holds struct<a: int64>; a label is a number or a text"),
+        ([[[1]]], None, "data.parquet: column 'label' holds list<.*list<.*; a label is a number or a text"),
+    ],
+)
+def test_odd_parquet_is_one_line(tmp_path, labels, metadata, says):
+    image = png(np.zeros((8, 8), np.uint8))
+    images = pa.array([{"bytes": image, "path": None}] * len(labels), pa.struct({"bytes": pa.binary()}))
+    table = pa.table({"image": images, "label": pa.array(labels, None if labels else pa.int64())})
+    if metadata:
+        table = table.replace_schema_metadata({"huggingface": metadata})
+    pq.write_table(table, tmp_path / "data.parquet")
+    with pytest.raises(ResnetkitError, match=says):
+        open_dataset(tmp_path)
+
+
+def test_of_several_label_columns_in_parquet_one_is_named(tmp_path):
+    """Hugging Face's CIFAR-100 has two."""
+    rows = [{"bytes": png(np.full((8, 8), i, np.uint8)), "path": None} for i in range(3)]
+    labels = {"_type": "ClassLabel", "names": ["a", "b", "c"]}
+    features = {"img": {"_type": "Image"}, "fine_label": labels, "coarse_label": {**labels, "names": ["x", "y"]}}
+    columns = {"img": rows, "fine_label": [0, 1, 2], "coarse_label": [0, 1, 1], "bytes": [9, 9, 9], "mask": rows}
+
+    def write():
+        metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), tmp_path / "data.parquet")
+
+    write()
+    for place in (tmp_path, tmp_path / "data.parquet"):
+        with pytest.raises(ResnetkitError, match="several label columns, fine_label, coarse_label; .*PATH:fine_label"):
+            open_dataset(place)
+        assert open_dataset(f"{place}:fine_label").classes == ["a", "b", "c"]
+        assert open_dataset(absolute(f"{place}:coarse_label")).parts["all"].labels.tolist() == [0, 1, 1]
+    with pytest.raises(ResnetkitError, match="data.parquet: no column 'fine'; did you mean fine_label?"):
+        open_dataset(f"{tmp_path}:fine")
+    features["mask"] = {"_type": "Image"}
+    write()
+    with pytest.raises(ResnetkitError, match="several image columns, img, mask; keep one, or call"):
+        open_dataset(f"{tmp_path}:fine_label")
+    make_folder(tmp_path / "set", {"cat": 1, "dog": 1})
+    with pytest.raises(ResnetkitError, match="set: no Parquet or CSV, so it has no column 'label'"):
+        open_dataset(f"{tmp_path / 'set'}:label")
+    make_folder(tmp_path / "set:label", {"cow": 1})
+    assert open_dataset(f"{tmp_path / 'set'}:label").classes == ["cow"]  # a colon in a name is part of it
+
+
 def test_what_is_unpacked_and_damaged_is_made_again(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(parquet, "MAX_HELD", 0)
@@ -328,6 +443,16 @@ def test_little_of_a_parquet_file_is_in_memory_at_once(tmp_path):
         assert image == row
         most = max(most, pool.bytes_allocated() - before)
     assert 0 < most < 10_000_000  # of 20,000,000
+
+
+def test_images_that_parquet_has_once_are_held_once(tmp_path):
+    image = np.random.default_rng(0).bytes(200_000)
+    write_parquet(tmp_path / "data.parquet", [image] * 200, [0, 1] * 100, ["x", "y"])
+    assert (tmp_path / "data.parquet").stat().st_size < 1_000_000
+    tracemalloc.start()
+    assert open_dataset(tmp_path).parts["all"].images == [image] * 200
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000  # of 40,000,000
+    tracemalloc.stop()
 
 
 def test_a_damaged_page_of_parquet_is_named(tmp_path):
@@ -389,6 +514,25 @@ def test_folder_problems_name_the_cure(tmp_path):
         with_test(open_dataset(tmp_path / "few"))
     with pytest.raises(ResnetkitError, match="no dataset 'digts'.*digits"):
         open_dataset("digts")
+
+
+def test_a_set_without_a_part_to_test_on_says_what_was_passed_over(tmp_path):
+    make_folder(tmp_path / "set" / "train", {"cat": 2, "dog": 2})
+    (tmp_path / "set" / "test").mkdir()
+    (tmp_path / "set" / "test" / "1.png").write_bytes(png(np.zeros((8, 8), np.uint8)))
+    with pytest.raises(ResnetkitError, match=r"only a train part was found, 1 files .*\(test/1.png: .*no class\); add"):
+        with_test(open_dataset(tmp_path / "set"))
+    assert with_test(open_dataset(tmp_path / "set" / "train")).parts.keys() == {"train", "test"}
+    rows = [png(np.full((8, 8), value, np.uint8)) for value in range(4)]
+    write_parquet(tmp_path / "train-00000-of-00001.parquet", rows, [0, 1] * 2, ["x", "y"])
+    with pytest.raises(ResnetkitError, match="only a train part was found; add a val or test part, or .* file's name"):
+        with_test(open_dataset(tmp_path / "train-00000-of-00001.parquet"))
+
+
+def test_parts_may_be_called_training_and_testing(tmp_path):
+    for part in ("Training", "Testing"):
+        make_folder(tmp_path / part, {"cat": 2, "dog": 2})
+    assert with_test(open_dataset(tmp_path)).parts.keys() == {"train", "test"}
 
 
 def test_bad_files_are_left_out_and_counted(tmp_path):
@@ -490,6 +634,18 @@ def test_a_class_of_links_alone_says_why_it_is_empty(tmp_path):
         (tmp_path / "set" / "cat" / f"{i}.png").symlink_to(tmp_path / "pool" / "cat" / f"{i}.png")
     with pytest.raises(ResnetkitError, match=r"cat: the class has no image.*\(2 left out there; cat/0.png: a link out"):
         open_dataset(tmp_path / "set")
+
+
+def test_an_image_of_a_strange_suffix_is_told(tmp_path):
+    make_folder(tmp_path, {"cat": 2, "dog": 2})
+    (tmp_path / "cat" / "0.png").rename(tmp_path / "cat" / "frame.0001")
+    (tmp_path / "dog" / "0.png").rename(tmp_path / "dog" / "b.png_")
+    (tmp_path / "dog" / "notes.txt").write_text("none")
+    os.mkfifo(tmp_path / "dog" / "pipe.x")  # is not waited for
+    dataset = open_dataset(tmp_path)
+    reason = "begins as an image, but is not called one; rename it"
+    assert dataset.bad == [("cat/frame.0001", reason), ("dog/b.png_", reason)]
+    assert len(dataset.parts["all"]) == 2
 
 
 def test_links_within_the_folder_are_followed(tmp_path):

@@ -53,6 +53,7 @@ def test_the_forms_that_spreadsheets_write(photos, newline, encoding, separator)
         ("photos/4.png,cat,trian", "labels.csv:6: split 'trian'; it must be train, val or test"),
         ("photos/4.png,cat,", "labels.csv:6: split ''; it must be"),
         ("photos/4.png,Cat,train", "labels.csv:6: label 'Cat' differs from 'cat' on line 3 by case"),
+        ('photos/4.png,"c\nat",train', "labels.csv:6: label 'c\\nat' is not plain UTF-8 text"),
         ("photos/4.png,cat", "labels.csv:6: 2 cells where the header has 3"),
         (",cat,train", "labels.csv:6: no path"),
         ('"photos/4.png,cat,train', "labels.csv:6: not CSV: "),
@@ -120,7 +121,7 @@ def test_what_is_no_list_is_refused(photos):
         open_dataset(write(photos, ["path,label"]))
     with pytest.raises(ResnetkitError, match="no path column"):
         open_dataset(write(photos, []))
-    with pytest.raises(ResnetkitError, match="label 'caf.udce9' is not UTF-8"):
+    with pytest.raises(ResnetkitError, match="label 'caf.udce9' is not plain UTF-8 text"):
         open_dataset(write(photos, ["path,label", "photos/1.png,café"], encoding="latin-1"))
     with pytest.raises(ResnetkitError, match="no dataset 'gone.csv:label'"):
         open_dataset("gone.csv:label")

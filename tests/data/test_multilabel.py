@@ -125,6 +125,12 @@ def test_lists_in_parquet_without_names_and_wrong_ones(tmp_path):
         open_dataset(parquet(tmp_path, [[1], None], [CLASS_LABEL]))
 
 
+def test_lists_of_zeros_and_ones_in_parquet_are_no_lists_of_classes(tmp_path):
+    for feature in (None, [CLASS_LABEL]):
+        with pytest.raises(ResnetkitError, match="data.parquet#0: label 0 stands there twice; .*not say 0 or 1 of"):
+            open_dataset(parquet(tmp_path, [[1, 0, 0], [0, 1, 0]], feature))
+
+
 def test_classes_are_matched_by_name(photos):
     dataset = open_dataset(write(photos, *NAMED))
     labels = match_classes(dataset, ["sunset", "forest", "boat", "beach"]).parts["all"].labels

@@ -1,7 +1,9 @@
 """Divisions: stable as data grows, no group in two parts, shares as asked."""
 
 import csv
+import shutil
 from collections import Counter
+from dataclasses import replace
 from hashlib import blake2b
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 
 from resnetkit.data.datasets import open_dataset
 from resnetkit.data.parts import Dataset, Part
-from resnetkit.data.resplit import Division, SplitPlan, divide, require_other, write_division
+from resnetkit.data.resplit import Division, SplitPlan, divide, require_files, require_other, write_division
 from resnetkit.data.split import by_group, by_hash, stratified
 from resnetkit.data.survey import survey
 from resnetkit.errors import ResnetkitError
@@ -137,6 +139,16 @@ def test_copies_draw_their_groups_together(seed_pictures):
     assert found["0"] == found["3"] and len(found["0"]) == 1
 
 
+@pytest.mark.parametrize("keep_copies", [False, True])
+def test_as_a_set_grows_no_image_moves_but_near_copies(seed_pictures, keep_copies):
+    plan = SplitPlan(val=0.2, test=0.3, keep_copies=keep_copies)
+    few = replace(seed_pictures, pictures=seed_pictures.pictures[:14])
+    before, after = (dict(zip((p.name for p in s.pictures), divide(s, plan).parts)) for s in (few, seed_pictures))
+    assert len(before) == 14 and len(after) == 25
+    copied = {"well/patient0_00.png", "well/patient3_copy.jpg"} if keep_copies else set()
+    assert {name for name, part in before.items() if after[name] != part} <= copied
+
+
 @pytest.mark.parametrize(("by", "seed"), [("hash", None), *(("random", seed) for seed in range(6))])
 def test_copies_stay_together_unless_told_otherwise(seed_pictures, by, seed):
     division = divide(seed_pictures, SplitPlan(by=by, seed=seed, val=0.2, test=0.3))
@@ -202,6 +214,7 @@ def test_a_class_name_that_would_be_read_as_two_is_not_written(folder, tmp_path)
         ({"by": "date"}, "by must be hash, group, random"),
         ({"val": 0.5, "test": 0.5}, "leave some to train on"),
         ({"folds": 1}, "at least 2"),
+        ({"by": "random", "seed": -1}, "seed must be 0 or more; got -1"),
         ({"by": "hash", "group": "(x)"}, "group goes with by group"),
         ({"by": "group"}, "the folders are the classes"),
         ({"by": "group", "group": "patient"}, "needs one bracket"),
@@ -214,9 +227,24 @@ def test_refusals(seed_pictures, settings, says):
         divide(seed_pictures, SplitPlan(**settings))
 
 
-def test_images_without_files_cannot_be_listed(tmp_path):
+def test_images_without_files_cannot_be_listed():
     images = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
     part = Part(images, torch.tensor([0, 1] * 4), [f"x#{i}" for i in range(8)])
-    seen = survey(Dataset("arrays", ["a", "b"], {"all": part}))
     with pytest.raises(ResnetkitError, match="not files of their own"):
-        write_division(divide(seen, SplitPlan()), seen, tmp_path / "split.csv")
+        require_files(Dataset("arrays", ["a", "b"], {"all": part}))
+
+
+def test_a_table_that_would_not_be_read_as_one_is_not_written(folder, tmp_path):
+    with pytest.raises(ResnetkitError, match=r"s2.txt: a split is a CSV.*end --out with .csv"):
+        require_other(tmp_path / "s2.txt", str(folder))
+
+
+@pytest.mark.parametrize("by", ["hash", "random"])
+def test_every_class_keeps_an_image_to_train_on(folder, tmp_path, by):
+    shutil.copytree(folder, tmp_path / "set")
+    for i in range(4):
+        (tmp_path / "set" / f"rare{i}").mkdir()
+        cloud(100 + i, side=40).save(tmp_path / "set" / f"rare{i}" / "1.png")
+    seen = survey(open_dataset(tmp_path / "set"))
+    with pytest.raises(ResnetkitError, match=r"class 'rare.' has 1 image, and none would be left to train on"):
+        divide(seen, SplitPlan(by=by, val=0.3, test=0.5))

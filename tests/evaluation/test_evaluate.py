@@ -124,6 +124,17 @@ def test_slices_of_photos(photos):
     assert shares == sorted(shares)
 
 
+def test_what_is_left_out_is_told(photos, capsys):
+    rk.evaluate(small_model(), photos)
+    assert "left out" not in capsys.readouterr().err
+    (photos / "a" / "link.png").symlink_to("/etc/hostname")
+    (photos / "loose.png").write_bytes((photos / "a" / "far" / "0.png").read_bytes())
+    (photos / "b" / "broken.png").write_bytes(b"no image")
+    assert rk.evaluate(small_model(), photos, max_bad=0.1)["n"] == 24
+    told = capsys.readouterr().err
+    assert "bad    3 files of photos are left out; a/link.png, for one: a link out of the folder" in told
+
+
 def test_answers_that_are_no_numbers_are_no_figures(photos):
     model = small_model()
     model.network.head.classifier.bias.data[0] = torch.nan
