@@ -110,7 +110,7 @@ def with_test(dataset: Dataset) -> Dataset:
         bad = dataset.bad
         passed = f", {len(bad)} files were passed over ({bad[0][0]}: {bad[0][1]})" if bad else ""
         cure = "add a val or test part, or have a fifth of each class set apart"
-        how = "name the part's folder itself, or take the word train out of the file's name or the table"
+        how = "name the folder of the part itself, or take the word train out of the table"
         raise ResnetkitError(f"{dataset.name}: only a train part was found{passed}; {cure}: {how}")
     if "val" not in parts and len(parts.get("test", ())) == 0:
         raise ResnetkitError(f"{dataset.name}: too few images to set any apart for the test; two a class are needed")

@@ -64,9 +64,11 @@ class Dataset:
 
 
 def parts_of(files: Iterable[Path]) -> dict[Path, str]:
-    """The part that each file is of, `all` where no name says. Raises ResnetkitError where only some do, or one says
-    two."""
+    """The part that each file is of, `all` where no name says, or every one says train: then part of them is to be set
+    apart. Raises ResnetkitError where only some say, or one says two."""
     splits = {file: _split_of(file) for file in files}
+    if set(splits.values()) == {"train"}:
+        return dict.fromkeys(splits, "all")
     if any(splits.values()):
         for file, split in splits.items():
             if split is None:

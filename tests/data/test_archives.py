@@ -206,7 +206,7 @@ def test_webdataset_shards(tmp_path):
         image, torch.from_numpy(np.array(Image.open(io.BytesIO(encoded(photo(1), "jpeg"))))).permute(2, 0, 1)
     )
     alone = open_dataset(tmp_path / "set" / "train-0000.tar")
-    assert alone.name == "train-0000" and len(alone.parts["train"]) == 12
+    assert alone.name == "train-0000" and len(alone.parts["all"]) == 12
 
 
 def test_shards_of_one_name_are_told_apart_by_their_folder(tmp_path):

@@ -525,8 +525,10 @@ def test_a_set_without_a_part_to_test_on_says_what_was_passed_over(tmp_path):
     assert with_test(open_dataset(tmp_path / "set" / "train")).parts.keys() == {"train", "test"}
     rows = [png(np.full((8, 8), value, np.uint8)) for value in range(4)]
     write_parquet(tmp_path / "train-00000-of-00001.parquet", rows, [0, 1] * 2, ["x", "y"])
-    with pytest.raises(ResnetkitError, match="only a train part was found; add a val or test part, or .* file's name"):
-        with_test(open_dataset(tmp_path / "train-00000-of-00001.parquet"))
+    (tmp_path / "files").mkdir()
+    (tmp_path / "train-00000-of-00001.parquet").rename(tmp_path / "files" / "train-00000-of-00001.parquet")
+    for source in ("files", "files/train-00000-of-00001.parquet"):  # which have no folder to name instead
+        assert with_test(open_dataset(tmp_path / source)).parts.keys() == {"train", "test"}
 
 
 def test_parts_may_be_called_training_and_testing(tmp_path):
