@@ -167,6 +167,14 @@ def test_memory_on_a_card_is_the_cards(monkeypatch):
     assert peak_bytes() == 12345
 
 
+def test_memory_of_a_worker_is_its_own():
+    """Linux hands the most that a process ever held on to those that it starts."""
+    held = bytearray(b"x") * 2**28
+    del held
+    with Worker("stub", stub(1), CORES) as worker:
+        assert 2**20 < worker.ask("peak") < 2**27
+
+
 def test_exit_code_of_a_void_run(monkeypatch, tmp_path):
     monkeypatch.setattr("resnetkit.benchmark.run.benchmark", lambda *_, **__: measured(tmp_path, control=9.0))
     done = CliRunner().invoke(app, ["benchmark", "loader", "resnet18"])
