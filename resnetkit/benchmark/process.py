@@ -16,12 +16,15 @@ PACKAGE = Path(__file__).parents[2]  # what a worker of another environment impo
 
 
 class Worker:
-    """A process of one contender, pinned to `cores` before it loads anything. Used as a context, and closed by it."""
+    """A process of one contender, pinned to `cores` before it loads anything. Used as a context, and closed by it.
+    With `device` cpu it sees no GPU: Keras takes one unasked."""
 
-    def __init__(self, name: str, command: Sequence[str], cores: Sequence[int]) -> None:
+    def __init__(self, name: str, command: Sequence[str], cores: Sequence[int], device: str = "cpu") -> None:
         self.name = name
         threads = str(len(cores))
         variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        if device == "cpu":
+            variables["CUDA_VISIBLE_DEVICES"] = ""
         path = os.pathsep.join([str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._errors = TemporaryFile("w+")  # noqa: SIM115
         try:

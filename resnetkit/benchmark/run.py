@@ -80,7 +80,7 @@ def measure(
     """`benchmark` of contenders that `commands` start; `ours`, `control` and the `machine` are among them."""
     contenders = {name: command for name, command in commands.items() if name != MACHINE}
     fresh = job.kind in ("memory", "startup")
-    with Worker(MACHINE, commands[MACHINE], job.cores) as machine:
+    with Worker(MACHINE, commands[MACHINE], job.cores, job.device) as machine:
         tell("measuring the machine's ceilings")
         ceilings = machine.ask("ceilings", device=job.device, threads=job.threads)
 
@@ -114,7 +114,7 @@ def _taking_turns(
         workers: dict[str, Worker] = {}
         for name, start in commands.items():
             tell(f"starting {name}")
-            workers[name] = stack.enter_context(Worker(name, start, job.cores))
+            workers[name] = stack.enter_context(Worker(name, start, job.cores, job.device))
             facts[name] = workers[name].ask("prepare", job=job.to_dict())
             if name not in (OURS, CONTROL) and job.kind != "loader":
                 place = folder / name
@@ -145,7 +145,7 @@ def _fresh_processes(
     def sample(name: str) -> float:
         tell(f"starting {name}")
         began = perf_counter()
-        with Worker(name, commands[name], job.cores) as worker:
+        with Worker(name, commands[name], job.cores, job.device) as worker:
             facts[name] = worker.ask("prepare", job=job.to_dict())
             passed = perf_counter() - began
             if job.kind == "startup":

@@ -39,6 +39,15 @@ def test_steps_and_predictions_are_taken():
         assert found["images"] % 4 == 0 and found["images"] > 0 and found["seconds"] >= 0.001
 
 
+def test_on_a_processor_no_gpu_is_touched(monkeypatch):
+    """Its context would count as ours in the start, and its memory as that of the process."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.synchronize", lambda: pytest.fail("initialises CUDA"))
+    step = Step()
+    step.prepare(job("step", precision="float32").to_dict())
+    assert step.sample(0.001)["images"]
+
+
 def test_a_step_may_be_compiled(compilations):
     facts = Step().prepare(job("step", precision="float32", compile="on").to_dict())
     assert compilations and facts["runs"] == "resnet train, float32, compile on"

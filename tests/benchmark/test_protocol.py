@@ -175,6 +175,14 @@ def test_memory_of_a_worker_is_its_own():
         assert 2**20 < worker.ask("peak") < 2**27
 
 
+@pytest.mark.parametrize(("device", "seen"), [("cpu", ""), ("cuda", "0")])
+def test_a_worker_on_a_processor_sees_no_gpu(monkeypatch, device, seen):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    tell = "import os; from resnetkit.benchmark.worker import serve; serve({'seen': lambda: os.environ[%r]})"
+    with Worker("x", [sys.executable, "-c", tell % "CUDA_VISIBLE_DEVICES"], CORES, device) as worker:
+        assert worker.ask("seen") == seen
+
+
 def test_exit_code_of_a_void_run(monkeypatch, tmp_path):
     monkeypatch.setattr("resnetkit.benchmark.run.benchmark", lambda *_, **__: measured(tmp_path, control=9.0))
     done = CliRunner().invoke(app, ["benchmark", "loader", "resnet18"])
