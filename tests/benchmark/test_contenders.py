@@ -121,6 +121,12 @@ def test_share_of_a_copy_by_what_timm_counts():
         assert found["share_of_copy"] == pytest.approx(passes, rel=2e-3)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there():
+    with pytest.raises(ResnetkitError, match="device 'cuda' is not to be had here"):
+        make_job("step", "resnet18", device="cuda")
+
+
 def test_jobs_that_make_no_sense():
     with pytest.raises(ResnetkitError, match="step, inference"):
         make_job("steps", "resnet18")
@@ -130,6 +136,18 @@ def test_jobs_that_make_no_sense():
         make_job("inference", "resnet18", compile="on")
     with pytest.raises(ResnetkitError, match="graphs; give device=cuda, or compile=on"):
         make_job("step", "resnet18", compile="graphs")
+    with pytest.raises(ResnetkitError, match="device='auto': a benchmark runs on cpu or cuda"):
+        make_job("step", "resnet18", device="auto")
+    with pytest.raises(ResnetkitError, match="device='cuda:1'"):
+        make_job("step", "resnet18", device="cuda:1")
+    with pytest.raises(ResnetkitError, match="precision 'half' is not known"):
+        make_job("step", "resnet18", precision="half")
+    with pytest.raises(ResnetkitError, match="precision 'auto' is not known"):
+        make_job("inference", "resnet18", precision="auto")
+    for choice in ({"device": "cuda"}, {"precision": "bfloat16"}):
+        with pytest.raises(ResnetkitError, match="a loader has no device and no precision"):
+            make_job("loader", "resnet18", **choice)
     with pytest.raises(ResnetkitError, match="cores"):
         make_job("step", "resnet18", threads=10_000)
+    assert make_job("memory", "resnet18", precision="auto").precision == "auto"
     assert make_job("step", "resnet18").batch_size == 16 and make_job("inference", "resnet20_cifar").img_size == 32
