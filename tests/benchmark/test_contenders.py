@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import resnetkit as rk
-from resnetkit.architecture.summary import complexity
 from resnetkit.benchmark import subject
 from resnetkit.benchmark.equal import compare_work
 from resnetkit.benchmark.job import make_job
@@ -102,14 +102,20 @@ def test_another_weight_is_other_work(tmp_path, predicting):
     assert reason.startswith("peer computes something else")
 
 
-def test_share_of_the_ceiling_by_hand():
-    net = rk.build("resnet8_cifar")
-    net.image_size = (8, 8)
-    macs = complexity(net)["macs"]
+@pytest.mark.parametrize("name", ["resnet8_cifar", "resnet18", "resnet50d"])
+def test_share_of_the_ceiling_by_what_torch_counts(name):
+    """The images are not asked for a gradient, as in training: that is 3 passes less the first convolution."""
+    net, images = rk.build(name), torch.randn(2, 3, 32, 32)
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        net(images)
+    with FlopCounterMode(display=False) as both:
+        net(images).sum().backward()
     ours = {"precision": "float32", "images_per_second": {"median": 1000.0}}
-    ceilings = {"float32_gflops": 2 * macs * 3 * 1000 / 1e9 / 0.25, "copy_gb_per_second": 1.0}
-    shares = [shares_of_ceilings(job(kind), ours, ceilings)["share_of_ceiling"] for kind in ("step", "inference")]
-    assert shares == pytest.approx([0.25, 0.25 / 3])  # 3 passes a step, two operations a MAC
+    for kind, counter in (("inference", forward), ("step", both)):
+        flops = counter.get_total_flops() / len(images)
+        ceilings = {"float32_gflops": 1000 * flops / 1e9 / 0.25, "copy_gb_per_second": 1.0}
+        found = shares_of_ceilings(make_job(kind, name, img_size=32), ours, ceilings)
+        assert found["share_of_ceiling"] == pytest.approx(0.25)
 
 
 def test_share_of_a_copy_by_what_timm_counts():
