@@ -187,3 +187,16 @@ def test_exit_code_of_a_void_run(monkeypatch, tmp_path):
     monkeypatch.setattr("resnetkit.benchmark.run.benchmark", lambda *_, **__: measured(tmp_path, control=9.0))
     done = CliRunner().invoke(app, ["benchmark", "loader", "resnet18"])
     assert done.exit_code == 7 and "VOID: ours against ours" in done.stdout and "2.00 (95 %" in done.stdout
+
+
+def test_what_cannot_be_written_is_printed_all_the_same(monkeypatch, tmp_path):
+    monkeypatch.setattr("resnetkit.benchmark.run.benchmark", lambda *_, **__: measured(tmp_path))
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(app, ["benchmark", "loader", "resnet18", "--out", str(tmp_path / "file" / "x.json")])
+    assert "2.00 (95 %" in done.stdout and "not saved: File exists" in str(done.exception)
+
+
+def test_a_folder_is_refused_before_anything_is_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr("resnetkit.benchmark.run.benchmark", lambda *_, **__: pytest.fail("measured"))
+    done = CliRunner().invoke(app, ["benchmark", "loader", "resnet18", "--out", str(tmp_path)])
+    assert done.exit_code == 2 and "is a directory" in done.stderr
