@@ -1,7 +1,7 @@
 """Does a residual network need every one of its blocks?"""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -122,6 +122,7 @@ class Ablate(Experiment):
         return self._ready[net]
 
     def measure(self, cell: Cell, folder: Path) -> dict[str, Any]:
+        """The cell of the whole network says which one it is, so that all can be read again without it."""
         net, x, labels = self._prepare(cell["net"], folder)
         draw = Random(f"{cell.get('seed')} {cell['what']}")
         if cell["what"] == "path":
@@ -139,7 +140,8 @@ class Ablate(Experiment):
         able = droppable(net.rows)
         dropped = [cell["block"]] if "block" in cell else draw.sample(able, len(able))[: cell.get("count", 0)]
         with without(net, dropped):
-            return compared(whole, answered(net, x, labels))
+            found = compared(whole, answered(net, x, labels))
+        return found | ({"network": asdict(net.spec)} if cell["what"] == "whole" else {})
 
     def _whole(self, net: str) -> Tensor:
         """Which images the whole network answers rightly, bool (N,)."""
@@ -152,7 +154,12 @@ class Ablate(Experiment):
         return {}
 
     def read(self, rows: list[Cell]) -> Reading:
-        return read_ablation({net: Trials(self._spec(net), [r for r in rows if r["net"] == net]) for net in self.nets})
+        trials = {}
+        for net in self.nets:
+            own = [row for row in rows if row["net"] == net]
+            (network,) = (row["network"] for row in own if row["what"] == "whole")
+            trials[net] = Trials(NetworkSpec.from_dict(network), own)
+        return read_ablation(trials)
 
 
 @torch.inference_mode()
