@@ -36,7 +36,8 @@ PATHS, PATH_IMAGES = 8, 8  # of every length, at each seed
 
 @dataclass(frozen=True, kw_only=True)
 class Ablate(Experiment):
-    """`model` is a residual network, `against` a plain one; without `model` both are trained, `depth` layers deep."""
+    """`model` is a residual network, `against` a plain one, tried on `data`; without `model` both are trained, `depth`
+    layers deep, on `data` or the digits."""
 
     NAME = "ablate"
     QUESTION = "Does a residual network need every one of its blocks?"
@@ -59,7 +60,7 @@ class Ablate(Experiment):
     seeds: int = 5
     model: str = ""
     against: str = ""
-    data: str = "digits"
+    data: str = ""
     images: int = 2000
     depth: int = 20
     epochs: int = 10
@@ -69,6 +70,11 @@ class Ablate(Experiment):
         super().__post_init__()
         if self.against and not self.model:
             raise ResnetkitError("against: give the residual MODEL that it is the twin of, too")
+        if self.model and not self.data:
+            raise ResnetkitError(f"{self.model}: name labelled images like those that it was trained on with --data")
+        for name in ("depth", "epochs"):
+            if self.model and (value := getattr(self, name)) != getattr(Ablate, name):
+                raise ResnetkitError(f"{name}={value} is for networks that are trained here; leave it out with a MODEL")
 
     @property
     def nets(self) -> list[str]:
@@ -110,12 +116,13 @@ class Ablate(Experiment):
 
     def _prepare(self, net: str, folder: Path) -> tuple[ResNet, Tensor, Tensor]:
         if net not in self._ready:
+            data = self.data or "digits"
             if self.model:
                 model = self._given[net]
             else:
-                model = trained_twin(net, self.depth, self.data, 50_000, self.epochs, 0, folder, self.device)
+                model = trained_twin(net, self.depth, data, 50_000, self.epochs, 0, folder, self.device)
             device = find_device(self.device)
-            dataset = few_images(self.data, train=1, test=self.images)
+            dataset = few_images(data, train=1, test=self.images)
             images, labels = framed_images(model, dataset, "test", self.images)
             x = model.preprocessing.normalise(images.to(device))
             self._ready[net] = model.network.to(device).eval(), x, labels.to(device)

@@ -116,6 +116,11 @@ def test_mistakes_are_one_line():
         Gradients(seeds=0)
     with pytest.raises(ResnetkitError, match="give the residual MODEL"):
         Ablate(against="plain.safetensors")
+    with pytest.raises(ResnetkitError, match="r.pth: name labelled images .* with --data"):
+        Ablate(model="r.pth")
+    for setting in ({"depth": 56}, {"epochs": 3}):
+        with pytest.raises(ResnetkitError, match="for networks that are trained here; leave it out with a MODEL"):
+            Ablate(model="r.pth", data="digits", **setting)
     with pytest.raises(ResnetkitError, match="an odd number from 5 on"):
         Landscape(points=8)
     with pytest.raises(ResnetkitError, match="steps=0: give one or more"):
@@ -154,12 +159,12 @@ def test_a_folder_that_does_not_say_what_was_asked(tmp_path, text):
 def test_what_is_not_residual_is_refused(results, tmp_path):
     plain = next((results["ablate"].folder / "runs").glob("plain*"))
     with pytest.raises(ResnetkitError, match="give a residual network"):
-        conduct(Ablate(model=str(plain)), tmp_path / "a")
+        conduct(Ablate(model=str(plain), data="digits"), tmp_path / "a")
     reversible = rk.build("resnet20_cifar", reversible=True)
     save_model(
         rk.Model(reversible, list("0123456789"), Preprocessing(size=(8, 8), framing="squash")),
         tmp_path / "m.safetensors",
     )
     with pytest.raises(ResnetkitError, match="is reversible, so its blocks have other paths"):
-        conduct(Ablate(model=str(tmp_path / "m.safetensors")), tmp_path / "a")
+        conduct(Ablate(model=str(tmp_path / "m.safetensors"), data="digits"), tmp_path / "a")
     assert not (tmp_path / "a").exists()
