@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from resnetkit.errors import Diverged
+from resnetkit.errors import Diverged, ResnetkitError
 from resnetkit.evaluation.answers import answer
 from resnetkit.lab.cells import Cell
 from resnetkit.lab.experiment import Experiment, Finding, Reading, Table
@@ -60,6 +60,11 @@ class Degradation(Experiment):
     epochs: int = 164  # 64,000 steps on 50,000 images
     batch: int = 128
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.depths) < 2:
+            raise ResnetkitError(f"depths={self.depths[0]}: give two or more, which are compared")
 
     def cells(self) -> list[Cell]:
         grid = product(range(self.seeds), sorted(self.depths), NETS)

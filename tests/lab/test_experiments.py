@@ -129,6 +129,8 @@ def test_mistakes_are_one_line():
         Depth(depths=(8, 8))
     with pytest.raises(ResnetkitError, match="depth 21 does not fit"):
         Depth(depths=(20, 21))
+    with pytest.raises(ResnetkitError, match="depths=20: give two or more, which are compared"):
+        Degradation(depths=(20,))
     with pytest.raises(ResnetkitError, match="batch=0: give one or more"):
         Gradients(batch=0)
 
