@@ -7,14 +7,13 @@ Nothing is measured: cells, date and the commit that measured them stay.
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from resnetkit.atomic import write_text
 from resnetkit.lab.ablate import Ablate
 from resnetkit.lab.degradation import Degradation
 from resnetkit.lab.depth import Depth
-from resnetkit.lab.experiment import results_text
+from resnetkit.lab.experiment import results_text, told
 from resnetkit.lab.gradients import Gradients
 from resnetkit.lab.landscape import Landscape
 
@@ -24,9 +23,7 @@ KINDS = {kind.NAME: kind for kind in (Gradients, Degradation, Depth, Landscape, 
 
 def reread(record: dict) -> dict:
     settings = {name: tuple(v) if isinstance(v, list) else v for name, v in record["settings"].items()}
-    reading = KINDS[record["experiment"]](**settings).read(record["cells"])
-    findings = [asdict(finding) | {"verdict": finding.verdict} for finding in reading.findings]
-    return record | {"findings": findings, "figures": reading.figures}
+    return record | told(KINDS[record["experiment"]](**settings).read(record["cells"]))
 
 
 def main() -> None:

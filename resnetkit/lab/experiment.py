@@ -183,14 +183,18 @@ def conduct(experiment: Experiment, out: str | Path | None = None, processes: in
         "seeds": list(range(experiment.seeds)),
         "seconds": round(kept.seconds, 1),
         "processes": together,
-        "findings": [asdict(finding) | {"verdict": finding.verdict} for finding in reading.findings],
-        "figures": _floats(_or_null, reading.figures),
-        "cells": _floats(_or_null, rows),
     }
+    record |= told(reading) | {"cells": _floats(_or_null, rows)}
     write_text(folder / RESULTS, results_text(record))
     facts = {"experiment": experiment, "reading": reading, "record": record}
     write_text(folder / PAGE, render("lab.html", facts))
     return Result(folder, record)
+
+
+def told(reading: Reading) -> dict[str, Any]:
+    """What results.json holds of a reading."""
+    findings = [asdict(finding) | {"verdict": finding.verdict} for finding in reading.findings]
+    return {"findings": findings, "figures": _floats(_or_null, reading.figures)}
 
 
 def results_text(record: dict[str, Any]) -> str:

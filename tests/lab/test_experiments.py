@@ -125,6 +125,8 @@ def test_mistakes_are_one_line():
         Landscape(points=8)
     with pytest.raises(ResnetkitError, match="steps=0: give one or more"):
         Depth(steps=0)
+    with pytest.raises(ResnetkitError, match="steps=-3: give 0 or more"):
+        Gradients(steps=-3)
     with pytest.raises(ResnetkitError, match="depths=8, 8: give one or more, and each once"):
         Depth(depths=(8, 8))
     with pytest.raises(ResnetkitError, match="depth 21 does not fit"):
