@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -55,6 +56,7 @@ class Ablate(Experiment):
         "sections 4.1 to 4.3 (figures 3, 5 and 6)."
     )
     POSITIONAL = "model"
+    PRECISION = "auto"
     QUICK = {"images": 500, "seeds": 3}
 
     seeds: int = 5
@@ -108,6 +110,12 @@ class Ablate(Experiment):
         for net, model in given.items():
             require_kind(model, self.model if net == "residual" else self.against, plain=net == "plain")
         return given
+
+    def known(self) -> dict[str, Any]:
+        """What the networks hold: a run that was trained again lies where it lay."""
+        if not self.model:
+            return {}
+        return {"models": {net: tensors_sha256(model.network) for net, model in self._given.items()}}
 
     @cached_property
     def _ready(self) -> dict[str, tuple[ResNet, Tensor, Tensor]]:
@@ -167,6 +175,14 @@ class Ablate(Experiment):
             (network,) = (row["network"] for row in own if row["what"] == "whole")
             trials[net] = Trials(NetworkSpec.from_dict(network), own)
         return read_ablation(trials)
+
+
+def tensors_sha256(net: ResNet) -> str:
+    """Of a network on the CPU."""
+    found = sha256()
+    for tensor in net.state_dict().values():
+        found.update(tensor.numpy().tobytes())
+    return found.hexdigest()
 
 
 @torch.inference_mode()

@@ -5,6 +5,7 @@ import shlex
 from dataclasses import replace
 
 import pytest
+import torch
 import typer.testing
 
 import resnetkit as rk
@@ -18,9 +19,11 @@ from resnetkit.lab.depth import Depth
 from resnetkit.lab.experiment import conduct
 from resnetkit.lab.gradients import Gradients
 from resnetkit.lab.landscape import Landscape
+from resnetkit.training.folder import RunFolder
 from resnetkit.weights.files import save_model
 from tests.reporting.page import Page
 
+GREY = {"size": (8, 8), "framing": "squash", "channels": "grey", "mean": (0.5,), "std": (0.5,)}
 TINY = {
     "gradients": Gradients(data="digits", depths=(8, 14), batch=8, steps=1, seeds=1),
     "depth": Depth(data="digits", depths=(8, 14, 20), batch=8, steps=3, seeds=1),
@@ -102,7 +105,9 @@ def test_a_rerun_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
 def test_a_folder_of_another_experiment_is_left_alone(tmp_path, results):
     before = (results["depth"].folder / "lab.json").read_text()
-    with pytest.raises(ResnetkitError, match="other settings, or of another version; choose another --out"):
+    with pytest.raises(
+        ResnetkitError, match="other settings, of other networks or of another version; choose another --out"
+    ):
         conduct(Depth(data="digits", depths=(8,), steps=2), results["depth"].folder)
     assert (results["depth"].folder / "lab.json").read_text() == before
     (tmp_path / "letter.txt").write_text("mine")
@@ -149,6 +154,33 @@ def test_what_json_has_no_number_for_is_null(tmp_path, results, monkeypatch):
     json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     assert result.record["figures"] == {"gradient": None}
     assert all(cell["norm"] is None for cell in result.record["cells"])
+
+
+def test_what_its_networks_train_in_is_settled_once(tmp_path, monkeypatch):
+    """Timed anew for every cell, one might come out otherwise than the others."""
+    answers = iter(["bfloat16"])
+    monkeypatch.setattr(machinery, "resolve_precision", lambda *_: next(answers))
+    experiment = Degradation(data="digits", depths=(8, 14), images=20, epochs=1, batch=20, seeds=1)
+    record = conduct(experiment, tmp_path / "lab").record
+    runs = [RunFolder(path) for path in (tmp_path / "lab/runs").iterdir()]
+    assert record["precision"] == "bfloat16" and len(runs) == 4
+    assert {run.recipe().precision for run in runs} == {"bfloat16"}
+    assert conduct(experiment, tmp_path / "lab").record["precision"] == "bfloat16"
+
+
+def test_a_model_that_has_changed_is_another(tmp_path):
+    """A run trained again lies under the name that it had."""
+    file = tmp_path / "m.safetensors"
+
+    def save(seed):
+        torch.manual_seed(seed)
+        save_model(rk.Model(rk.build("resnet8_cifar", in_channels=1), list("0123456789"), Preprocessing(**GREY)), file)
+        return Ablate(model=str(file), data="digits", images=16, seeds=1)
+
+    first = conduct(save(0), tmp_path / "lab")
+    assert first.record["models"]["residual"] and conduct(save(0), tmp_path / "lab").record["cells"]
+    with pytest.raises(ResnetkitError, match="of other networks or of another version"):
+        conduct(save(1), tmp_path / "lab")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])
