@@ -79,7 +79,10 @@ def measure(
 ) -> dict[str, Any]:
     """`benchmark` of contenders that `commands` start; `ours`, `control` and the `machine` are among them."""
     contenders = {name: command for name, command in commands.items() if name != MACHINE}
-    fresh = job.kind in ("memory", "startup")
+    fresh, starts = job.kind in ("memory", "startup"), {}
+    if job.kind == "startup":  # before all else, which would be lost where it fails
+        tell("starting resnet train digits")
+        starts["train_digits_first_step_seconds"] = spread(first_step_seconds(rounds, job.cores, job.device))
     with Worker(MACHINE, commands[MACHINE], job.cores, job.device) as machine:
         tell("measuring the machine's ceilings")
         ceilings = machine.ask("ceilings", device=job.device, threads=job.threads)
@@ -89,11 +92,7 @@ def measure(
 
         run = _fresh_processes if fresh else _taking_turns
         found, facts, equal = run(job, contenders, folder, probe, rounds, seconds, tell)
-    result = _conclude(job, found, facts, equal, ceilings)
-    if job.kind == "startup":
-        tell("starting resnet train digits")
-        result["train_digits_first_step_seconds"] = spread(first_step_seconds(rounds))
-    return result
+    return _conclude(job, found, facts, equal, ceilings) | starts
 
 
 Measured = tuple[Rounds, dict[str, dict[str, Any]], dict[str, dict[str, Any]]]
