@@ -85,21 +85,29 @@ def matrix_products() -> dict[str, int]:
 
 
 def measure(name: str, data: str) -> dict:
+    """What is saved after every seed, `seeds_planned` being how many there are to be."""
     plan = MEASUREMENTS[name]
     flags, judging = plan["flags"], plan.get("judging", [])
-    before = header(name, command_of(data, flags, judging), list(range(plan["seeds"])), DEVICE)
-    before |= {"gflops": matrix_products()}
+    before = header(name, command_of(data, flags, judging), [], DEVICE)
+    before |= {"seeds_planned": plan["seeds"], "gflops": matrix_products()}
     runs = []
     for seed in range(plan["seeds"]):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / name
             run, log = train_once(data, flags, seed, folder, judging)
+            runs.append(run)
+            result = before | summary(runs)
+            save(result)
             if seed == 0:
                 keep(name, folder, log)
         print(f"{name} seed {seed}: top-1 {run['top1']:.2%} in {run['seconds']:.0f} s", flush=True)
-        runs.append(run)
+    return result
+
+
+def summary(runs: list[dict]) -> dict:
     scores = [run["top1"] for run in runs]
-    return before | {
+    return {
+        "seeds": [run["seed"] for run in runs],
         "top1_mean": mean(scores),
         "top1_std": stdev(scores) if len(scores) > 1 else None,
         "top1_mean_interval": interval_of_mean(scores),
@@ -134,9 +142,8 @@ def main() -> None:
     if not data:
         parser.error(f"{arguments.name} needs --data")
     result = measure(arguments.name, data)
-    file = save(result)
     spread = f", spread {result['top1_std']:.2%}" if result["top1_std"] is not None else ""
-    print(f"mean top-1 {result['top1_mean']:.2%}{spread}, written to {file.relative_to(ROOT)}")
+    print(f"mean top-1 {result['top1_mean']:.2%}{spread}, written to results/{arguments.name}.json")
 
 
 if __name__ == "__main__":

@@ -18,9 +18,8 @@ from statistics import mean
 
 from accuracy import DEVICE, JUDGING, answer_of, command_of, interval_of_mean, matrix_products, train_once
 from peers.run_airbench import KINDS
-from record import RESULTS, header, save
+from record import RESULTS, header, here, save
 
-from resnetkit.training.folder import environment
 from resnetkit.training.precision import has_bfloat16
 
 ON_GPU = DEVICE.type == "cuda"
@@ -59,17 +58,17 @@ def measured(seeds: list[int], flags: list[str]) -> list[dict]:
     """The pairs of other seeds in the result, of this commit, this processor, our command and the same peer."""
     if not FILE.exists():
         return []
-    result, here = json.loads(FILE.read_text()), environment(DEVICE)
+    result, now = json.loads(FILE.read_text()), here(DEVICE)
     if result["command"] != COMMAND:
         return []
-    return [pair for pair in result["pairs"] if pair["seed"] not in seeds and _alike(pair, here, flags)]
+    return [pair for pair in result["pairs"] if pair["seed"] not in seeds and _alike(pair, now, flags)]
 
 
-def _alike(pair: dict, here: dict, flags: list[str]) -> bool:
-    commits = {own["commit"].removesuffix("-dirty") for own in (pair["environment"], here)}
+def _alike(pair: dict, now: dict, flags: list[str]) -> bool:
+    """Whether code and machine are the same, as far as is known: what a dirty commit held is not."""
     return (
-        len(commits) == 1
-        and all(pair["environment"].get(part) == here[part] for part in ("processor", "gpu"))
+        not now["commit"].endswith("-dirty")
+        and all(pair["environment"].get(part) == now[part] for part in ("commit", "processor", "gpu", "threads"))
         and pair["record"]["command"] == peer_command(flags)
     )
 
@@ -90,7 +89,7 @@ def main() -> None:
     flags = ["--arithmetic", given.arithmetic, *(["--compile"] if given.compile else [])]
     pairs = measured(given.seeds, flags)
     for seed in given.seeds:
-        before = {"seed": seed, "environment": environment(DEVICE), "gflops": matrix_products()}
+        before = {"seed": seed, "environment": here(DEVICE), "gflops": matrix_products()}
         pair = {"record": record_program(given.data, seed, flags), "ours": ours(given.data, seed)}
         pairs = sorted([*pairs, before | pair], key=lambda pair: pair["seed"])
         result = header(FILE.stem, COMMAND, [pair["seed"] for pair in pairs], DEVICE)

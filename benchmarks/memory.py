@@ -54,7 +54,9 @@ def process(name: str, mode: str, images: int) -> dict:
     """In a process of its own: its memory when the network is built, and the most it ever had after two steps."""
     code = f"import memory; memory.worker({name!r}, {mode!r}, {images})"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
-    return json.loads(done.stdout) if done.returncode == 0 else {"failed": done.stderr.splitlines()[-1:]}
+    if done.returncode:
+        sys.exit(f"{name}, {mode}, {images} images: the process ended with {done.returncode}: {done.stderr[-200:]}")
+    return json.loads(done.stdout)
 
 
 def worker(name: str, mode: str, images: int) -> None:
@@ -143,7 +145,7 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS)
     only = parser.parse_args().only
     torch.set_num_threads(1)
-    result = json.loads(RESULT.read_text()) if only and RESULT.exists() else {"id": "memory"}
+    result = json.loads(RESULT.read_text()) if RESULT.exists() else {"id": "memory"}
     for name, part in PARTS.items():
         if only in (None, name):
             origin = header(f"memory-{name}", f"python benchmarks/memory.py --only {name}", [0])

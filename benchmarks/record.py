@@ -1,6 +1,7 @@
 """The files under results/: what each begins with, and where it lies."""
 
 import json
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,9 +19,19 @@ def header(name: str, command: str, seeds: list[int], device: torch.device | Non
         "id": name,
         "command": command,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(device),
+        "environment": here(device),
         "seeds": seeds,
     }
+
+
+def here(device: torch.device | None = None) -> dict:
+    """Versions, machine and commit, which results that a measurement has saved so far do not make dirty."""
+    found = environment(device)
+    changed = ["status", "--porcelain", "--untracked-files=no", ":(exclude)results"]
+    done = subprocess.run(["git", "-C", str(RESULTS.parent), *changed], capture_output=True, text=True)
+    if done.returncode == 0 and not done.stdout:
+        found["commit"] = found["commit"].removesuffix("-dirty")
+    return found
 
 
 def save(result: dict, file: Path | None = None) -> Path:

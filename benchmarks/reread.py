@@ -1,39 +1,35 @@
 """The findings of results/lab-*.json read again from their cells, after a rule or its words were changed.
 
-python benchmarks/reread.py [NAME ...]     gradients degradation depth landscape [default: those that are there]
+python benchmarks/reread.py [NAME ...]     gradients degradation ablate-twin ... [default: those that are there]
 
-Nothing is measured: cells, date and the commit that measured them stay. `ablate` is not among them, since reading it
-needs its networks.
+Nothing is measured: cells, date and the commit that measured them stay.
 """
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from resnetkit.atomic import write_text
+from resnetkit.lab.ablate import Ablate
 from resnetkit.lab.degradation import Degradation
 from resnetkit.lab.depth import Depth
-from resnetkit.lab.experiment import results_text
+from resnetkit.lab.experiment import results_text, told
 from resnetkit.lab.gradients import Gradients
 from resnetkit.lab.landscape import Landscape
 
 RESULTS = Path(__file__).parents[1] / "results"
-KINDS = {kind.NAME: kind for kind in (Gradients, Degradation, Depth, Landscape)}
+KINDS = {kind.NAME: kind for kind in (Gradients, Degradation, Depth, Landscape, Ablate)}
 
 
 def reread(record: dict) -> dict:
     settings = {name: tuple(v) if isinstance(v, list) else v for name, v in record["settings"].items()}
-    reading = KINDS[record["experiment"]](**settings).read(record["cells"])
-    findings = [asdict(finding) | {"verdict": finding.verdict} for finding in reading.findings]
-    return record | {"findings": findings, "figures": reading.figures}
+    return record | told(KINDS[record["experiment"]](**settings).read(record["cells"]))
 
 
 def main() -> None:
-    for name in sys.argv[1:] or KINDS:
-        file = RESULTS / f"lab-{name}.json"
-        if file.exists():
-            write_text(file, results_text(reread(json.loads(file.read_text()))))
+    named = [RESULTS / f"lab-{name}.json" for name in sys.argv[1:]]
+    for file in named or RESULTS.glob("lab-*.json"):
+        write_text(file, results_text(reread(json.loads(file.read_text()))))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import torch
 from record import header, save
 from torch import nn
 
+from resnetkit.architecture.summary import image_gradient_macs
 from resnetkit.architecture.summary import measure as costs
 from resnetkit.benchmark.ceilings import ceilings
 from resnetkit.benchmark.job import make_job
@@ -73,9 +74,7 @@ def measure(model: str, batch_size: int | None, img_size: int | None) -> dict:
         steps.append({"step": perf_counter() - began} | dict(laps.seconds))
     steps = steps[1:]
     macs: dict[str, int] = defaultdict(int)
-    layers = costs(state.net)
-    first = next(cost.macs for cost in layers if cost.macs)  # images need no gradient, weights do
-    for cost in layers:
+    for cost in costs(state.net):
         macs[next(name for name, _ in parts(state.net) if f"{cost.name}.".startswith(f"{name}."))] += cost.macs
     whole = median(step["step"] for step in steps)
     top = ceilings(device)
@@ -85,7 +84,8 @@ def measure(model: str, batch_size: int | None, img_size: int | None) -> dict:
             continue
         for way, passes in PASSES.items():
             seconds = median(step.get((name, way), 0.0) for step in steps)
-            count = passes * macs[name] - (first if (part, way) == (state.net.stem, "backward") else 0)
+            spared = image_gradient_macs(state.net) if (part, way) == (state.net.stem, "backward") else 0
+            count = passes * macs[name] - spared
             gflops = 2 * count * job["batch_size"] / seconds / 1e9 if seconds else 0.0
             share = gflops / top[f"{prepared.recipe.precision}_gflops"]
             row = {"part": name, "way": way, "seconds": seconds, "share_of_step": seconds / whole}

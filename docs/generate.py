@@ -75,10 +75,12 @@ def results() -> str:
         r = json.loads(file.read_text())
         if "top1_mean" not in r:
             continue
+        done, planned = len(r["seeds"]), r.get("seeds_planned", 0)
+        seeds = f"{done} of {planned}" if done < planned else str(done)
         spread = f" ± {r['top1_std']:.2%}" if r["top1_std"] is not None else ""
         note = f" ({r['note']})" if "note" in r else ""
         lines.append(
-            f"| `{r['command']}` | {len(r['seeds'])} | {r['top1_mean']:.2%}{spread} "
+            f"| `{r['command']}` | {seeds} | {r['top1_mean']:.2%}{spread} "
             f"| {r['seconds_max']:.0f} s{note} | {machine(r['environment'])} | `{r['environment']['commit']}` |"
         )
     return "\n".join(lines) + "\n"

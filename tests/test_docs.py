@@ -98,11 +98,11 @@ def test_every_finding_that_a_row_names_is_one(verdicts):
 
 def test_findings_are_those_of_their_cells(reread):
     """No results file keeps a verdict of a rule that has changed since."""
-    for name in reread.KINDS:
-        file = ROOT / f"results/lab-{name}.json"
-        if file.exists():
-            record = json.loads(file.read_text())
-            assert reread.reread(record)["findings"] == record["findings"]
+    files = list((ROOT / "results").glob("lab-*.json"))
+    assert files
+    for file in files:
+        record = json.loads(file.read_text())
+        assert reread.reread(record)["findings"] == record["findings"], file.name
 
 
 def test_package_lists_no_torchvision():

@@ -111,6 +111,14 @@ def complexity(net: ResNet) -> dict[str, Any]:
     }
 
 
+def image_gradient_macs(net: ResNet) -> int:
+    """MACs of the first convolution's gradient of its input, for one image: what a training step, which needs none of
+    its images, takes less than three forward passes."""
+    first = stem_convs(net.spec)[0]
+    positions = prod(-(-side // first.stride) for side in net.image_size)
+    return first.in_channels * first.out_channels * first.kernel**2 * positions
+
+
 def _as_row(part: Cost) -> dict[str, Any]:
     fields = asdict(part)
     return fields | (fields.pop("row") or {})

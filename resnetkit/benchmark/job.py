@@ -6,12 +6,14 @@ from typing import Any, Literal
 
 from resnetkit.architecture.variants import spec
 from resnetkit.cores import usable_cores
+from resnetkit.device import find_device, find_precision
 from resnetkit.errors import ResnetkitError, did_you_mean
 
 Kind = Literal["step", "inference", "loader", "memory", "startup"]
 KINDS: tuple[Kind, ...] = ("step", "inference", "loader", "memory", "startup")
 SMALL_SIDE, PHOTO_SIDE = 32, 224  # pixels, where nothing is said: those of CIFAR and ImageNet
 SMALL_BATCH, PHOTO_BATCH = 128, 16
+DEVICES = ("cpu", "cuda")  # workers wait for the first GPU
 COMPILED = ("off", "on", "graphs")  # as `resnet train --compile` has them
 
 
@@ -63,6 +65,13 @@ def make_job(
         raise ResnetkitError(f"compile={compile} is for `resnet benchmark step`, and not for {kind}")
     if data is not None and kind != "loader":
         raise ResnetkitError(f"data={data} is for `resnet benchmark loader`, and not for {kind}")
+    if kind == "loader" and (device != "cpu" or precision is not None):
+        raise ResnetkitError("a loader has no device and no precision; leave --device and --precision out")
+    if device not in DEVICES:
+        raise ResnetkitError(f"device={device!r}: a benchmark runs on {' or '.join(DEVICES)}")
+    find_device(device)
+    if precision is not None and (precision != "auto" or kind not in ("step", "memory")):
+        find_precision(precision)
     if compile == "graphs" and device == "cpu":
         raise ResnetkitError("compile=graphs records CUDA graphs; give device=cuda, or compile=on")
     network = spec(model)

@@ -4,6 +4,7 @@ What it runs is what `resnet train` and `resnet predict` run, not a copy made fo
 """
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from resnetkit.benchmark.worker import Stopwatch, Work, peak_bytes, serve, timed
@@ -16,11 +17,10 @@ class Contender:
 
     def __init__(self) -> None:
         self._work: Work = lambda: 0
+        self._wait: Callable[[], None] = lambda: None
 
     def sample(self, seconds: float) -> dict[str, float]:
-        import torch
-
-        return timed(self._work, seconds, torch.cuda.synchronize if torch.cuda.is_available() else lambda: None)
+        return timed(self._work, seconds, self._wait)
 
     def prepare(self, job: Job) -> dict[str, Any]:
         """Build everything and do the first piece of work; what that took, and what was settled."""
@@ -33,11 +33,12 @@ class Contender:
 
             torch.set_num_threads(job["threads"])
             keep_freed_memory()
+        else:
+            self._wait = torch.cuda.synchronize
         facts = self.build(job)
         watch.lap("build")
         self._work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        self._wait()
         watch.lap("first")
         return facts | {"start_seconds": watch.parts, "torch": torch.__version__, "peak_bytes": peak_bytes()}
 

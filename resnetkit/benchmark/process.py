@@ -15,14 +15,19 @@ from resnetkit.errors import ResnetkitError
 PACKAGE = Path(__file__).parents[2]  # what a worker of another environment imports resnetkit from
 
 
+def variables(cores: Sequence[int], device: str) -> dict[str, str]:
+    """The environment of a process that works with a thread on each of `cores`. With `device` cpu it sees no GPU: Keras
+    takes one unasked."""
+    path = os.pathsep.join([str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    own = {"OMP_NUM_THREADS": str(len(cores)), "MKL_NUM_THREADS": str(len(cores)), "PYTHONPATH": path}
+    return os.environ | own | ({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
+
+
 class Worker:
     """A process of one contender, pinned to `cores` before it loads anything. Used as a context, and closed by it."""
 
-    def __init__(self, name: str, command: Sequence[str], cores: Sequence[int]) -> None:
+    def __init__(self, name: str, command: Sequence[str], cores: Sequence[int], device: str = "cpu") -> None:
         self.name = name
-        threads = str(len(cores))
-        variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        path = os.pathsep.join([str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._errors = TemporaryFile("w+")  # noqa: SIM115
         try:
             self._process = subprocess.Popen(
@@ -31,7 +36,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 text=True,
-                env=os.environ | variables | {"PYTHONPATH": path},
+                env=variables(cores, device),
             )
         except OSError as error:
             raise ResnetkitError(f"{name}: {command[0]} does not start: {error.strerror}") from error

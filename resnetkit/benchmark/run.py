@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from resnetkit.architecture.summary import complexity
+from resnetkit.architecture.summary import complexity, image_gradient_macs
 from resnetkit.benchmark.equal import compare_work
 from resnetkit.benchmark.first_step import first_step_seconds
 from resnetkit.benchmark.job import Job, make_job
@@ -28,7 +28,7 @@ from resnetkit.weights.load import build
 OURS, CONTROL, MACHINE = "ours", "control", "machine"
 ROUNDS = 9
 SECONDS = 0.3  # of a sample, at least
-BACKWARD = 3  # a training step multiplies, and moves, as much as so many forward passes
+PASSES = 3  # a training step moves, and but for its images' gradient multiplies, as much as so many forward passes
 UNITS = {
     "step": "images_per_second",
     "inference": "images_per_second",
@@ -79,8 +79,11 @@ def measure(
 ) -> dict[str, Any]:
     """`benchmark` of contenders that `commands` start; `ours`, `control` and the `machine` are among them."""
     contenders = {name: command for name, command in commands.items() if name != MACHINE}
-    fresh = job.kind in ("memory", "startup")
-    with Worker(MACHINE, commands[MACHINE], job.cores) as machine:
+    fresh, starts = job.kind in ("memory", "startup"), {}
+    if job.kind == "startup":  # before all else, which would be lost where it fails
+        tell("starting resnet train digits")
+        starts["train_digits_first_step_seconds"] = spread(first_step_seconds(rounds, job.cores, job.device))
+    with Worker(MACHINE, commands[MACHINE], job.cores, job.device) as machine:
         tell("measuring the machine's ceilings")
         ceilings = machine.ask("ceilings", device=job.device, threads=job.threads)
 
@@ -89,11 +92,7 @@ def measure(
 
         run = _fresh_processes if fresh else _taking_turns
         found, facts, equal = run(job, contenders, folder, probe, rounds, seconds, tell)
-    result = _conclude(job, found, facts, equal, ceilings)
-    if job.kind == "startup":
-        tell("starting resnet train digits")
-        result["train_digits_first_step_seconds"] = spread(first_step_seconds(rounds))
-    return result
+    return _conclude(job, found, facts, equal, ceilings) | starts
 
 
 Measured = tuple[Rounds, dict[str, dict[str, Any]], dict[str, dict[str, Any]]]
@@ -114,7 +113,7 @@ def _taking_turns(
         workers: dict[str, Worker] = {}
         for name, start in commands.items():
             tell(f"starting {name}")
-            workers[name] = stack.enter_context(Worker(name, start, job.cores))
+            workers[name] = stack.enter_context(Worker(name, start, job.cores, job.device))
             facts[name] = workers[name].ask("prepare", job=job.to_dict())
             if name not in (OURS, CONTROL) and job.kind != "loader":
                 place = folder / name
@@ -145,7 +144,7 @@ def _fresh_processes(
     def sample(name: str) -> float:
         tell(f"starting {name}")
         began = perf_counter()
-        with Worker(name, commands[name], job.cores) as worker:
+        with Worker(name, commands[name], job.cores, job.device) as worker:
             facts[name] = worker.ask("prepare", job=job.to_dict())
             passed = perf_counter() - began
             if job.kind == "startup":
@@ -215,10 +214,11 @@ def shares_of_ceilings(job: Job, ours: dict[str, Any], ceilings: dict[str, float
     once and read once in each pass, over those of a copy."""
     net = build(job.model)
     net.image_size = (job.img_size, job.img_size)
-    passes = BACKWARD if job.kind == "step" else 1
-    rate, costs = passes * ours["images_per_second"]["median"], complexity(net)
-    moved = 2 * costs["activation_bytes"] * PRECISIONS[ours["precision"]].itemsize / torch.float32.itemsize
+    step = job.kind == "step"
+    rate, costs, passes = ours["images_per_second"]["median"], complexity(net), PASSES if step else 1
+    macs = passes * costs["macs"] - (image_gradient_macs(net) if step else 0)
+    moved = 2 * passes * costs["activation_bytes"] * PRECISIONS[ours["precision"]].itemsize / torch.float32.itemsize
     return {
-        "share_of_ceiling": 2 * rate * costs["macs"] / 1e9 / ceilings[f"{ours['precision']}_gflops"],
+        "share_of_ceiling": 2 * rate * macs / 1e9 / ceilings[f"{ours['precision']}_gflops"],
         "share_of_copy": rate * moved / 1e9 / ceilings["copy_gb_per_second"],
     }

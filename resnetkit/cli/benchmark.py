@@ -37,7 +37,7 @@ def benchmark(
     threads: Annotated[int | None, typer.Option(min=1, help="Cores, the same for each [default: all].")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     data: Annotated[Path | None, typer.Option(help="Photos for the loader [default: made for the purpose].")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write what --json prints to a file, too.")] = None,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write what --json prints to a file, too.")] = None,
     json: JsonFlag = False,
 ) -> None:
     """Measure speed or memory side by side with peers, in one run; exit code 7 where the machine was not quiet."""
@@ -59,12 +59,12 @@ def benchmark(
         data=data,
         compile=compile,
     )
-    if out is not None:
-        write_text(out, json_module.dumps(found, indent=2) + "\n")
     if json:
         print_json(found)
     else:
         print(_describe(found))
+    if out is not None:
+        write_text(out, json_module.dumps(found, indent=2) + "\n")
     if found["void"]:
         raise typer.Exit(VOID)
 

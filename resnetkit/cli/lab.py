@@ -88,7 +88,7 @@ def ablate(
         str | None, typer.Argument(help="A residual network: a run, a model file or a checkpoint; else one is trained.")
     ] = None,
     against: Annotated[str | None, typer.Option(metavar="MODEL", help="Its trained plain twin.")] = None,
-    data: Annotated[str | None, typer.Option(help="Labelled images to try them on.")] = None,
+    data: Annotated[str | None, typer.Option(help="Labelled images to try them on; with MODEL needed.")] = None,
     images: Images = None,
     depth: Annotated[int | None, typer.Option(help="Layers of the networks that are trained.")] = None,
     epochs: Epochs = None,

@@ -1,8 +1,9 @@
 """Does a residual network need every one of its blocks?"""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -36,7 +37,8 @@ PATHS, PATH_IMAGES = 8, 8  # of every length, at each seed
 
 @dataclass(frozen=True, kw_only=True)
 class Ablate(Experiment):
-    """`model` is a residual network, `against` a plain one; without `model` both are trained, `depth` layers deep."""
+    """`model` is a residual network, `against` a plain one, tried on `data`; without `model` both are trained, `depth`
+    layers deep, on `data` or the digits."""
 
     NAME = "ablate"
     QUESTION = "Does a residual network need every one of its blocks?"
@@ -54,12 +56,13 @@ class Ablate(Experiment):
         "sections 4.1 to 4.3 (figures 3, 5 and 6)."
     )
     POSITIONAL = "model"
+    PRECISION = "auto"
     QUICK = {"images": 500, "seeds": 3}
 
     seeds: int = 5
     model: str = ""
     against: str = ""
-    data: str = "digits"
+    data: str = ""
     images: int = 2000
     depth: int = 20
     epochs: int = 10
@@ -69,6 +72,11 @@ class Ablate(Experiment):
         super().__post_init__()
         if self.against and not self.model:
             raise ResnetkitError("against: give the residual MODEL that it is the twin of, too")
+        if self.model and not self.data:
+            raise ResnetkitError(f"{self.model}: name labelled images like those that it was trained on with --data")
+        for name in ("depth", "epochs"):
+            if self.model and (value := getattr(self, name)) != getattr(Ablate, name):
+                raise ResnetkitError(f"{name}={value} is for networks that are trained here; leave it out with a MODEL")
 
     @property
     def nets(self) -> list[str]:
@@ -103,6 +111,12 @@ class Ablate(Experiment):
             require_kind(model, self.model if net == "residual" else self.against, plain=net == "plain")
         return given
 
+    def known(self) -> dict[str, Any]:
+        """What the networks hold: a run that was trained again lies where it lay."""
+        if not self.model:
+            return {}
+        return {"models": {net: tensors_sha256(model.network) for net, model in self._given.items()}}
+
     @cached_property
     def _ready(self) -> dict[str, tuple[ResNet, Tensor, Tensor]]:
         """By net: the network and the images it is tried on, normalised, with their labels; as they are asked for."""
@@ -110,18 +124,20 @@ class Ablate(Experiment):
 
     def _prepare(self, net: str, folder: Path) -> tuple[ResNet, Tensor, Tensor]:
         if net not in self._ready:
+            data = self.data or "digits"
             if self.model:
                 model = self._given[net]
             else:
-                model = trained_twin(net, self.depth, self.data, 50_000, self.epochs, 0, folder, self.device)
+                model = trained_twin(net, self.depth, data, 50_000, self.epochs, 0, folder, self.device)
             device = find_device(self.device)
-            dataset = few_images(self.data, train=1, test=self.images)
+            dataset = few_images(data, train=1, test=self.images)
             images, labels = framed_images(model, dataset, "test", self.images)
             x = model.preprocessing.normalise(images.to(device))
             self._ready[net] = model.network.to(device).eval(), x, labels.to(device)
         return self._ready[net]
 
     def measure(self, cell: Cell, folder: Path) -> dict[str, Any]:
+        """The cell of the whole network says which one it is, so that all can be read again without it."""
         net, x, labels = self._prepare(cell["net"], folder)
         draw = Random(f"{cell.get('seed')} {cell['what']}")
         if cell["what"] == "path":
@@ -139,7 +155,8 @@ class Ablate(Experiment):
         able = droppable(net.rows)
         dropped = [cell["block"]] if "block" in cell else draw.sample(able, len(able))[: cell.get("count", 0)]
         with without(net, dropped):
-            return compared(whole, answered(net, x, labels))
+            found = compared(whole, answered(net, x, labels))
+        return found | ({"network": asdict(net.spec)} if cell["what"] == "whole" else {})
 
     def _whole(self, net: str) -> Tensor:
         """Which images the whole network answers rightly, bool (N,)."""
@@ -152,7 +169,20 @@ class Ablate(Experiment):
         return {}
 
     def read(self, rows: list[Cell]) -> Reading:
-        return read_ablation({net: Trials(self._spec(net), [r for r in rows if r["net"] == net]) for net in self.nets})
+        trials = {}
+        for net in self.nets:
+            own = [row for row in rows if row["net"] == net]
+            (network,) = (row["network"] for row in own if row["what"] == "whole")
+            trials[net] = Trials(NetworkSpec.from_dict(network), own)
+        return read_ablation(trials)
+
+
+def tensors_sha256(net: ResNet) -> str:
+    """Of a network on the CPU."""
+    found = sha256()
+    for tensor in net.state_dict().values():
+        found.update(tensor.numpy().tobytes())
+    return found.hexdigest()
 
 
 @torch.inference_mode()

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from resnetkit.errors import Diverged
+from resnetkit.errors import Diverged, ResnetkitError
 from resnetkit.evaluation.answers import answer
 from resnetkit.lab.cells import Cell
 from resnetkit.lab.experiment import Experiment, Finding, Reading, Table
@@ -41,8 +41,8 @@ class Degradation(Experiment):
         "Plain and residual networks of the CIFAR family, alike but for their shortcuts, are trained at several depths "
         "with the same images, budget and recipe: momentum SGD at rate 0.1 for batches of 128 and in proportion for "
         "others, a tenth of it from half of the steps on and a hundredth from three quarters on, weight decay 0.0001, "
-        "crops and, but for digits, flips; in bfloat16 where the machine is faster in it, else in float32 (each run's "
-        "folder says which). Error is the share of images answered wrongly: in the curves on training images as they "
+        "crops and, but for digits, flips; in bfloat16 where the machine is faster in it, else in float32 (the "
+        "results say which). Error is the share of images answered wrongly: in the curves on training images as they "
         "are augmented and on test images after each epoch; in the table on the same images as they are, after the "
         "last epoch. Nothing is chosen by them."
     )
@@ -50,6 +50,7 @@ class Degradation(Experiment):
         "He et al. 2015, Deep Residual Learning, section 4.2, figure 6 and table 6; Goyal et al. 2017, section 2.1 "
         "(the rate in proportion to the batch). Here the momentum is Nesterov's, and norms and biases are not decayed."
     )
+    PRECISION = "auto"
     SIDE_BY_SIDE = True
     QUICK = {"depths": (20, 56), "images": 5000, "size": 16, "epochs": 10, "batch": 32}
 
@@ -60,6 +61,11 @@ class Degradation(Experiment):
     epochs: int = 164  # 64,000 steps on 50,000 images
     batch: int = 128
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.depths) < 2:
+            raise ResnetkitError(f"depths={self.depths[0]}: give two or more, which are compared")
 
     def cells(self) -> list[Cell]:
         grid = product(range(self.seeds), sorted(self.depths), NETS)

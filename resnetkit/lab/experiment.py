@@ -26,8 +26,10 @@ from resnetkit.reporting.report import render
 from resnetkit.training.allocator import keep_freed_memory
 from resnetkit.training.folder import environment, new_run_path
 from resnetkit.training.interrupt import StopRequest
+from resnetkit.training.precision import resolve_precision
 
 PAGE, RESULTS = "report.html", "results.json"
+TOLD = "lab.json"
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Experiment(ABC):
     SOURCE: ClassVar[str]
     POSITIONAL: ClassVar[str] = "data"
     QUICK: ClassVar[dict[str, Any]] = {}  # settings that take minutes where the experiment's own take hours
+    PRECISION: ClassVar[str] = "float32"  # that networks are trained in; auto is settled once, when it begins
     SIDE_BY_SIDE: ClassVar[bool] = False  # whether cells neither are timed nor use what another has made
 
     seeds: int = 3
@@ -105,6 +108,10 @@ class Experiment(ABC):
     def settings(self) -> dict[str, Any]:
         """As JSON gives them back."""
         return json.loads(json.dumps(asdict(self)))
+
+    def known(self) -> dict[str, Any]:
+        """By what else than its settings the same experiment is known, as JSON gives it back."""
+        return {}
 
     def command(self) -> str:
         """What to type to repeat it."""
@@ -183,14 +190,18 @@ def conduct(experiment: Experiment, out: str | Path | None = None, processes: in
         "seeds": list(range(experiment.seeds)),
         "seconds": round(kept.seconds, 1),
         "processes": together,
-        "findings": [asdict(finding) | {"verdict": finding.verdict} for finding in reading.findings],
-        "figures": _floats(_or_null, reading.figures),
-        "cells": _floats(_or_null, rows),
     }
+    record |= told(reading) | {"cells": _floats(_or_null, rows)}
     write_text(folder / RESULTS, results_text(record))
     facts = {"experiment": experiment, "reading": reading, "record": record}
     write_text(folder / PAGE, render("lab.html", facts))
     return Result(folder, record)
+
+
+def told(reading: Reading) -> dict[str, Any]:
+    """What results.json holds of a reading."""
+    findings = [asdict(finding) | {"verdict": finding.verdict} for finding in reading.findings]
+    return {"findings": findings, "figures": _floats(_or_null, reading.figures)}
 
 
 def results_text(record: dict[str, Any]) -> str:
@@ -227,19 +238,26 @@ class _Kept:
     """The cells measured so far: one JSON line each, under a file that says what was asked."""
 
     def __init__(self, folder: Path, experiment: Experiment) -> None:
-        self._told, self._lines = folder / "lab.json", folder / "cells.jsonl"
+        self._told, self._lines = folder / TOLD, folder / "cells.jsonl"
         asked = {"experiment": experiment.NAME, "settings": experiment.settings(), "method": experiment.METHOD}
+        asked |= experiment.known()
         if self._told.exists():
             self.told = self._read_told()
             if {key: self.told.get(key) for key in asked} != asked:
                 raise ResnetkitError(
-                    f"{folder} holds an experiment with other settings, or of another version; choose another --out"
+                    f"{folder} holds an experiment with other settings, of other networks or of another version; "
+                    "choose another --out"
                 )
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ResnetkitError(f"{folder} is there already and is no experiment's; choose another --out")
         else:
             date = datetime.now(UTC).isoformat(timespec="seconds")
-            self.told = asked | {"date": date, "environment": environment(_device(experiment))}
+            device = _device(experiment)
+            self.told = asked | {
+                "date": date,
+                "environment": environment(device),
+                "precision": resolve_precision(experiment.PRECISION, device),
+            }
             write_text(self._told, json.dumps(self.told, indent=2) + "\n")
         self._found: dict[str, Cell] = {}
         self.seconds = 0.0

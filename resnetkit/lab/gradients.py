@@ -1,7 +1,7 @@
 """Do gradients vanish in a deep plain network, and what does a shortcut change?"""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from math import inf, isfinite
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.architecture.variants import spec
 from resnetkit.data.loaders import TrainingBatches
-from resnetkit.errors import Diverged
+from resnetkit.errors import Diverged, ResnetkitError
 from resnetkit.lab.cells import Cell
 from resnetkit.lab.experiment import Experiment, Finding, Reading, Table
-from resnetkit.lab.images import NOISE, few_images
+from resnetkit.lab.images import NOISE, few_images, in_memory
 from resnetkit.lab.statistics import Mean, both, geometric_mean, lies, number
 from resnetkit.reporting.graphs import Graph, graph
 from resnetkit.training.averaging import Average
@@ -28,7 +28,7 @@ from resnetkit.training.loop import train_epoch
 from resnetkit.training.optimizer import make_optimizer
 from resnetkit.training.prepare import Prepared, prepare
 from resnetkit.training.recipe import make_recipe
-from resnetkit.training.state import TrainingState
+from resnetkit.training.state import Tally, TrainingState
 
 NETS = {"plain": "plain{}_cifar", "residual": "resnet{}_cifar", "pre-activation": "preact_resnet{}_cifar"}
 SETTINGS = {  # norm and initialisation
@@ -55,11 +55,13 @@ class Norms(NamedTuple):
     activations: list[float]
 
 
-def initialised(name: str, num_classes: int, in_channels: int, norm: str, init: str, seed: int) -> ResNet:
-    """A network with `norm`, by He's initialisation (ours), PyTorch's default of every layer, or He's with the last
-    layer of every residual branch at zero."""
+def initialised(
+    name: str, num_classes: int, in_channels: int, norm: str, init: str, seed: int, **choices: Any
+) -> ResNet:
+    """A network with `norm` and `choices`, by He's initialisation (ours), PyTorch's default of every layer, or He's
+    with the last layer of every residual branch at zero."""
     torch.manual_seed(seed)
-    net = ResNet(spec(name, num_classes, in_channels, norm=norm, zero_init_residual=init == "zero"))
+    net = ResNet(spec(name, num_classes, in_channels, norm=norm, zero_init_residual=init == "zero", **choices))
     if init == "pytorch":
         for module in net.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -99,13 +101,14 @@ def train_and_watch(prepared: Prepared, net: ResNet, steps: int) -> dict[str, An
     recipe = prepared.recipe
     state = TrainingState(net, make_optimizer(net, recipe), Average(net, 0.0))
     found: dict[str, Any] = {"losses": [], "first": [], "diverged": None}
-    seen = 0.0
+    before = Tally()
 
     def after_step(state: TrainingState, waited: float) -> None:
-        nonlocal seen
-        found["losses"].append(float(state.tally.loss - seen) / len(prepared.parts["train"]) * batches.steps)
+        nonlocal before
+        tally = state.tally
+        found["losses"].append(float(tally.loss - before.loss) / (tally.images - before.images))
         found["first"].append(gradient_norms(net)[0])
-        seen = state.tally.loss
+        before = replace(tally)
 
     batches = training_batches(prepared, workers=0)
     net.train()
@@ -157,6 +160,11 @@ class Gradients(Experiment):
     SIDE_BY_SIDE = True
     QUICK = {"seeds": 2, "depths": (8, 20, 56), "steps": 12}
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < 0:
+            raise ResnetkitError(f"steps={self.steps}: give 0 or more")
+
     def cells(self) -> list[Cell]:
         grid = product(range(self.seeds), self.depths, NETS, SETTINGS)
         return [
@@ -183,13 +191,15 @@ class Gradients(Experiment):
                 "precision": "float32",
             }
         )
-        prepared = prepare(few_images(self.data, train=4 * self.batch, test=1), recipe, {}, 0.0)
+        images = 4 * max(self.batch, TRAINING_BATCH)  # of fewer, classes would be missing
+        prepared = prepare(few_images(self.data, train=images, test=1), recipe, {}, 0.0)
         part, preprocessing = prepared.parts["train"], prepared.preprocessing
         classes, channels = len(prepared.dataset.classes), len(preprocessing.mean)
+        block = spec(NETS["residual"].format(cell["depth"])).block  # preact_resnet164_cifar has bottlenecks, alone
         build: Callable[[], ResNet] = partial(
-            initialised, name, classes, channels, *SETTINGS[cell["setting"]], cell["seed"]
+            initialised, name, classes, channels, *SETTINGS[cell["setting"]], cell["seed"], block=block
         )
-        first = preprocessing.normalise(preprocessing.frame(part.images[: self.batch]))  # type: ignore[arg-type]
+        first = preprocessing.normalise(preprocessing.frame(in_memory(part, self.data)[: self.batch]))
         found = block_norms(build(), first, part.labels[: self.batch])._asdict()
         if cell["depth"] == self.middle and cell["setting"] in TRAINED and self.steps:
             found["training"] = train_and_watch(prepared, build(), self.steps)
@@ -197,7 +207,7 @@ class Gradients(Experiment):
 
     def read(self, rows: list[Cell]) -> Reading:
         by = {(row["net"], row["depth"], row["setting"]): [] for row in rows}  # type: ignore[var-annotated]
-        for row in rows:
+        for row in map(_with_infinities, rows):
             by[row["net"], row["depth"], row["setting"]].append(row)
         firsts = {key: geometric_mean([row["gradients"][0] for row in own]) for key, own in by.items()}
         return Reading(
@@ -213,6 +223,19 @@ class Gradients(Experiment):
 
 Rows = dict[tuple[str, int, str], list[Cell]]
 Firsts = dict[tuple[str, int, str], Mean]
+
+
+def _with_infinities(row: Cell) -> Cell:
+    """The row with infinity where a size was too large for a float: JSON gives it back as None."""
+    told: Cell = {"loss": _size(row["loss"])}
+    told |= {what: [_size(value) for value in row[what]] for what in ("gradients", "activations")}
+    if run := row.get("training"):
+        told["training"] = run | {what: [_size(value) for value in run[what]] for what in ("losses", "first")}
+    return row | told
+
+
+def _size(value: float | None) -> float:
+    return value if value is not None and isfinite(value) else inf
 
 
 def _share_left(rows: list[Cell]) -> Mean:

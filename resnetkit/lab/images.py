@@ -8,6 +8,7 @@ from torch import Tensor
 
 from resnetkit.data.augment import epoch_generator
 from resnetkit.data.datasets import Dataset, Part, open_dataset, with_test
+from resnetkit.data.ingest import SMALL
 from resnetkit.errors import ResnetkitError
 
 NOISE = "noise"
@@ -31,6 +32,14 @@ def few_images(data: str, train: int, test: int) -> Dataset:
     parts = {"train": dataset.parts["train"], "test": dataset.parts.get("test", dataset.parts.get("val"))}
     chosen = {name: part.take(_order(part.labels)[: counts[name]]) for name, part in parts.items() if part is not None}
     return replace(dataset, parts=chosen)
+
+
+def in_memory(part: Part, name: str) -> Tensor:
+    """The images of a part that is ingested, uint8 (N, C, H, W). Raises ResnetkitError, which names the set, for photos
+    and for images of several sizes."""
+    if not isinstance(part.images, Tensor):
+        raise ResnetkitError(f"{name}: the experiments need images of one size, {SMALL} pixels a side at most")
+    return part.images
 
 
 def _order(labels: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """What a few seeds say: a mean with its interval, a power law with the interval of its exponent."""
 
 from collections.abc import Sequence
-from math import exp, inf, log
+from math import exp, inf, isfinite, isnan, log, nan
 from statistics import fmean
 from typing import NamedTuple, Protocol
 
@@ -70,7 +70,11 @@ def mean(values: Sequence[float]) -> Mean:
 
 
 def geometric_mean(values: Sequence[float]) -> Mean:
-    """Of sizes that differ by factors: the mean of the logarithms. Where some are 0, the plain mean, never below 0."""
+    """Of sizes that differ by factors: the mean of the logarithms. Where some are 0, the plain mean, never below 0.
+    Where some are infinite or no numbers there is no interval, but where all are infinite."""
+    if not all(map(isfinite, values)):
+        everywhere = len(values) > 1 and all(value == inf for value in values)
+        return Mean(inf, inf, inf) if everywhere else Mean(nan if any(map(isnan, values)) else inf)
     if min(values) <= 0:
         plain = mean(values)
         return plain if plain.low is None else plain._replace(low=max(0.0, plain.low))

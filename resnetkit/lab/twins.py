@@ -8,10 +8,10 @@ from torch import Tensor
 
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.data.datasets import Dataset
-from resnetkit.data.ingest import SMALL, ingest
+from resnetkit.data.ingest import ingest
 from resnetkit.errors import ResnetkitError
 from resnetkit.evaluation.own_images import match_model
-from resnetkit.lab.images import few_images
+from resnetkit.lab.images import few_images, in_memory
 from resnetkit.lab.runs import trained
 from resnetkit.training.prepare import prepare
 from resnetkit.training.recipe import make_recipe
@@ -50,9 +50,7 @@ def framed_images(model: Model, dataset: Dataset, part: str, count: int) -> tupl
     few = dataset.parts[part].take(torch.arange(min(count, len(dataset.parts[part]))))
     one = match_model(replace(dataset, parts={part: few}), model)
     found = ingest(one, 0.0, model.preprocessing.channels).dataset.parts[part]
-    if not isinstance(found.images, Tensor):
-        raise ResnetkitError(f"{dataset.name}: the experiments need images of one size, {SMALL} pixels a side at most")
-    return model.preprocessing.frame(found.images), found.labels
+    return model.preprocessing.frame(in_memory(found, dataset.name)), found.labels
 
 
 def require_kind(model: Model, source: str, *, plain: bool) -> ResNet:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import resnetkit as rk
-from resnetkit.architecture.summary import complexity
 from resnetkit.benchmark import subject
 from resnetkit.benchmark.equal import compare_work
 from resnetkit.benchmark.job import make_job
@@ -37,6 +37,15 @@ def test_steps_and_predictions_are_taken():
         contender.prepare(job(kind, precision="float32").to_dict())
         found = contender.sample(0.001)
         assert found["images"] % 4 == 0 and found["images"] > 0 and found["seconds"] >= 0.001
+
+
+def test_on_a_processor_no_gpu_is_touched(monkeypatch):
+    """Its context would count as ours in the start, and its memory as that of the process."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.synchronize", lambda: pytest.fail("initialises CUDA"))
+    step = Step()
+    step.prepare(job("step", precision="float32").to_dict())
+    assert step.sample(0.001)["images"]
 
 
 def test_a_step_may_be_compiled(compilations):
@@ -93,14 +102,20 @@ def test_another_weight_is_other_work(tmp_path, predicting):
     assert reason.startswith("peer computes something else")
 
 
-def test_share_of_the_ceiling_by_hand():
-    net = rk.build("resnet8_cifar")
-    net.image_size = (8, 8)
-    macs = complexity(net)["macs"]
+@pytest.mark.parametrize("name", ["resnet8_cifar", "resnet18", "resnet50d"])
+def test_share_of_the_ceiling_by_what_torch_counts(name):
+    """The images are not asked for a gradient, as in training: that is 3 passes less the first convolution."""
+    net, images = rk.build(name), torch.randn(2, 3, 32, 32)
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        net(images)
+    with FlopCounterMode(display=False) as both:
+        net(images).sum().backward()
     ours = {"precision": "float32", "images_per_second": {"median": 1000.0}}
-    ceilings = {"float32_gflops": 2 * macs * 3 * 1000 / 1e9 / 0.25, "copy_gb_per_second": 1.0}
-    shares = [shares_of_ceilings(job(kind), ours, ceilings)["share_of_ceiling"] for kind in ("step", "inference")]
-    assert shares == pytest.approx([0.25, 0.25 / 3])  # 3 passes a step, two operations a MAC
+    for kind, counter in (("inference", forward), ("step", both)):
+        flops = counter.get_total_flops() / len(images)
+        ceilings = {"float32_gflops": 1000 * flops / 1e9 / 0.25, "copy_gb_per_second": 1.0}
+        found = shares_of_ceilings(make_job(kind, name, img_size=32), ours, ceilings)
+        assert found["share_of_ceiling"] == pytest.approx(0.25)
 
 
 def test_share_of_a_copy_by_what_timm_counts():
@@ -112,6 +127,12 @@ def test_share_of_a_copy_by_what_timm_counts():
         assert found["share_of_copy"] == pytest.approx(passes, rel=2e-3)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there():
+    with pytest.raises(ResnetkitError, match="device 'cuda' is not to be had here"):
+        make_job("step", "resnet18", device="cuda")
+
+
 def test_jobs_that_make_no_sense():
     with pytest.raises(ResnetkitError, match="step, inference"):
         make_job("steps", "resnet18")
@@ -121,6 +142,18 @@ def test_jobs_that_make_no_sense():
         make_job("inference", "resnet18", compile="on")
     with pytest.raises(ResnetkitError, match="graphs; give device=cuda, or compile=on"):
         make_job("step", "resnet18", compile="graphs")
+    with pytest.raises(ResnetkitError, match="device='auto': a benchmark runs on cpu or cuda"):
+        make_job("step", "resnet18", device="auto")
+    with pytest.raises(ResnetkitError, match="device='cuda:1'"):
+        make_job("step", "resnet18", device="cuda:1")
+    with pytest.raises(ResnetkitError, match="precision 'half' is not known"):
+        make_job("step", "resnet18", precision="half")
+    with pytest.raises(ResnetkitError, match="precision 'auto' is not known"):
+        make_job("inference", "resnet18", precision="auto")
+    for choice in ({"device": "cuda"}, {"precision": "bfloat16"}):
+        with pytest.raises(ResnetkitError, match="a loader has no device and no precision"):
+            make_job("loader", "resnet18", **choice)
     with pytest.raises(ResnetkitError, match="cores"):
         make_job("step", "resnet18", threads=10_000)
+    assert make_job("memory", "resnet18", precision="auto").precision == "auto"
     assert make_job("step", "resnet18").batch_size == 16 and make_job("inference", "resnet20_cifar").img_size == 32

@@ -1,6 +1,9 @@
 """Workers that take turns: what their made-up times must give, and what must void a run."""
 
+import json
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -9,7 +12,8 @@ import pytest
 from scipy.stats import bootstrap
 from typer.testing import CliRunner
 
-from resnetkit.benchmark import peers
+from resnetkit.benchmark import first_step, peers
+from resnetkit.benchmark.first_step import first_step_seconds
 from resnetkit.benchmark.job import Job, make_job
 from resnetkit.benchmark.process import Worker
 from resnetkit.benchmark.ratios import agrees, ratio, reasons_void, spread
@@ -167,7 +171,65 @@ def test_memory_on_a_card_is_the_cards(monkeypatch):
     assert peak_bytes() == 12345
 
 
+def test_memory_of_a_worker_is_its_own():
+    """Linux hands the most that a process ever held on to those that it starts."""
+    held = bytearray(b"x") * 2**28
+    del held
+    with Worker("stub", stub(1), CORES) as worker:
+        assert 2**20 < worker.ask("peak") < 2**27
+
+
+@pytest.mark.parametrize(("device", "seen"), [("cpu", ""), ("cuda", "0")])
+def test_a_worker_on_a_processor_sees_no_gpu(monkeypatch, device, seen):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    tell = "import os; from resnetkit.benchmark.worker import serve; serve({'seen': lambda: os.environ[%r]})"
+    with Worker("x", [sys.executable, "-c", tell % "CUDA_VISIBLE_DEVICES"], CORES, device) as worker:
+        assert worker.ask("seen") == seen
+
+
+def test_a_start_is_on_the_cores_of_the_job(monkeypatch, tmp_path):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(first_step, "TemporaryDirectory", lambda: nullcontext(tmp_path))
+    (seconds,) = first_step_seconds(1, CORES[:1], "cpu")
+    kept = json.loads((tmp_path / "run/environment.json").read_text())
+    assert seconds > 0 and kept["threads"] == 1
+
+
+def test_a_start_that_fails_is_one_line(monkeypatch, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/letter.txt").touch()
+    monkeypatch.setattr(first_step, "TemporaryDirectory", lambda: nullcontext(tmp_path))
+    with pytest.raises(ResnetkitError, match="resnet train digits: .* is there already and would be overwritten"):
+        first_step_seconds(1, CORES, "cpu")
+
+
+def test_startup_begins_with_what_may_fail(monkeypatch, tmp_path):
+    def fail(times, cores, device):
+        raise ResnetkitError("resnet train digits: no")
+
+    commands = {"ours": stub(10), "control": stub(10), "machine": ["not there"]}
+    monkeypatch.setattr("resnetkit.benchmark.run.first_step_seconds", fail)
+    with pytest.raises(ResnetkitError, match="resnet train digits: no"):
+        measure(replace(JOB, kind="startup"), commands, tmp_path, rounds=5, seconds=0.1)
+    monkeypatch.setattr("resnetkit.benchmark.run.first_step_seconds", lambda *_: [2.0])
+    found = measure(replace(JOB, kind="startup"), commands | {"machine": stub(0)}, tmp_path, rounds=5, seconds=0.1)
+    assert found["train_digits_first_step_seconds"]["median"] == 2 and found["unit"] == "seconds"
+
+
 def test_exit_code_of_a_void_run(monkeypatch, tmp_path):
     monkeypatch.setattr("resnetkit.benchmark.run.benchmark", lambda *_, **__: measured(tmp_path, control=9.0))
     done = CliRunner().invoke(app, ["benchmark", "loader", "resnet18"])
     assert done.exit_code == 7 and "VOID: ours against ours" in done.stdout and "2.00 (95 %" in done.stdout
+
+
+def test_what_cannot_be_written_is_printed_all_the_same(monkeypatch, tmp_path):
+    monkeypatch.setattr("resnetkit.benchmark.run.benchmark", lambda *_, **__: measured(tmp_path))
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(app, ["benchmark", "loader", "resnet18", "--out", str(tmp_path / "file" / "x.json")])
+    assert "2.00 (95 %" in done.stdout and "not saved: File exists" in str(done.exception)
+
+
+def test_a_folder_is_refused_before_anything_is_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr("resnetkit.benchmark.run.benchmark", lambda *_, **__: pytest.fail("measured"))
+    done = CliRunner().invoke(app, ["benchmark", "loader", "resnet18", "--out", str(tmp_path)])
+    assert done.exit_code == 2 and "is a directory" in done.stderr

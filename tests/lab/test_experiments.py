@@ -5,6 +5,7 @@ import shlex
 from dataclasses import replace
 
 import pytest
+import torch
 import typer.testing
 
 import resnetkit as rk
@@ -18,9 +19,11 @@ from resnetkit.lab.depth import Depth
 from resnetkit.lab.experiment import conduct
 from resnetkit.lab.gradients import Gradients
 from resnetkit.lab.landscape import Landscape
+from resnetkit.training.folder import RunFolder
 from resnetkit.weights.files import save_model
 from tests.reporting.page import Page
 
+GREY = {"size": (8, 8), "framing": "squash", "channels": "grey", "mean": (0.5,), "std": (0.5,)}
 TINY = {
     "gradients": Gradients(data="digits", depths=(8, 14), batch=8, steps=1, seeds=1),
     "depth": Depth(data="digits", depths=(8, 14, 20), batch=8, steps=3, seeds=1),
@@ -102,7 +105,9 @@ def test_a_rerun_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
 def test_a_folder_of_another_experiment_is_left_alone(tmp_path, results):
     before = (results["depth"].folder / "lab.json").read_text()
-    with pytest.raises(ResnetkitError, match="other settings, or of another version; choose another --out"):
+    with pytest.raises(
+        ResnetkitError, match="other settings, of other networks or of another version; choose another --out"
+    ):
         conduct(Depth(data="digits", depths=(8,), steps=2), results["depth"].folder)
     assert (results["depth"].folder / "lab.json").read_text() == before
     (tmp_path / "letter.txt").write_text("mine")
@@ -116,14 +121,23 @@ def test_mistakes_are_one_line():
         Gradients(seeds=0)
     with pytest.raises(ResnetkitError, match="give the residual MODEL"):
         Ablate(against="plain.safetensors")
+    with pytest.raises(ResnetkitError, match="r.pth: name labelled images .* with --data"):
+        Ablate(model="r.pth")
+    for setting in ({"depth": 56}, {"epochs": 3}):
+        with pytest.raises(ResnetkitError, match="for networks that are trained here; leave it out with a MODEL"):
+            Ablate(model="r.pth", data="digits", **setting)
     with pytest.raises(ResnetkitError, match="an odd number from 5 on"):
         Landscape(points=8)
     with pytest.raises(ResnetkitError, match="steps=0: give one or more"):
         Depth(steps=0)
+    with pytest.raises(ResnetkitError, match="steps=-3: give 0 or more"):
+        Gradients(steps=-3)
     with pytest.raises(ResnetkitError, match="depths=8, 8: give one or more, and each once"):
         Depth(depths=(8, 8))
     with pytest.raises(ResnetkitError, match="depth 21 does not fit"):
         Depth(depths=(20, 21))
+    with pytest.raises(ResnetkitError, match="depths=20: give two or more, which are compared"):
+        Degradation(depths=(20,))
     with pytest.raises(ResnetkitError, match="batch=0: give one or more"):
         Gradients(batch=0)
 
@@ -142,6 +156,33 @@ def test_what_json_has_no_number_for_is_null(tmp_path, results, monkeypatch):
     assert all(cell["norm"] is None for cell in result.record["cells"])
 
 
+def test_what_its_networks_train_in_is_settled_once(tmp_path, monkeypatch):
+    """Timed anew for every cell, one might come out otherwise than the others."""
+    answers = iter(["bfloat16"])
+    monkeypatch.setattr(machinery, "resolve_precision", lambda *_: next(answers))
+    experiment = Degradation(data="digits", depths=(8, 14), images=20, epochs=1, batch=20, seeds=1)
+    record = conduct(experiment, tmp_path / "lab").record
+    runs = [RunFolder(path) for path in (tmp_path / "lab/runs").iterdir()]
+    assert record["precision"] == "bfloat16" and len(runs) == 4
+    assert {run.recipe().precision for run in runs} == {"bfloat16"}
+    assert conduct(experiment, tmp_path / "lab").record["precision"] == "bfloat16"
+
+
+def test_a_model_that_has_changed_is_another(tmp_path):
+    """A run trained again lies under the name that it had."""
+    file = tmp_path / "m.safetensors"
+
+    def save(seed):
+        torch.manual_seed(seed)
+        save_model(rk.Model(rk.build("resnet8_cifar", in_channels=1), list("0123456789"), Preprocessing(**GREY)), file)
+        return Ablate(model=str(file), data="digits", images=16, seeds=1)
+
+    first = conduct(save(0), tmp_path / "lab")
+    assert first.record["models"]["residual"] and conduct(save(0), tmp_path / "lab").record["cells"]
+    with pytest.raises(ResnetkitError, match="of other networks or of another version"):
+        conduct(save(1), tmp_path / "lab")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]"])
 def test_a_folder_that_does_not_say_what_was_asked(tmp_path, text):
     (tmp_path / "lab.json").write_text(text)
@@ -154,12 +195,12 @@ def test_a_folder_that_does_not_say_what_was_asked(tmp_path, text):
 def test_what_is_not_residual_is_refused(results, tmp_path):
     plain = next((results["ablate"].folder / "runs").glob("plain*"))
     with pytest.raises(ResnetkitError, match="give a residual network"):
-        conduct(Ablate(model=str(plain)), tmp_path / "a")
+        conduct(Ablate(model=str(plain), data="digits"), tmp_path / "a")
     reversible = rk.build("resnet20_cifar", reversible=True)
     save_model(
         rk.Model(reversible, list("0123456789"), Preprocessing(size=(8, 8), framing="squash")),
         tmp_path / "m.safetensors",
     )
     with pytest.raises(ResnetkitError, match="is reversible, so its blocks have other paths"):
-        conduct(Ablate(model=str(tmp_path / "m.safetensors")), tmp_path / "a")
+        conduct(Ablate(model=str(tmp_path / "m.safetensors"), data="digits"), tmp_path / "a")
     assert not (tmp_path / "a").exists()

@@ -1,11 +1,19 @@
 """Norms of gradients against autograd by hand, and the figures that the issue names, on a small network."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from resnetkit.lab.gradients import NETS, SETTINGS, Gradients, block_norms, initialised
+from resnetkit.benchmark.subject import write_photos
+from resnetkit.errors import ResnetkitError
+from resnetkit.lab.gradients import NETS, SETTINGS, Gradients, Norms, block_norms, initialised, train_and_watch
+from resnetkit.lab.images import few_images
+from resnetkit.training.epochs import training_batches
+from resnetkit.training.prepare import prepare
+from resnetkit.training.recipe import make_recipe
 
 
 def net(name="plain8_cifar", norm="batch", init="he", seed=0):
@@ -63,17 +71,61 @@ def test_without_norm_residual_outputs_double_their_variance():
     assert 1.5 < growth < 2.5
 
 
+def test_a_loss_is_that_of_its_own_batch():
+    """40 images in batches of 14, 13 and 13."""
+    recipe = make_recipe({"model": "resnet8_cifar", "epochs": 1, "lr": 0.1, "batch_size": 16, "precision": "float32"})
+    prepared = prepare(few_images("noise", train=40, test=1), recipe, {}, 0.0)
+    images, labels = next(training_batches(prepared, workers=0).epoch(0, (32, 32)))
+    assert len(images) == 14
+    by_hand = F.cross_entropy(net("resnet8_cifar").train()(prepared.preprocessing.normalise(images)), labels)
+    found = train_and_watch(prepared, net("resnet8_cifar"), 4)
+    assert found["losses"][0] == pytest.approx(float(by_hand), rel=1e-4) and len(found["losses"]) == 4
+
+
+@pytest.mark.parametrize("depth", [20, 164, 1001])
+def test_networks_of_one_depth_have_blocks_of_one_kind(monkeypatch, depth):
+    """preact_resnet164_cifar is the paper's, of bottlenecks, where plain164_cifar and resnet164_cifar are basic."""
+    built = []
+    monkeypatch.setattr("resnetkit.lab.gradients.block_norms", lambda net, *_: built.append(net) or Norms(1, [1], [1]))
+    experiment = Gradients(depths=(depth,), seeds=1, steps=0)
+    cells = {cell["net"]: cell for cell in experiment.cells()}
+    for cell in cells.values():
+        experiment.measure(cell, None)
+    assert len({(net.spec.block, net.spec.depths) for net in built}) == 1 and len(built) == 3
+
+
+@pytest.mark.parametrize("batch", [2, 4])
+def test_a_batch_smaller_than_the_classes(batch):
+    found = Gradients(depths=(8,), batch=batch, steps=0).measure(
+        {"net": "plain", "depth": 8, "setting": "no norm, He", "seed": 0}, None
+    )
+    assert found["loss"] > 0
+
+
+def test_photos_are_refused(tmp_path):
+    write_photos(tmp_path / "photos", count=12, size=(200, 200))
+    with pytest.raises(ResnetkitError, match="train: the experiments need images of one size, 64 pixels"):
+        Gradients(data=str(tmp_path / "photos/train"), depths=(8,)).measure(
+            {"net": "plain", "depth": 8, "setting": "no norm, He", "seed": 0}, None
+        )
+
+
+INFINITE = (math.inf, math.inf, math.inf)
 LIKE = {"plain": 500.0, "residual": 1.5, "pre-activation": 1.0}  # the first block's gradient with batch norm
 
 
-def verdicts(changes, seeds=3):
+def reading(changes, seeds=3):
     """Of the first block's gradients by (net, setting), or a value for each seed, where the last block's is 1."""
     experiment, rows = Gradients(depths=(8, 14, 20), seeds=seeds, steps=0), []
     for cell in experiment.cells():
         first = changes.get((cell["net"], cell["setting"]), LIKE[cell["net"]])
         first = first[cell["seed"]] if isinstance(first, tuple) else first * (1 + 0.01 * cell["seed"])
         rows.append(cell | {"loss": 3.0, "gradients": [first, 1.0], "activations": [1.0, 1.0]})
-    return {finding.key: finding.holds for finding in experiment.read(rows).findings}
+    return experiment.read(rows)
+
+
+def verdicts(changes, seeds=3):
+    return {finding.key: finding.holds for finding in reading(changes, seeds).findings}
 
 
 @pytest.mark.parametrize(
@@ -90,6 +142,10 @@ def verdicts(changes, seeds=3):
         ("residual_explodes", {("residual", "no norm, He"): 3e4}, True),
         ("residual_explodes", {}, False),
         ("residual_explodes", {("residual", "no norm, He"): (1.0, 3e2, 3e4)}, None),
+        ("residual_explodes", {("residual", "no norm, He"): INFINITE}, True),
+        ("residual_explodes", {("residual", "no norm, He"): (None, None, None)}, True),  # as JSON gives it back
+        ("residual_explodes", {("residual", "no norm, He"): (3e4, math.inf, math.inf)}, None),
+        ("residual_explodes", {("residual", setting): INFINITE for setting in SETTINGS}, None),
         ("shortcut_tames", {}, True),
         ("shortcut_tames", {("plain", "batch norm, He"): 3.0}, False),
     ],
@@ -97,6 +153,12 @@ def verdicts(changes, seeds=3):
 def test_verdicts_are_of_whole_intervals(key, changes, holds):
     assert set(NETS) == set(LIKE) and all(setting in SETTINGS for _, setting in changes)
     assert verdicts(changes)[key] is holds
+
+
+def test_what_is_infinite_at_some_seeds_has_no_interval():
+    findings = reading({("residual", "no norm, He"): (3e4, math.inf, math.nan)}).findings
+    (says,) = (finding.says for finding in findings if finding.key == "residual_explodes")
+    assert says.startswith("Its first block gets inf, inf times what")
 
 
 def test_one_seed_has_no_interval_to_judge_by():

@@ -24,6 +24,9 @@ def test_sizes_are_averaged_by_factors():
     assert found.low * found.high == pytest.approx(100)
     assert geometric_mean([0.0, 0.0]) == (0, 0, 0)
     assert geometric_mean([0.0, 2.0]).low == 0  # a size is never below 0
+    assert geometric_mean([math.inf, math.inf]) == (math.inf, math.inf, math.inf)
+    assert geometric_mean([0.0, math.inf]) == geometric_mean([math.inf]) == (math.inf, None, None)
+    assert math.isnan(geometric_mean([math.inf, math.nan]).value) and math.isnan(geometric_mean([math.nan, 1]).value)
 
 
 def test_an_exponent_is_found_and_a_doubtful_one_is_called_so():
