@@ -84,7 +84,8 @@ def main() -> None:
     arithmetic = "float16" if ON_GPU else "mixed" if has_bfloat16(DEVICE) else "float32"
     what = "of the record's program [default: mixed; float16 on a GPU, float32 on processors without bfloat16]"
     parser.add_argument("--arithmetic", choices=KINDS, default=arithmetic, help=what)
-    parser.add_argument("--compile", action="store_true", help="the record's program")
+    what = "the record's program [default: on a GPU, as its author's is]"
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=ON_GPU, help=what)
     given = parser.parse_args()
     flags = ["--arithmetic", given.arithmetic, *(["--compile"] if given.compile else [])]
     pairs = measured(given.seeds, flags)

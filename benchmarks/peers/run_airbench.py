@@ -78,9 +78,10 @@ def whitening(images: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    def __init__(self, parameters: list[nn.Parameter], kind: torch.dtype) -> None:
+    def __init__(self, parameters: list[nn.Parameter], kind: torch.dtype, turned: Callable[[Tensor], Tensor]) -> None:
         super().__init__(parameters, {"lr": FILTER_RATE})
         self.kind = kind  # of its matrix products
+        self.turned = turned
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -91,7 +92,7 @@ class Muon(torch.optim.Optimizer):
                     state["running"] = torch.zeros_like(gradient)
                 running = state["running"].mul_(0.6).add_(gradient)
                 parameter.mul_(len(parameter) ** 0.5 / parameter.norm())
-                direction = orthogonal((gradient + 0.6 * running).flatten(1).to(self.kind))
+                direction = self.turned((gradient + 0.6 * running).flatten(1).to(self.kind))
                 parameter.sub_(own["lr"] * direction.view_as(parameter).to(parameter.dtype))
 
 
@@ -141,8 +142,9 @@ class Run:
         rates = {net.whiten.bias: BIAS_RATE, net.head.weight: HEAD_RATE}
         rates |= {module.bias: BIAS_RATE for module in norms}
         others = [{"params": [p], "lr": rate, "weight_decay": DECAY / rate} for p, rate in rates.items()]
-        turned = [p for p in net.parameters() if p.ndim == 4 and p.requires_grad]
-        self.optimizers = [torch.optim.SGD(others, momentum=0.85, nesterov=True), Muon(turned, products)]
+        banks = [p for p in net.parameters() if p.ndim == 4 and p.requires_grad]
+        muon = Muon(banks, products, torch.compile(orthogonal) if compiled else orthogonal)
+        self.optimizers = [torch.optim.SGD(others, momentum=0.85, nesterov=True), muon]
         for own in self.groups():
             own["first"] = own["lr"]
         flipped = torch.rand(len(self.labels["train"]), device=device) < 0.5
@@ -150,7 +152,7 @@ class Run:
         self.padded = F.pad(images, (PADDING,) * 4, "reflect")
         self.seconds = self.now() - began
         if compiled:
-            net.compile()
+            net.compile(mode="max-autotune" if device.type == "cuda" else None)
         if compiled or device.type == "cuda":
             self.warm_up()
 
@@ -167,16 +169,18 @@ class Run:
             return self.net(x).float()
 
     def warm_up(self) -> None:
-        """Compile both modes, and let cuDNN choose; the network stays as it was."""
-        statistics = {name: value.clone() for name, value in self.net.named_buffers()}
+        """Compile both modes, let cuDNN choose and the optimizers load what they call; the network stays as it was."""
+        before = {name: value.clone() for name, value in self.net.state_dict().items()}
         x = self.pixels["train"][:BATCH]
         self.answer(x).sum().backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.state.clear()
         self.net.zero_grad(set_to_none=True)
         with torch.no_grad():
             self.net.eval()
             self.answer(x)
-            for name, value in self.net.named_buffers():
-                value.copy_(statistics[name])
+        self.net.load_state_dict(before)
 
     def epoch(self, epoch: int, epochs: int) -> None:
         began = self.now()
