@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from time import perf_counter
 
-from record import header, save
+from record import RESULTS, header, save
 from scipy.stats import sem, t
 
 from resnetkit.benchmark.ceilings import products
@@ -85,22 +85,25 @@ def matrix_products() -> dict[str, int]:
 
 
 def measure(name: str, data: str) -> dict:
-    """What is saved after every seed, `seeds_planned` being how many there are to be."""
-    plan = MEASUREMENTS[name]
+    """What is saved after every seed, `seeds_planned` being how many there are to be; over an older result when there
+    are as many seeds as that has."""
+    plan, file = MEASUREMENTS[name], RESULTS / f"{name}.json"
+    older = len(json.loads(file.read_text())["seeds"]) if file.exists() else 0
     flags, judging = plan["flags"], plan.get("judging", [])
     before = header(name, command_of(data, flags, judging), [], DEVICE)
     before |= {"seeds_planned": plan["seeds"], "gflops": matrix_products()}
-    runs = []
-    for seed in range(plan["seeds"]):
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary) / name
+    runs, logs = [], []
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = [Path(temporary, str(seed)) for seed in range(plan["seeds"])]
+        for seed, folder in enumerate(folders):
             run, log = train_once(data, flags, seed, folder, judging)
             runs.append(run)
+            logs.append(log)
             result = before | summary(runs)
-            save(result)
-            if seed == 0:
-                keep(name, folder, log)
-        print(f"{name} seed {seed}: top-1 {run['top1']:.2%} in {run['seconds']:.0f} s", flush=True)
+            if len(runs) >= older:
+                save(result)
+                keep(name, folders[0], logs[0])
+            print(f"{name} seed {seed}: top-1 {run['top1']:.2%} in {run['seconds']:.0f} s", flush=True)
     return result
 
 

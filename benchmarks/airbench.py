@@ -55,19 +55,24 @@ def summary(runs: list[dict]) -> dict:
 
 
 def measured(seeds: list[int], flags: list[str]) -> list[dict]:
-    """The pairs of other seeds in the result, of this commit, this processor, our command and the same peer."""
+    """The pairs of other seeds in the result. Ends where one is of another commit, machine, command or peer, for it
+    would be lost."""
     if not FILE.exists():
         return []
     result, now = json.loads(FILE.read_text()), here(DEVICE)
-    if result["command"] != COMMAND:
-        return []
-    return [pair for pair in result["pairs"] if pair["seed"] not in seeds and _alike(pair, now, flags)]
+    others = [pair for pair in result["pairs"] if pair["seed"] not in seeds]
+    if any(result["command"] != COMMAND or not _alike(pair, now, flags) for pair in others):
+        sys.exit(
+            f"{FILE.name} has seeds of another commit, machine or command, which would be lost; move it away first"
+        )
+    return others
 
 
 def _alike(pair: dict, now: dict, flags: list[str]) -> bool:
-    """Whether code and machine are the same, as far as is known: what a dirty commit held is not."""
+    """Whether code and machine are the same, as far as is known: what a dirty commit held is not, nor one that git does
+    not tell."""
     return (
-        not now["commit"].endswith("-dirty")
+        not now["commit"].endswith(("-dirty", "unknown"))
         and all(pair["environment"].get(part) == now[part] for part in ("commit", "processor", "gpu", "threads"))
         and pair["record"]["command"] == peer_command(flags)
     )

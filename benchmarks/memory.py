@@ -55,7 +55,8 @@ def process(name: str, mode: str, images: int) -> dict:
     code = f"import memory; memory.worker({name!r}, {mode!r}, {images})"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"{name}, {mode}, {images} images: the process ended with {done.returncode}: {done.stderr[-200:]}")
+        why = done.stderr.strip().splitlines()[-1:] or ["killed, as for want of memory"]
+        sys.exit(f"{name}, {mode}, {images} images: the process ended with {done.returncode}: {why[0]}")
     return json.loads(done.stdout)
 
 

@@ -27,10 +27,11 @@ def header(name: str, command: str, seeds: list[int], device: torch.device | Non
 def here(device: torch.device | None = None) -> dict:
     """Versions, machine and commit, which results that a measurement has saved so far do not make dirty."""
     found = environment(device)
-    changed = ["status", "--porcelain", "--untracked-files=no", ":(exclude)results"]
-    done = subprocess.run(["git", "-C", str(RESULTS.parent), *changed], capture_output=True, text=True)
-    if done.returncode == 0 and not done.stdout:
-        found["commit"] = found["commit"].removesuffix("-dirty")
+    if found["commit"].endswith("-dirty"):
+        changed = ["status", "--porcelain", "--untracked-files=no", ":(exclude)results"]
+        done = subprocess.run(["git", "-C", str(RESULTS.parent), *changed], capture_output=True, text=True)
+        if done.returncode == 0 and not done.stdout:
+            found["commit"] = found["commit"].removesuffix("-dirty")
     return found
 
 

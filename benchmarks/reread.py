@@ -13,7 +13,7 @@ from resnetkit.atomic import write_text
 from resnetkit.lab.ablate import Ablate
 from resnetkit.lab.degradation import Degradation
 from resnetkit.lab.depth import Depth
-from resnetkit.lab.experiment import results_text, told
+from resnetkit.lab.experiment import as_recorded, results_text
 from resnetkit.lab.gradients import Gradients
 from resnetkit.lab.landscape import Landscape
 
@@ -23,13 +23,15 @@ KINDS = {kind.NAME: kind for kind in (Gradients, Degradation, Depth, Landscape, 
 
 def reread(record: dict) -> dict:
     settings = {name: tuple(v) if isinstance(v, list) else v for name, v in record["settings"].items()}
-    return record | told(KINDS[record["experiment"]](**settings).read(record["cells"]))
+    return record | as_recorded(KINDS[record["experiment"]](**settings).read(record["cells"]))
 
 
 def main() -> None:
-    named = [RESULTS / f"lab-{name}.json" for name in sys.argv[1:]]
-    for file in named or RESULTS.glob("lab-*.json"):
-        write_text(file, results_text(reread(json.loads(file.read_text()))))
+    files = {file.stem.removeprefix("lab-"): file for file in sorted(RESULTS.glob("lab-*.json"))}
+    for name in sys.argv[1:] or files:
+        if name not in files:
+            sys.exit(f"no result of {name}; there are {', '.join(files)}")
+        write_text(files[name], results_text(reread(json.loads(files[name].read_text()))))
 
 
 if __name__ == "__main__":

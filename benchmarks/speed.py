@@ -14,6 +14,7 @@ import sys
 from time import perf_counter
 from typing import Any
 
+import torch
 from record import header, save
 
 from resnetkit.benchmark.run import benchmark
@@ -75,7 +76,12 @@ def measured(name: str, kind: str, model: str, against: str) -> str:
     """How it ended: written, void or failed."""
     choices: dict[str, Any] = CHOICES.get(name, {}) | ({"rounds": FRESH_ROUNDS} if kind in FRESH else {})
     flags = "".join(f" --{key.replace('_', '-')} {value}" for key, value in choices.items())
-    before = header(f"benchmark-{name}", f"resnet benchmark {kind} {model} --against {against}{flags}", seeds=[0])
+    before = header(
+        f"benchmark-{name}",
+        f"resnet benchmark {kind} {model} --against {against}{flags}",
+        [0],
+        torch.device(choices.get("device", "cpu")),
+    )
     began = perf_counter()
     try:
         found = benchmark(kind, model, against=against.split(","), **choices)
@@ -89,7 +95,7 @@ def measured(name: str, kind: str, model: str, against: str) -> str:
         print(f"{name}: {reason}", flush=True)
     if found["void"]:
         return "void"
-    save(before | found | {"benchmark_seconds": round(seconds)})
+    save(before | found | {"environment": before["environment"], "benchmark_seconds": round(seconds)})
     return "written"
 
 

@@ -42,7 +42,9 @@ def peak_bytes() -> int:
         return torch.cuda.max_memory_allocated()
     if sys.platform == "linux":  # whose ru_maxrss is at least that of the process that started this one
         with open("/proc/self/status") as status:
-            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

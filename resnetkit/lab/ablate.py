@@ -56,7 +56,6 @@ class Ablate(Experiment):
         "sections 4.1 to 4.3 (figures 3, 5 and 6)."
     )
     POSITIONAL = "model"
-    PRECISION = "auto"
     QUICK = {"images": 500, "seeds": 3}
 
     seeds: int = 5
@@ -81,6 +80,10 @@ class Ablate(Experiment):
     @property
     def nets(self) -> list[str]:
         return ["residual"] if self.model and not self.against else ["residual", "plain"]
+
+    @property
+    def precision(self) -> str:
+        return "float32" if self.model else "auto"
 
     def cells(self) -> list[Cell]:
         cells: list[Cell] = []
@@ -178,10 +181,9 @@ class Ablate(Experiment):
 
 
 def tensors_sha256(net: ResNet) -> str:
-    """Of a network on the CPU."""
     found = sha256()
     for tensor in net.state_dict().values():
-        found.update(tensor.numpy().tobytes())
+        found.update(tensor.cpu().numpy().tobytes())
     return found.hexdigest()
 
 

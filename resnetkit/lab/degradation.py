@@ -50,7 +50,6 @@ class Degradation(Experiment):
         "He et al. 2015, Deep Residual Learning, section 4.2, figure 6 and table 6; Goyal et al. 2017, section 2.1 "
         "(the rate in proportion to the batch). Here the momentum is Nesterov's, and norms and biases are not decayed."
     )
-    PRECISION = "auto"
     SIDE_BY_SIDE = True
     QUICK = {"depths": (20, 56), "images": 5000, "size": 16, "epochs": 10, "batch": 32}
 
@@ -66,6 +65,10 @@ class Degradation(Experiment):
         super().__post_init__()
         if len(self.depths) < 2:
             raise ResnetkitError(f"depths={self.depths[0]}: give two or more, which are compared")
+
+    @property
+    def precision(self) -> str:
+        return "auto"
 
     def cells(self) -> list[Cell]:
         grid = product(range(self.seeds), sorted(self.depths), NETS)

@@ -76,7 +76,6 @@ class Experiment(ABC):
     SOURCE: ClassVar[str]
     POSITIONAL: ClassVar[str] = "data"
     QUICK: ClassVar[dict[str, Any]] = {}  # settings that take minutes where the experiment's own take hours
-    PRECISION: ClassVar[str] = "float32"  # that networks are trained in; auto is settled once, when it begins
     SIDE_BY_SIDE: ClassVar[bool] = False  # whether cells neither are timed nor use what another has made
 
     seeds: int = 3
@@ -99,11 +98,16 @@ class Experiment(ABC):
 
     @abstractmethod
     def measure(self, cell: Cell, folder: Path) -> dict[str, Any]:
-        """The numbers of one cell. Files that it needs again lie in `folder`."""
+        """The numbers of one cell. `folder` is the experiment's, begun: files that it needs again lie there."""
 
     @abstractmethod
     def read(self, rows: list[Cell]) -> Reading:
         """What all cells say together; a row is a cell with its numbers."""
+
+    @property
+    def precision(self) -> str:
+        """That networks are trained in; auto is settled once, when the experiment begins."""
+        return "float32"
 
     def settings(self) -> dict[str, Any]:
         """As JSON gives them back."""
@@ -191,14 +195,14 @@ def conduct(experiment: Experiment, out: str | Path | None = None, processes: in
         "seconds": round(kept.seconds, 1),
         "processes": together,
     }
-    record |= told(reading) | {"cells": _floats(_or_null, rows)}
+    record |= as_recorded(reading) | {"cells": _floats(_or_null, rows)}
     write_text(folder / RESULTS, results_text(record))
     facts = {"experiment": experiment, "reading": reading, "record": record}
     write_text(folder / PAGE, render("lab.html", facts))
     return Result(folder, record)
 
 
-def told(reading: Reading) -> dict[str, Any]:
+def as_recorded(reading: Reading) -> dict[str, Any]:
     """What results.json holds of a reading."""
     findings = [asdict(finding) | {"verdict": finding.verdict} for finding in reading.findings]
     return {"findings": findings, "figures": _floats(_or_null, reading.figures)}
@@ -243,7 +247,7 @@ class _Kept:
         asked |= experiment.known()
         if self._told.exists():
             self.told = self._read_told()
-            if {key: self.told.get(key) for key in asked} != asked:
+            if "precision" not in self.told or {key: self.told.get(key) for key in asked} != asked:
                 raise ResnetkitError(
                     f"{folder} holds an experiment with other settings, of other networks or of another version; "
                     "choose another --out"
@@ -256,7 +260,7 @@ class _Kept:
             self.told = asked | {
                 "date": date,
                 "environment": environment(device),
-                "precision": resolve_precision(experiment.PRECISION, device),
+                "precision": resolve_precision(experiment.precision, device),
             }
             write_text(self._told, json.dumps(self.told, indent=2) + "\n")
         self._found: dict[str, Cell] = {}

@@ -191,7 +191,7 @@ class Gradients(Experiment):
                 "precision": "float32",
             }
         )
-        images = 4 * max(self.batch, TRAINING_BATCH)  # of fewer, classes would be missing
+        images = 4 * max(self.batch, TRAINING_BATCH)  # of less noise classes would be missing
         prepared = prepare(few_images(self.data, train=images, test=1), recipe, {}, 0.0)
         part, preprocessing = prepared.parts["train"], prepared.preprocessing
         classes, channels = len(prepared.dataset.classes), len(preprocessing.mean)
@@ -226,7 +226,8 @@ Firsts = dict[tuple[str, int, str], Mean]
 
 
 def _with_infinities(row: Cell) -> Cell:
-    """The row with infinity where a size was too large for a float: JSON gives it back as None."""
+    """The row with infinity where a size was too large for a float, or no number, which comes of one that was: JSON
+    gives both back as None."""
     told: Cell = {"loss": _size(row["loss"])}
     told |= {what: [_size(value) for value in row[what]] for what in ("gradients", "activations")}
     if run := row.get("training"):

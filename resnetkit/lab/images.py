@@ -18,8 +18,9 @@ SIDE = 32  # pixels, as CIFAR's
 
 @lru_cache(maxsize=2)
 def few_images(data: str, train: int, test: int) -> Dataset:
-    """At most so many training and test images, drawn alike on every machine; `noise` draws pixels from a normal
-    distribution and labels at random. A set with no test part is tested on its val part.
+    """At most so many training and test images, drawn alike on every machine, but one of each class to train on;
+    `noise` draws pixels from a normal distribution and labels at random. A set with no test part is tested on its val
+    part.
 
     Raises ResnetkitError for images that may have several labels.
     """
@@ -29,6 +30,7 @@ def few_images(data: str, train: int, test: int) -> Dataset:
     dataset = with_test(open_dataset(data))
     if dataset.multilabel:
         raise ResnetkitError(f"{dataset.name}: the experiments need images of one label each")
+    counts["train"] = max(train, len(dataset.classes))
     parts = {"train": dataset.parts["train"], "test": dataset.parts.get("test", dataset.parts.get("val"))}
     chosen = {name: part.take(_order(part.labels)[: counts[name]]) for name, part in parts.items() if part is not None}
     return replace(dataset, parts=chosen)

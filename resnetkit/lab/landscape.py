@@ -86,7 +86,6 @@ class Landscape(Experiment):
         "the loss of guessing."
     )
     SOURCE = "Li et al. 2018, Visualizing the Loss Landscape of Neural Nets, sections 4 and 5 (figures 1 and 5)."
-    PRECISION = "auto"
     QUICK = {"depths": (20,), "epochs": 5, "points": 15, "side": 9, "seeds": 2}
 
     data: str = "digits"
@@ -103,6 +102,10 @@ class Landscape(Experiment):
             value = getattr(self, name)
             if value < least or value % 2 == 0:
                 raise ResnetkitError(f"{name}={value}: give an odd number from {least} on, so that 0 is among them")
+
+    @property
+    def precision(self) -> str:
+        return "auto"
 
     def cells(self) -> list[Cell]:
         cells = product(range(self.seeds), sorted(self.depths), NETS)

@@ -43,6 +43,10 @@ def test_seeds_are_kept_one_by_one(script, monkeypatch, tmp_path):
     found = json.loads((tmp_path / "results/digits.json").read_text())
     assert found["seeds"] == [0] and found["seeds_planned"] == 3 and kept == [[0]]
     assert [run["seed"] for run in found["runs"]] == [0] and found["top1_mean"] == 0.9
+    (tmp_path / "results/digits.json").write_text(json.dumps(found | {"seeds": [0, 1]}))
+    with pytest.raises(SystemExit):
+        accuracy.measure("digits", "digits")
+    assert json.loads((tmp_path / "results/digits.json").read_text())["seeds"] == [0, 1] and len(kept) == 1
 
 
 @pytest.mark.parametrize("flags", [[], ["--only", "building"]])
@@ -70,11 +74,20 @@ def test_parts_of_an_older_measurement_stay(script, monkeypatch, tmp_path, flags
     ("other", "alike"),
     [({}, True), ({"threads": 4}, False), ({"commit": "abc-dirty"}, False), ({"gpu": "H200"}, False)],
 )
-def test_pairs_of_another_machine_or_code_are_measured_again(script, other, alike):
+def test_pairs_of_another_machine_or_code_are_neither_mixed_nor_lost(script, monkeypatch, tmp_path, other, alike):
     airbench = script("airbench")
-    pair = {"environment": HERE | other, "record": {"command": airbench.peer_command([])}}
-    assert airbench._alike(pair, HERE, []) is alike
-    assert not airbench._alike(pair, HERE | {"commit": "abc-dirty"}, [])
+    pair = {"seed": 0, "environment": HERE | other, "record": {"command": airbench.peer_command([])}}
+    for commit in ("abc-dirty", "unknown"):
+        assert not airbench._alike(pair, HERE | {"commit": commit}, [])
+    monkeypatch.setattr(airbench, "FILE", tmp_path / "airbench.json")
+    monkeypatch.setattr(airbench, "here", lambda device: HERE)
+    airbench.FILE.write_text(json.dumps({"command": airbench.COMMAND, "pairs": [pair]}))
+    assert airbench.measured([0], []) == []
+    if alike:
+        assert airbench.measured([1], []) == [pair]
+    else:
+        with pytest.raises(SystemExit, match="would be lost"):
+            airbench.measured([1], [])
 
 
 def test_results_alone_make_no_commit_dirty(script, monkeypatch, tmp_path):

@@ -22,3 +22,7 @@ def test_noise_is_normal():
     assert images.shape == (64, 3, 32, 32)
     assert float(images.mean()) == pytest.approx(0.5, abs=0.01)
     assert float(images.std()) == pytest.approx(1 / 6, abs=0.01)
+
+
+def test_no_class_is_missing_to_train_on():
+    assert len(few_images("digits", train=3, test=3).parts["train"].labels.unique()) == 10
