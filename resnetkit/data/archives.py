@@ -84,7 +84,7 @@ def _shards(name: str, root: Path, listings: dict[Path, _Listing]) -> Dataset:
                     bad.append((inside, f"belongs to the sample of {chosen[-1]}"))
     if not rows:
         raise ResnetkitError(f"{name}: no images in {', '.join(file.name for file in listings)}")
-    training = rows.get("train", rows.get("all", []))
+    training = rows.get("train") or [row for own in rows.values() for row in own]
     classes = in_label_order(label for _, _, label in training)
     require_clear_names(name, classes)
     index = {label: i for i, label in enumerate(classes)}
@@ -112,7 +112,8 @@ def _image_of(file: Path, images: list[Steps]) -> Steps:
     plain = images if len(images) == 1 else [steps for steps in images if steps[-1].count(".") == 1]
     if len(plain) != 1:
         several = ", ".join("/".join(steps) for steps in images)
-        raise ResnetkitError(f"{file}: one sample has several images, {several}; keep one")
+        cure = "pack it again with one image a sample, called KEY.jpg or the like"
+        raise ResnetkitError(f"{file}: one sample has several images, {several}; {cure}")
     return plain[0]
 
 

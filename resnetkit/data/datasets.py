@@ -58,8 +58,8 @@ def open_dataset(source: str | Path) -> Dataset:
 def _with_column(source: str) -> tuple[Path, str | None]:
     """What PATH:COLUMN names where there is a PATH and none of the whole, else the source as a path."""
     path, _, column = source.rpartition(":")
-    split = path and column and not Path(source).exists() and Path(path).exists()
-    return (Path(path), column) if split else (Path(source), None)
+    named = path and column and not Path(source).exists() and Path(path).exists()
+    return (Path(path), column) if named else (Path(source), None)
 
 
 def _open_file(path: Path, column: str | None) -> Dataset | None:
@@ -95,23 +95,18 @@ def _open_folder(path: Path, column: str | None) -> Dataset:
 
 
 def with_test(dataset: Dataset) -> Dataset:
-    """The dataset ready for training: one that is not split has a fifth of each class set apart as `test`, the same on
-    every machine. Raises ResnetkitError for a set that cannot train."""
+    """The dataset ready for training: one that is not split, or has a train part alone, has a fifth of each class set
+    apart as `test`, the same on every machine. Raises ResnetkitError for a set that cannot train."""
     parts = dataset.parts
-    if "all" in parts:
-        chosen = stratified(parts["all"].labels, TEST_SHARE, seed=0)
+    if "all" in parts or list(parts) == ["train"]:
+        (whole,) = parts.values()
+        chosen = stratified(whole.labels, TEST_SHARE, seed=0)
         masks = {"train": ~chosen, "test": chosen}
-        parts = {name: parts["all"].take(mask.nonzero()[:, 0]) for name, mask in masks.items()}
+        parts = {name: whole.take(mask.nonzero()[:, 0]) for name, mask in masks.items()}
     if "train" not in parts:
         found = ", ".join(parts) or "none"
         cure = "a name with train, or without any part's word, is trained on"
         raise ResnetkitError(f"{dataset.name}: no training images; parts found: {found}; {cure}")
-    if list(parts) == ["train"]:
-        bad = dataset.bad
-        passed = f", {len(bad)} files were passed over ({bad[0][0]}: {bad[0][1]})" if bad else ""
-        cure = "add a val or test part, or have a fifth of each class set apart"
-        how = "name the folder of the part itself, or take the word train out of the table"
-        raise ResnetkitError(f"{dataset.name}: only a train part was found{passed}; {cure}: {how}")
     if "val" not in parts and len(parts.get("test", ())) == 0:
         raise ResnetkitError(f"{dataset.name}: too few images to set any apart for the test; two a class are needed")
     if len(dataset.classes) < 2:

@@ -11,7 +11,7 @@ from resnetkit.data.parts import SPLITS, Dataset, Part, require_clear_names, sam
 from resnetkit.errors import ResnetkitError, did_you_mean
 
 Images = Sequence[tuple[Steps, Encoded]]
-STRANGE = "begins as an image, but is not called one; rename it"
+STRANGE = "begins as an image, but is not called one; rename it if it is one"
 NO_CLASS = "lies beside the class folders, so it has no class"
 
 
@@ -60,9 +60,12 @@ def class_folders(
 
 def _splits(where: Path, folders: Collection[Steps]) -> dict[str, Steps]:
     found: dict[str, Steps] = {}
-    holding = {steps[:1] for steps in folders if len(steps) == 2}
-    for place in sorted(holding):  # one without folders in it is a class of that name
-        if split := SPLITS.get(place[0].lower()):
+    holding = {steps[:1] for steps in folders if len(steps) == 2}  # one without folders in it is a class of that name
+    # Testing is a part where all else is Training; elsewhere it is a word that a class may be called by.
+    pair = {name.lower() for (name,) in holding} == {"training", "testing"}
+    called = SPLITS | {"testing": "test"} if pair else SPLITS
+    for place in sorted(holding):
+        if split := called.get(place[0].lower()):
             if split in found:
                 raise ResnetkitError(f"{where}: {found[split][0]} and {place[0]} are the same part; keep one")
             found[split] = place
@@ -73,7 +76,9 @@ def _require_known(place: Path, names: list[str], classes: list[str]) -> None:
     for name in names:
         if name not in classes:
             twins = [c for c in classes if same_but_for_case(c) == same_but_for_case(name)]
-            cure = f"it differs from {twins[0]!a} by case or Unicode form only; rename it" if twins else ""
+            cure = (
+                f"it differs from {twins[0]!a} by case, Unicode form or a blank at an end; rename it" if twins else ""
+            )
             raise ResnetkitError(
                 f"{place / name}: a class that training does not know; {cure or did_you_mean(name, classes)}"
             )

@@ -1,7 +1,7 @@
 """Parquet as Hugging Face writes it: images embedded, one row each."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from resnetkit.errors import ResnetkitError, did_you_mean
 
 MAX_HELD = 2**30  # bytes of encoded images that are held in memory
 ROWS = 16  # read at a time
+IMAGES = ("image", "img", "pixel_values")  # what the column is called
 BUFFER = 2**20  # bytes of a file read ahead
 
 
@@ -47,6 +48,8 @@ def parquet(name: str, root: Path, files: list[Path], column: str | None = None)
         for split, own in of_split.items()
     }
     multilabel = any(isinstance(value, list) for own in values.values() for value in own)
+    for own in values.values():
+        _require_no_flags(str(first), own)
     chosen = {split: [v if multilabel else [v] for v in own] for split, own in values.items()}
     index: dict[Any, int] = {label: i for i, label in enumerate(classes)} | {i: i for i in range(len(classes))}
     if not classes:
@@ -141,11 +144,17 @@ def _places(labels: Any, index: dict[Any, int], row_name: str, classes: int) -> 
     for label in labels:
         if label not in index:
             raise ResnetkitError(f"{row_name}: label {label!r} is none of the {classes} classes")
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        cure = "the list must name the classes of the image, not say 0 or 1 of each class"
-        raise ResnetkitError(f"{row_name}: label {twice!r} stands there twice; {cure}")
-    return [index[label] for label in labels]
+    return [index[label] for label in dict.fromkeys(labels)]
+
+
+def _require_no_flags(where: str, rows: Sequence[Any]) -> None:
+    """Raise ResnetkitError for lists that say 0 or 1 of each class: as labels they would be of two classes."""
+    lists = [row for row in rows if isinstance(row, list)]
+    alike = len({len(row) for row in lists}) == 1 and len(lists[0]) > 1
+    if alike and all(value in (0, 1) for row in lists for value in row):
+        raise ResnetkitError(
+            f"{where}: labels {lists[0]!r} say 0 or 1 of each class; they must name those of the image"
+        )
 
 
 def _columns(file: Path, about: Any, column: str | None) -> tuple[str, str, list[str]]:
@@ -153,11 +162,11 @@ def _columns(file: Path, about: Any, column: str | None) -> tuple[str, str, list
     names = about.schema.to_arrow_schema().names
     features = _features(file, about)
     kinds = {name: feature.get("_type") for name, feature in features.items()}
-    images = [n for n in names if kinds.get(n) == "Image"] or [n for n in names if n in ("image", "img", "bytes")]
+    images = [n for n in names if kinds.get(n) == "Image"] or [n for n in names if n in (*IMAGES, "bytes")]
     labels = [n for n in names if kinds.get(n) == "ClassLabel" or n in ("label", "labels")]
-    image = _only(file, "image", images, names, "keep one, or call the one to learn from `image`")
+    image = _only(file, IMAGES, images, names, "keep one, or call the one to learn from `image`")
     if column is None:
-        label = _only(file, "label", labels, names, "say which behind the path, as PATH:" + (labels or names)[0])
+        label = _only(file, ("label",), labels, names, "say which behind the path, as PATH:" + (labels or names)[0])
     elif column in names:
         label = column
     else:
@@ -168,13 +177,14 @@ def _columns(file: Path, about: Any, column: str | None) -> tuple[str, str, list
     return image, label, numbered_where_equal(classes)
 
 
-def _only(file: Path, kind: str, found: list[str], names: list[str], cure: str) -> str:
-    """The column that was found, or of several the one that is called by its kind."""
+def _only(file: Path, usual: tuple[str, ...], found: list[str], names: list[str], cure: str) -> str:
+    """The column that was found, or of several the one that is called as is usual."""
     if not found:
-        raise ResnetkitError(f"{file}: no {kind} column; columns: {', '.join(names)}")
-    if len(found) > 1 and kind not in found:
-        raise ResnetkitError(f"{file}: several {kind} columns, {', '.join(found)}; {cure}")
-    return kind if kind in found else found[0]
+        raise ResnetkitError(f"{file}: no {usual[0]} column; columns: {', '.join(names)}")
+    called = [name for name in usual if name in found]
+    if len(found) > 1 and not called:
+        raise ResnetkitError(f"{file}: several {usual[0]} columns, {', '.join(found)}; {cure}")
+    return called[0] if called else found[0]
 
 
 def _features(file: Path, about: Any) -> dict[str, dict[str, Any]]:

@@ -15,8 +15,7 @@ from resnetkit.data.encoded import BadImage, Encoded
 from resnetkit.data.labels import are_multilabel
 from resnetkit.errors import ResnetkitError
 
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
-SPLITS |= {"test": "test", "testing": "test"}
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 @dataclass
@@ -64,26 +63,31 @@ class Dataset:
 
 
 def parts_of(files: Iterable[Path]) -> dict[Path, str]:
-    """The part that each file is of, `all` where no name says, or every one says train: then part of them is to be set
-    apart. Raises ResnetkitError where only some say, or one says two."""
-    splits = {file: _split_of(file) for file in files}
-    if set(splits.values()) == {"train"}:
-        return dict.fromkeys(splits, "all")
+    """The part that each file is of: that which its name begins with, or its folder is called; where that says nothing
+    of any, that which a word of its name says, if those divide the files; else `all`. Raises ResnetkitError where only
+    some names say."""
+    files = list(files)
+    splits = {file: _begins_with(file) for file in files}
+    if not any(splits.values()):
+        said = {file: _says(file) for file in files}
+        splits = said if "train" in said.values() and len({*said.values()} - {None}) > 1 else splits
     if any(splits.values()):
         for file, split in splits.items():
             if split is None:
                 raise ResnetkitError(
-                    f"{file}: which part is it? Its name must have train, val or test in it, as the others'"
+                    f"{file}: which part is it? Its name must say one of train, val and test, as the others'"
                 )
     return {file: split or "all" for file, split in splits.items()}
 
 
-def _split_of(file: Path) -> str | None:
-    """The split that a word of a file's name says, or its folder's name is."""
-    said = {SPLITS[word]: word for word in re.split(r"[\W_]+", file.name.lower()) if word in SPLITS}
-    if len(said) > 1:
-        raise ResnetkitError(f"{file}: which part is it? Its name has {' and '.join(said.values())} in it; rename it")
-    return next(iter(said), SPLITS.get(file.parent.name.lower()))
+def _begins_with(file: Path) -> str | None:
+    words = (re.split(r"[-_.]", file.name)[0].lower(), file.parent.name.lower())
+    return next((SPLITS[word] for word in words if word in SPLITS), None)
+
+
+def _says(file: Path) -> str | None:
+    said = {SPLITS[word] for word in re.split(r"[\W_]+", file.name.lower()) if word in SPLITS}
+    return said.pop() if len(said) == 1 else None
 
 
 def file_names(root: Path, files: Sequence[Path]) -> dict[Path, str]:
@@ -101,15 +105,15 @@ def in_label_order(labels: Iterable[Any]) -> list[Any]:
 
 
 def same_but_for_case(name: str) -> str:
-    """What names share that differ by case or by Unicode form only."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    """What names share that differ by case, by Unicode form or by blanks at an end only."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name.strip()).casefold())
 
 
 def flaw(name: str) -> str | None:
     """Why a class cannot be called so, or None: its name could not be written and read again."""
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):  # control; bytes not UTF-8
         return "is not plain UTF-8 text"
-    return None if name and name == name.strip() else "is empty or has a blank at an end"
+    return None if name.strip() else "is empty"
 
 
 def require_plain_names(where: Path | str, classes: Iterable[str]) -> None:
@@ -123,7 +127,9 @@ def numbered_where_equal(classes: Sequence[str]) -> list[str]:
     """The names that a list gives by number, those that it gives twice with their numbers: ImageNet's, as Hugging Face
     has it, has two cranes, `crane (134)` and `crane (517)`."""
     count = Counter(classes)
-    return [name if count[name] == 1 else f"{name} ({i})" for i, name in enumerate(classes)]
+    numbered = [f"{name} ({i})" for i, name in enumerate(classes)]
+    told = [name if count[name] == 1 else own for name, own in zip(classes, numbered)]
+    return told if len(set(told)) == len(told) else numbered
 
 
 def require_clear_names(where: Path | str, classes: Sequence[str]) -> None:
@@ -134,5 +140,5 @@ def require_clear_names(where: Path | str, classes: Sequence[str]) -> None:
         twin = seen.setdefault(same_but_for_case(name), name)
         if twin != name:
             raise ResnetkitError(
-                f"{where}: classes {twin!a} and {name!a} differ by case or Unicode form only; merge them"
+                f"{where}: classes {twin!a} and {name!a} differ by case, Unicode form or a blank at an end; merge them"
             )

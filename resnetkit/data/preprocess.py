@@ -91,7 +91,7 @@ class Preprocessing:
             if height * width * (self.resize / short) ** 2 > guard.MAX_PIXELS:
                 image = _middle(image)
             image = resize(image, [self.resize * side // short for side in image.shape[-2:]], self.interpolation)
-        # The longer side is rounded down, and an odd margin to even, as torchvision's Resize and CenterCrop do.
+        # The longer side is rounded down, the margins to even, as torchvision's Resize and CenterCrop do.
         top, left = (round((have - want) / 2) for have, want in zip(image.shape[-2:], self.size))
         return image[..., top : top + self.size[0], left : left + self.size[1]]
 

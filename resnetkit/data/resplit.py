@@ -76,7 +76,7 @@ def divide(survey: Survey, plan: SplitPlan) -> Division:
     names = ("train", "val", "test")
     places = _place(pictures, groups, (1 - plan.val - plan.test, plan.val, plan.test), plan)
     parts = [names[place] for place in places]
-    _require_training(survey, parts)
+    _require_training(survey, parts, "try another by" if plan.by == "hash" else "try another by or seed")
     folds: list[int | None] = [None] * len(pictures)
     if plan.folds:
         train = [i for i, part in enumerate(parts) if part == "train"]
@@ -126,14 +126,14 @@ def write_division(division: Division, survey: Survey, path: Path) -> None:
     write_text(path, csv_text(header[:width], [row[:width] for row in rows]))
 
 
-def _require_training(survey: Survey, parts: list[str]) -> None:
+def _require_training(survey: Survey, parts: list[str], cure: str) -> None:
     counts = Counter(label for picture in survey.pictures for label in picture.labels)
     known = {label for picture, part in zip(survey.pictures, parts) if part == "train" for label in picture.labels}
     for label, count in counts.items():
         if label not in known:
             name, images = survey.dataset.classes[label], "1 image" if count == 1 else f"{count} images"
-            cure = "add some, lower val and test, or try another by or seed"
-            raise ResnetkitError(f"split: class {name!r} has {images}, and none would be left to train on; {cure}")
+            none = f"split: class {name!r} has {images}, and none would be left to train on"
+            raise ResnetkitError(f"{none}; add some, lower val and test, or {cure}")
 
 
 def _place(

@@ -10,6 +10,7 @@ import torch
 from resnetkit.data.datasets import Dataset, Part, open_dataset
 from resnetkit.data.ingest import Ingested, ingest
 from resnetkit.data.labels import renumbered, written
+from resnetkit.data.parts import numbered_where_equal
 from resnetkit.errors import ResnetkitError, did_you_mean
 from resnetkit.evaluation.slices import Look, look
 from resnetkit.tables import read_csv
@@ -98,11 +99,13 @@ def match_model(dataset: Dataset, model: Model) -> Dataset:
 
 def match_classes(dataset: Dataset, classes: list[str]) -> Dataset:
     """The same images with labels that count in `classes`. Raises ResnetkitError for a class not among them."""
+    # Of equal names the first is meant, unless the data numbers its own.
+    of_name = {name: i for i, name in reversed([*enumerate(classes), *enumerate(numbered_where_equal(classes))])}
     for name in dataset.classes:
-        if name not in classes:
+        if name not in of_name:
             near = did_you_mean(name, classes)
             raise ResnetkitError(f"{dataset.name}: the model does not know class {name!r}; {near}")
-    place = torch.tensor([classes.index(name) for name in dataset.classes])
+    place = torch.tensor([of_name[name] for name in dataset.classes])
     parts = {
         key: Part(part.images, renumbered(part.labels, place, len(classes)), part.names)
         for key, part in dataset.parts.items()

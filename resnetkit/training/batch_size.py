@@ -83,11 +83,16 @@ def scaled_rate(recipe: Recipe, images: int) -> float:
 
 
 def _on_cpu(prepared: Prepared, state: TrainingState, ceiling: int) -> tuple[int, str]:
-    free, images = free_memory(), ceiling
-    least = step_bytes(state, prepared, SMALLEST)  # with what the optimizer makes, which images add nothing to
-    while images >= SMALLEST and CPU_SHARE * free < max(least, planned_bytes(prepared, state.net, images)):
-        images //= 2
-    return images, f"the most in {CPU_SHARE:.0%} of the {free / 1e9:.1f} GB free"
+    free = free_memory()
+    budget, limit = CPU_SHARE * free, f"the most in {CPU_SHARE:.0%} of the {free / 1e9:.1f} GB free"
+    if ceiling < SMALLEST or step_bytes(state, prepared, SMALLEST) > budget:  # with what the optimizer makes
+        return 0, limit
+    few, many = (planned_bytes(prepared, state.net, images) for images in (SMALLEST, ceiling))
+    if many <= budget:
+        return ceiling, limit
+    # Between the two a step takes no more than the line through them says.
+    most = SMALLEST + (ceiling - SMALLEST) * (budget - few) / (many - few) if many > few else SMALLEST
+    return max(SMALLEST, _power_of_two(int(most))), limit
 
 
 def _on_gpu(prepared: Prepared, state: TrainingState, device: torch.device, ceiling: int) -> tuple[int, str, bool]:

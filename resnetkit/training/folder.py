@@ -68,7 +68,8 @@ class Folder:
     def check_same_data(self, prepared: Prepared) -> None:
         if (self.path / "split.csv").read_text(encoding="utf-8", errors="surrogateescape") != prepared.split_table:
             raise ResnetkitError(
-                f"{self.path}: the data has changed since the run began (split.csv has what it was); start a new run"
+                f"{self.path}: the data has changed since the run began, or this version reads it otherwise (split.csv "
+                "has what it was); start a new run"
             )
         if Preprocessing.from_dict(self.read("preprocessing.json")) != prepared.preprocessing:
             raise ResnetkitError(

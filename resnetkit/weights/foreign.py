@@ -91,7 +91,7 @@ def _read(path: Path, force: bool, *, pixels: bool) -> tuple[Recognised, _Beside
 
 def _unfit(found: Recognised, beside: _Beside) -> list[str]:
     named, count = beside.classes, found.spec.num_classes
-    if named is None or len(named) == count:
+    if named is None or len(named) == count or not count:
         return []
     return [f"left out: the {len(named)} labels of {beside.source}'s config beside it, for {count} classes"]
 

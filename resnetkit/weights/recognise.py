@@ -69,6 +69,8 @@ def recognise(tensors: dict[str, Tensor], known: dict[str, Any] | None = None) -
     if reading.prefix:
         notes.insert(0, f"names begin with {reading.prefix!r}, which is dropped")
     assumed = assumptions(spec, names, told)
+    if spec.stem == "3x3" and "stem" not in told and reading.table.library in ("torchvision", "timm"):
+        assumed["stem pool"] = "none behind the 3x3 convolution, which has stride 1, as CIFAR's networks begin"
     assumed |= {name: f"{value}, as {reading.table.library} has it" for name, value in usual.items()}
     return Recognised(spec, found, " or ".join(libraries(tensors)), names, assumed, notes)
 
@@ -154,8 +156,6 @@ def assumptions(spec: NetworkSpec, names: tuple[str, ...], told: Collection[str]
     """What names and shapes do not tell of a network, and nothing else told: the value taken, and why."""
     row = _row(spec, names)
     assumed = {}
-    if spec.stem == "3x3" and "stem" not in told:
-        assumed["stem pool"] = "none behind the 3x3 convolution, which has stride 1, as CIFAR's networks begin"
     if spec.block == "bottleneck" and "stride_in_1x1" not in told:
         assumed["stride_in_1x1"] = (
             "False: strides stand on the 3x3, as in torchvision and timm; the paper's on the first 1x1"

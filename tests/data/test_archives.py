@@ -206,7 +206,7 @@ def test_webdataset_shards(tmp_path):
         image, torch.from_numpy(np.array(Image.open(io.BytesIO(encoded(photo(1), "jpeg"))))).permute(2, 0, 1)
     )
     alone = open_dataset(tmp_path / "set" / "train-0000.tar")
-    assert alone.name == "train-0000" and len(alone.parts["all"]) == 12
+    assert alone.name == "train-0000" and len(alone.parts["train"]) == 12
 
 
 def test_shards_of_one_name_are_told_apart_by_their_folder(tmp_path):
@@ -224,9 +224,23 @@ def test_the_part_of_a_shard_is_any_word_of_its_name(tmp_path):
     for i, name in enumerate(("imagenet1k-train-0000", "imagenet1k-validation-00")):
         shard(tmp_path / f"{name}.tar", [(f"{i}.png", encoded(photo(i), "png")), (f"{i}.cls", b"cat")])
     assert {name: len(part) for name, part in open_dataset(tmp_path).parts.items()} == {"train": 1, "val": 1}
-    (tmp_path / "imagenet1k-train-0000.tar").rename(tmp_path / "train_test.tar")
-    with pytest.raises(ResnetkitError, match="train_test.tar: which part is it. Its name has train and test in it"):
+    alone = open_dataset(tmp_path / "imagenet1k-validation-00.tar")  # a word that divides nothing
+    assert alone.parts.keys() == {"all"} and alone.classes == ["cat"]
+    shard(tmp_path / "imagenet1k-more.tar", [("2.png", encoded(photo(2), "png")), ("2.cls", b"cat")])
+    with pytest.raises(ResnetkitError, match="imagenet1k-more.tar: which part is it. Its name must say one of train"):
         open_dataset(tmp_path)
+
+
+def test_the_part_that_a_folder_says_is_not_another_words(tmp_path):
+    """Nor that which a name begins with."""
+    for place in ("train/crash-test-0.tar", "val-of-test-0.tar"):
+        shard(tmp_path / place, [("0.png", encoded(photo(), "png")), ("0.cls", b"cat")])
+    assert open_dataset(tmp_path).parts.keys() == {"train", "val"}
+
+
+def test_shards_of_the_test_alone_are_opened(tmp_path):
+    shard(tmp_path / "test-0.tar", [("0.png", encoded(photo(), "png")), ("0.cls", b"cat")])
+    assert open_dataset(tmp_path / "test-0.tar").classes == ["cat"]
 
 
 def test_a_sample_is_one_image(tmp_path):
@@ -237,7 +251,7 @@ def test_a_sample_is_one_image(tmp_path):
     assert dataset.parts["all"].names == ["a.tar/0.jpg", "a.tar/1.jpg"]
     assert dataset.bad == [("a.tar/0.seg.png", "belongs to the sample of 0.jpg")]
     shard(tmp_path / "a.tar", [*samples, ("1.png", image)])
-    with pytest.raises(ResnetkitError, match="a.tar: one sample has several images, 1.jpg, 1.png; keep one"):
+    with pytest.raises(ResnetkitError, match="a.tar: one sample has several images, 1.jpg, 1.png; pack it again"):
         open_dataset(tmp_path / "a.tar")
 
 

@@ -23,6 +23,7 @@ from resnetkit.data import cifar, encoded, parquet
 from resnetkit.data.datasets import absolute, open_dataset, with_test
 from resnetkit.data.ingest import ingest
 from resnetkit.errors import ResnetkitError, ResourceExhausted, TooManyBadImages
+from resnetkit.evaluation.own_images import match_classes
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -163,7 +164,7 @@ def test_of_a_cifar_tar_no_more_is_read_than_the_set_can_have(tmp_path, monkeypa
 
     zeros = bytes(10_000_000)
     assert len(write(cifar10_files("binary") | {"extra.bin": zeros}).parts["train"]) == 30
-    with pytest.raises(ResnetkitError, match="cifar.tar.gz: 9 MiB of batches; CIFAR's are under 200, unpack others"):
+    with pytest.raises(ResnetkitError, match="cifar.tar.gz: 9 MiB of batches, where CIFAR's are under 300; unpack it"):
         write(cifar10_files("binary") | {"data_batch_2.bin": zeros})
 
 
@@ -258,11 +259,12 @@ def test_classes_that_parquet_calls_the_same_are_told_apart_by_number(tmp_path):
     write_parquet(tmp_path / "data.parquet", rows, [2, 1, 0], ["crane", "dog", "crane"])
     dataset = open_dataset(tmp_path)
     assert dataset.classes == ["crane (0)", "dog", "crane (2)"] and dataset.parts["all"].labels.tolist() == [2, 1, 0]
+    assert match_classes(dataset, ["crane", "dog", "crane"]).parts["all"].labels.tolist() == [2, 1, 0]
 
 
 def test_class_names_that_could_not_be_read_again_are_refused(tmp_path):
     rows = [png(np.full((9, 9), i * 20, np.uint8)) for i in range(3)]
-    for name in ("a ", "", "a\nb"):
+    for name in ("", "a\nb"):
         for labels, names in (([name, "b", "b"], None), ([0, 1, 1], [name, "b"])):
             write_parquet(tmp_path / "data.parquet", rows, labels, names)
             with pytest.raises(ResnetkitError, match="class name '.*' is .*; rename it"):
@@ -272,7 +274,7 @@ def test_class_names_that_could_not_be_read_again_are_refused(tmp_path):
         with pytest.raises(ResnetkitError, match=f"data.parquet#2: label {missing} is none of the 2 classes"):
             open_dataset(tmp_path)
     make_folder(tmp_path / "blank", {"cat": 1, "cat ": 1})
-    with pytest.raises(ResnetkitError, match="class name 'cat ' is empty or has a blank at an end; rename it"):
+    with pytest.raises(ResnetkitError, match="classes 'cat' and 'cat ' differ by case, Unicode form or a blank"):
         open_dataset(tmp_path / "blank")
 
 
@@ -367,8 +369,8 @@ def test_of_several_label_columns_in_parquet_one_is_named(tmp_path):
     """Hugging Face's CIFAR-100 has two."""
     rows = [{"bytes": png(np.full((8, 8), i, np.uint8)), "path": None} for i in range(3)]
     labels = {"_type": "ClassLabel", "names": ["a", "b", "c"]}
-    features = {"img": {"_type": "Image"}, "fine_label": labels, "coarse_label": {**labels, "names": ["x", "y"]}}
-    columns = {"img": rows, "fine_label": [0, 1, 2], "coarse_label": [0, 1, 1], "bytes": [9, 9, 9], "mask": rows}
+    features = {"photo": {"_type": "Image"}, "fine_label": labels, "coarse_label": {**labels, "names": ["x", "y"]}}
+    columns = {"photo": rows, "fine_label": [0, 1, 2], "coarse_label": [0, 1, 1], "bytes": [9, 9, 9], "mask": rows}
 
     def write():
         metadata = {"huggingface": json.dumps({"info": {"features": features}})}
@@ -384,8 +386,12 @@ def test_of_several_label_columns_in_parquet_one_is_named(tmp_path):
         open_dataset(f"{tmp_path}:fine")
     features["mask"] = {"_type": "Image"}
     write()
-    with pytest.raises(ResnetkitError, match="several image columns, img, mask; keep one, or call"):
+    with pytest.raises(ResnetkitError, match="several image columns, photo, mask; keep one, or call"):
         open_dataset(f"{tmp_path}:fine_label")
+    columns["img"] = columns.pop("photo")
+    features["img"] = features.pop("photo")
+    write()
+    assert len(open_dataset(f"{tmp_path}:fine_label").parts["all"]) == 3
     make_folder(tmp_path / "set", {"cat": 1, "dog": 1})
     with pytest.raises(ResnetkitError, match="set: no Parquet or CSV, so it has no column 'label'"):
         open_dataset(f"{tmp_path / 'set'}:label")
@@ -516,19 +522,18 @@ def test_folder_problems_name_the_cure(tmp_path):
         open_dataset("digts")
 
 
-def test_a_set_without_a_part_to_test_on_says_what_was_passed_over(tmp_path):
+def test_a_train_part_alone_is_divided(tmp_path):
+    """An unlabelled test, as Kaggle has it, is none."""
     make_folder(tmp_path / "set" / "train", {"cat": 2, "dog": 2})
     (tmp_path / "set" / "test").mkdir()
     (tmp_path / "set" / "test" / "1.png").write_bytes(png(np.zeros((8, 8), np.uint8)))
-    with pytest.raises(ResnetkitError, match=r"only a train part was found, 1 files .*\(test/1.png: .*no class\); add"):
-        with_test(open_dataset(tmp_path / "set"))
-    assert with_test(open_dataset(tmp_path / "set" / "train")).parts.keys() == {"train", "test"}
+    dataset = with_test(open_dataset(tmp_path / "set"))
+    assert {name: len(part) for name, part in dataset.parts.items()} == {"train": 2, "test": 2}
+    assert dataset.bad == [("test/1.png", "lies beside the class folders, so it has no class")]
     rows = [png(np.full((8, 8), value, np.uint8)) for value in range(4)]
-    write_parquet(tmp_path / "train-00000-of-00001.parquet", rows, [0, 1] * 2, ["x", "y"])
-    (tmp_path / "files").mkdir()
-    (tmp_path / "train-00000-of-00001.parquet").rename(tmp_path / "files" / "train-00000-of-00001.parquet")
-    for source in ("files", "files/train-00000-of-00001.parquet"):  # which have no folder to name instead
-        assert with_test(open_dataset(tmp_path / source)).parts.keys() == {"train", "test"}
+    file = tmp_path / "train-00000-of-00001.parquet"
+    write_parquet(file, rows, [0, 1] * 2, ["x", "y"])
+    assert with_test(open_dataset(file)).parts.keys() == {"train", "test"}
 
 
 def test_parts_may_be_called_training_and_testing(tmp_path):
@@ -586,15 +591,19 @@ def test_a_damaged_tar_is_refused_and_other_files_are_not_read(tmp_path):
 
 def test_classes_that_a_person_cannot_tell_apart_stop(tmp_path):
     make_folder(tmp_path / "case", {"Cat": 1, "cat": 1})
-    with pytest.raises(ResnetkitError, match="classes 'Cat' and 'cat' differ by case or Unicode form only; merge"):
+    with pytest.raises(
+        ResnetkitError, match="classes 'Cat' and 'cat' differ by case, Unicode form or a blank at an end; merge"
+    ):
         open_dataset(tmp_path / "case")
     composed, apart = "caf\u00e9", "cafe\u0301"
     make_folder(tmp_path / "form", {composed: 1, apart: 1})
-    with pytest.raises(ResnetkitError, match="differ by case or Unicode form only"):
+    with pytest.raises(ResnetkitError, match="differ by case, Unicode form or a blank at an end"):
         open_dataset(tmp_path / "form")
     make_folder(tmp_path / "split" / "train", {composed: 1, "tea": 1})
     make_folder(tmp_path / "split" / "test", {apart: 1})
-    with pytest.raises(ResnetkitError, match="it differs from 'caf.xe9' by case or Unicode form only; rename it"):
+    with pytest.raises(
+        ResnetkitError, match="it differs from 'caf.xe9' by case, Unicode form or a blank at an end; rename it"
+    ):
         open_dataset(tmp_path / "split")
     make_folder(tmp_path / "bytes", {os.fsdecode(b"caf\xe9"): 1, "tea": 1})
     with pytest.raises(ResnetkitError, match="is not plain UTF-8 text; rename it"):
@@ -645,7 +654,7 @@ def test_an_image_of_a_strange_suffix_is_told(tmp_path):
     (tmp_path / "dog" / "notes.txt").write_text("none")
     os.mkfifo(tmp_path / "dog" / "pipe.x")  # is not waited for
     dataset = open_dataset(tmp_path)
-    reason = "begins as an image, but is not called one; rename it"
+    reason = "begins as an image, but is not called one; rename it if it is one"
     assert dataset.bad == [("cat/frame.0001", reason), ("dog/b.png_", reason)]
     assert len(dataset.parts["all"]) == 2
 

@@ -127,8 +127,15 @@ def test_lists_in_parquet_without_names_and_wrong_ones(tmp_path):
 
 def test_lists_of_zeros_and_ones_in_parquet_are_no_lists_of_classes(tmp_path):
     for feature in (None, [CLASS_LABEL]):
-        with pytest.raises(ResnetkitError, match="data.parquet#0: label 0 stands there twice; .*not say 0 or 1 of"):
+        with pytest.raises(
+            ResnetkitError, match=r"data.parquet: labels \[1, 0, 0\] say 0 or 1 of each class; they must"
+        ):
             open_dataset(parquet(tmp_path, [[1, 0, 0], [0, 1, 0]], feature))
+
+
+def test_a_class_that_stands_twice_in_a_list_of_objects_is_one(tmp_path):
+    part = open_dataset(parquet(tmp_path, [[2, 2, 0], [1]], None)).parts["all"]
+    assert written(part.labels, ["0", "1", "2"]) == ["0|2", "1"]
 
 
 def test_classes_are_matched_by_name(photos):
