@@ -88,7 +88,7 @@ def measure(name: str, data: str) -> dict:
     """What is saved after every seed, `seeds_planned` being how many there are to be; over an older result when there
     are as many seeds as that has."""
     plan, file = MEASUREMENTS[name], RESULTS / f"{name}.json"
-    older = len(json.loads(file.read_text())["seeds"]) if file.exists() else 0
+    older = min(plan["seeds"], len(json.loads(file.read_text())["seeds"])) if file.exists() else 0
     flags, judging = plan["flags"], plan.get("judging", [])
     before = header(name, command_of(data, flags, judging), [], DEVICE)
     before |= {"seeds_planned": plan["seeds"], "gflops": matrix_products()}

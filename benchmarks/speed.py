@@ -14,11 +14,11 @@ import sys
 from time import perf_counter
 from typing import Any
 
-import torch
 from record import header, save
 
 from resnetkit.benchmark.run import benchmark
 from resnetkit.cli.benchmark import VOID
+from resnetkit.device import find_device
 from resnetkit.errors import ResnetkitError
 
 EVERY = "torchvision,torchvision-compiled,timm,timm-compiled,transformers"
@@ -76,14 +76,10 @@ def measured(name: str, kind: str, model: str, against: str) -> str:
     """How it ended: written, void or failed."""
     choices: dict[str, Any] = CHOICES.get(name, {}) | ({"rounds": FRESH_ROUNDS} if kind in FRESH else {})
     flags = "".join(f" --{key.replace('_', '-')} {value}" for key, value in choices.items())
-    before = header(
-        f"benchmark-{name}",
-        f"resnet benchmark {kind} {model} --against {against}{flags}",
-        [0],
-        torch.device(choices.get("device", "cpu")),
-    )
-    began = perf_counter()
+    command = f"resnet benchmark {kind} {model} --against {against}{flags}"
     try:
+        before = header(f"benchmark-{name}", command, [0], find_device(choices.get("device", "cpu")))
+        began = perf_counter()
         found = benchmark(kind, model, against=against.split(","), **choices)
     except ResnetkitError as error:
         print(f"{name}: {error}", flush=True)

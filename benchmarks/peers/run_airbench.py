@@ -169,17 +169,23 @@ class Run:
             return self.net(x).float()
 
     def warm_up(self) -> None:
-        """Compile both modes, let cuDNN choose and the optimizers load what they call; the network stays as it was."""
+        """Compile all that the clock will meet, let cuDNN choose and the optimizers load what they call; the network
+        stays as it was. Twice, since what is compiled for a GPU is recorded at a second call."""
         before = {name: value.clone() for name, value in self.net.state_dict().items()}
         x = self.pixels["train"][:BATCH]
-        self.answer(x).sum().backward()
+        for learning in (True, True, False, False):
+            self.net.whiten.bias.requires_grad_(learning)
+            self.answer(x).sum().backward()
+            for optimizer in self.optimizers:
+                optimizer.step()
+            self.net.zero_grad(set_to_none=True)
         for optimizer in self.optimizers:
-            optimizer.step()
             optimizer.state.clear()
-        self.net.zero_grad(set_to_none=True)
+        self.net.eval()
         with torch.no_grad():
-            self.net.eval()
-            self.answer(x)
+            for _ in range(2):
+                self.answer(x)
+                self.views(x)
         self.net.load_state_dict(before)
 
     def epoch(self, epoch: int, epochs: int) -> None:

@@ -55,7 +55,7 @@ def archive(path: Path) -> Dataset | None:
 
 
 def shards(name: str, root: Path, files: list[Path]) -> Dataset:
-    """Tar shards in the folder `root`. A shard belongs to the split that its name has in it, or its folder's is."""
+    """Tar shards in the folder `root`. Their names and folders say the part, see `parts_of`."""
     listings = {}
     for file in files:
         listing = _list(file)
@@ -67,7 +67,7 @@ def shards(name: str, root: Path, files: list[Path]) -> Dataset:
 
 def _shards(name: str, root: Path, listings: dict[Path, _Listing]) -> Dataset:
     called = file_names(root, list(listings))
-    part_of = parts_of(listings)
+    part_of = parts_of(listings, root)
     rows: dict[str, list[tuple[str, Encoded, str]]] = {}
     bad: list[tuple[str, str]] = []
     for file, listing in listings.items():

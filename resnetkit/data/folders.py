@@ -7,7 +7,7 @@ import torch
 
 from resnetkit.data.encoded import Encoded
 from resnetkit.data.image_files import Scan, Steps, begins_as_image
-from resnetkit.data.parts import SPLITS, Dataset, Part, require_clear_names, same_but_for_case
+from resnetkit.data.parts import SPLIT_WORDS, SPLITS, Dataset, Part, require_clear_names, same_but_for_case
 from resnetkit.errors import ResnetkitError, did_you_mean
 
 Images = Sequence[tuple[Steps, Encoded]]
@@ -61,9 +61,9 @@ def class_folders(
 def _splits(where: Path, folders: Collection[Steps]) -> dict[str, Steps]:
     found: dict[str, Steps] = {}
     holding = {steps[:1] for steps in folders if len(steps) == 2}  # one without folders in it is a class of that name
-    # Testing is a part where all else is Training; elsewhere it is a word that a class may be called by.
-    pair = {name.lower() for (name,) in holding} == {"training", "testing"}
-    called = SPLITS | {"testing": "test"} if pair else SPLITS
+    # Testing is the test of Training, where there is none of that name; else a class may be called so.
+    known = {SPLITS.get(name.lower()) for (name,) in holding}
+    called = SPLIT_WORDS if "train" in known and "test" not in known else SPLITS
     for place in sorted(holding):
         if split := called.get(place[0].lower()):
             if split in found:

@@ -51,7 +51,8 @@ def renumbered(labels: Tensor, place: Tensor, classes: int) -> Tensor:
 
 
 def require_writable(where: object, classes: Iterable[str]) -> None:
-    """Raise ResnetkitError for a class name that could not be told apart once several are written in a word."""
+    """Raise ResnetkitError for a class name that a table would not give back, where several stand in a cell."""
     for name in classes:
-        if SEPARATOR in name or not name.strip():
-            raise ResnetkitError(f"{where}: class name {name!r} is empty or has a {SEPARATOR} in it; rename it")
+        if SEPARATOR in name or not name or name != name.strip():
+            what = f"is empty, has a blank at an end or a {SEPARATOR} in it"
+            raise ResnetkitError(f"{where}: class name {name!r} {what}; rename it")

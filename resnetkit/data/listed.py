@@ -11,7 +11,15 @@ import torch
 
 from resnetkit.data.label_cells import Read, flags, one_name, several_names
 from resnetkit.data.labels import SEPARATOR, from_sets, require_writable
-from resnetkit.data.parts import SPLITS, Dataset, Part, flaw, in_label_order, require_clear_names, same_but_for_case
+from resnetkit.data.parts import (
+    SPLIT_WORDS,
+    Dataset,
+    Part,
+    flaw,
+    in_label_order,
+    require_clear_names,
+    same_but_for_case,
+)
 from resnetkit.errors import ResnetkitError, did_you_mean
 
 SUFFIXES = (".csv", ".tsv", ".txt")
@@ -123,7 +131,7 @@ def _table_rows(file: Path, text: str, column: str | None) -> _Rows:
         split = "all"
         if at.split is not None:
             given = cells[at.split].strip().lower()
-            split = SPLITS.get(given, "")
+            split = SPLIT_WORDS.get(given, "")
             if not split:
                 problems.append((line, f"split {given!r}; it must be train, val or test"))
         labels: tuple[str, ...] = ()

@@ -32,11 +32,11 @@ def parquet(name: str, root: Path, files: list[Path], column: str | None = None)
     """Hugging Face's layout: an image column of {bytes, path}, a label column, class names in the schema metadata.
 
     `column` says which has the labels where several could. Labels that are lists have the classes of each image, none
-    or several. A file belongs to the split that its name has in it, or its folder's is. Images of more than MAX_HELD
+    or several. Names of files and folders say the part, see `parts_of`. Images of more than MAX_HELD
     bytes together are unpacked into the user's cache. `root` is the folder of the set.
     """
     of_split: dict[str, list[Path]] = {}
-    for file, split in parts_of(files).items():
+    for file, split in parts_of(files, root).items():
         of_split.setdefault(split, []).append(file)
     about = {file: _metadata(file) for file in files}
     first = next(iter(of_split.values()))[0]
@@ -48,8 +48,7 @@ def parquet(name: str, root: Path, files: list[Path], column: str | None = None)
         for split, own in of_split.items()
     }
     multilabel = any(isinstance(value, list) for own in values.values() for value in own)
-    for own in values.values():
-        _require_no_flags(str(first), own)
+    _require_no_flags(name, [row for own in values.values() for row in own if isinstance(row, list)])
     chosen = {split: [v if multilabel else [v] for v in own] for split, own in values.items()}
     index: dict[Any, int] = {label: i for i, label in enumerate(classes)} | {i: i for i in range(len(classes))}
     if not classes:
@@ -147,14 +146,12 @@ def _places(labels: Any, index: dict[Any, int], row_name: str, classes: int) -> 
     return [index[label] for label in dict.fromkeys(labels)]
 
 
-def _require_no_flags(where: str, rows: Sequence[Any]) -> None:
+def _require_no_flags(where: str, lists: Sequence[list[Any]]) -> None:
     """Raise ResnetkitError for lists that say 0 or 1 of each class: as labels they would be of two classes."""
-    lists = [row for row in rows if isinstance(row, list)]
-    alike = len({len(row) for row in lists}) == 1 and len(lists[0]) > 1
-    if alike and all(value in (0, 1) for row in lists for value in row):
-        raise ResnetkitError(
-            f"{where}: labels {lists[0]!r} say 0 or 1 of each class; they must name those of the image"
-        )
+    alike = len({len(row) for row in lists}) == 1 and any(len(set(row)) < len(row) for row in lists)
+    if alike and all(value in (0, 1, "0", "1") for row in lists for value in row):
+        told = f"labels {lists[0]!r} say 0 or 1 of each class"
+        raise ResnetkitError(f"{where}: {told}; they must name those of the image")
 
 
 def _columns(file: Path, about: Any, column: str | None) -> tuple[str, str, list[str]]:

@@ -16,6 +16,7 @@ from resnetkit.data.labels import are_multilabel
 from resnetkit.errors import ResnetkitError
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLIT_WORDS = SPLITS | {"testing": "test"}  # where a class cannot be meant
 
 
 @dataclass
@@ -62,16 +63,14 @@ class Dataset:
         return any(are_multilabel(part.labels) for part in self.parts.values())
 
 
-def parts_of(files: Iterable[Path]) -> dict[Path, str]:
-    """The part that each file is of: that which its name begins with, or its folder is called; where that says nothing
-    of any, that which a word of its name says, if those divide the files; else `all`. Raises ResnetkitError where only
-    some names say."""
-    files = list(files)
-    splits = {file: _begins_with(file) for file in files}
-    if not any(splits.values()):
-        said = {file: _says(file) for file in files}
-        splits = said if "train" in said.values() and len({*said.values()} - {None}) > 1 else splits
-    if any(splits.values()):
+def parts_of(files: Iterable[Path], root: Path) -> dict[Path, str]:
+    """The part that each file of a set in the folder `root` is of: that which its name begins with, or its folder below
+    `root` is called, or a word of its name says. Words of names alone must divide the files; else it is `all`. Raises
+    ResnetkitError where only some names say."""
+    splits = {file: _begins_with(file, root) for file in files}
+    said = {file: split or _says(file) for file, split in splits.items()}
+    if any(splits.values()) or len({*said.values()} - {None}) > 1:
+        splits = said
         for file, split in splits.items():
             if split is None:
                 raise ResnetkitError(
@@ -80,13 +79,13 @@ def parts_of(files: Iterable[Path]) -> dict[Path, str]:
     return {file: split or "all" for file, split in splits.items()}
 
 
-def _begins_with(file: Path) -> str | None:
-    words = (re.split(r"[-_.]", file.name)[0].lower(), file.parent.name.lower())
+def _begins_with(file: Path, root: Path) -> str | None:
+    words = [re.split(r"[-_.]", file.name)[0].lower(), *([] if file.parent == root else [file.parent.name.lower()])]
     return next((SPLITS[word] for word in words if word in SPLITS), None)
 
 
 def _says(file: Path) -> str | None:
-    said = {SPLITS[word] for word in re.split(r"[\W_]+", file.name.lower()) if word in SPLITS}
+    said = {SPLIT_WORDS[word] for word in re.split(r"[\W_]+", file.name.lower()) if word in SPLIT_WORDS}
     return said.pop() if len(said) == 1 else None
 
 

@@ -78,7 +78,8 @@ def given_images(
     dataset = open_dataset(data)
     chosen = split or next((name for name in (*defaults, "all") if name in dataset.parts), defaults[0])
     if chosen not in dataset.parts:
-        raise ResnetkitError(f"{dataset.name} has no {chosen} part; it has {', '.join(dataset.parts)}")
+        there = ", ".join(dataset.parts)
+        raise ResnetkitError(f"{dataset.name} has no {chosen} part; it has {there}, which --split names")
     one = replace(dataset, parts={chosen: dataset.parts[chosen]})
     read = ingest(match_model(one, model), max_bad, model.preprocessing.channels, look)
     if bad := read.dataset.bad:

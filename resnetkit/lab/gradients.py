@@ -191,8 +191,7 @@ class Gradients(Experiment):
                 "precision": "float32",
             }
         )
-        images = 4 * max(self.batch, TRAINING_BATCH)  # of less noise classes would be missing
-        prepared = prepare(few_images(self.data, train=images, test=1), recipe, {}, 0.0)
+        prepared = prepare(few_images(self.data, train=4 * max(self.batch, TRAINING_BATCH), test=1), recipe, {}, 0.0)
         part, preprocessing = prepared.parts["train"], prepared.preprocessing
         classes, channels = len(prepared.dataset.classes), len(preprocessing.mean)
         block = spec(NETS["residual"].format(cell["depth"])).block  # preact_resnet164_cifar has bottlenecks, alone

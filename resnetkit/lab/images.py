@@ -13,6 +13,7 @@ from resnetkit.errors import ResnetkitError
 
 NOISE = "noise"
 CLASSES = 10
+EVERY_CLASS = 64  # images of noise, among so many none is missing
 SIDE = 32  # pixels, as CIFAR's
 
 
@@ -26,7 +27,7 @@ def few_images(data: str, train: int, test: int) -> Dataset:
     """
     counts = {"train": train, "test": test}
     if data == NOISE:
-        return _noise(counts)
+        return _noise({"train": max(train, EVERY_CLASS), "test": test})
     dataset = with_test(open_dataset(data))
     if dataset.multilabel:
         raise ResnetkitError(f"{dataset.name}: the experiments need images of one label each")

@@ -238,6 +238,17 @@ def test_the_part_that_a_folder_says_is_not_another_words(tmp_path):
     assert open_dataset(tmp_path).parts.keys() == {"train", "val"}
 
 
+def test_words_of_names_stand_in_for_what_they_begin_with(tmp_path):
+    """In a folder that is called as a part, which says nothing of what lies in it."""
+    for i, name in enumerate(("train", "cifar-test", "Testing-more")):
+        shard(tmp_path / "training" / f"{name}-0.tar", [(f"{i}.png", encoded(photo(i), "png")), (f"{i}.cls", b"cat")])
+    parts = open_dataset(tmp_path / "training").parts
+    assert {name: len(part) for name, part in parts.items()} == {"train": 1, "test": 2}
+    (tmp_path / "training" / "train-0.tar").unlink()
+    (tmp_path / "training" / "cifar-test-0.tar").rename(tmp_path / "training" / "cifar-val-0.tar")
+    assert open_dataset(tmp_path / "training").parts.keys() == {"val", "test"}
+
+
 def test_shards_of_the_test_alone_are_opened(tmp_path):
     shard(tmp_path / "test-0.tar", [("0.png", encoded(photo(), "png")), ("0.cls", b"cat")])
     assert open_dataset(tmp_path / "test-0.tar").classes == ["cat"]

@@ -82,7 +82,7 @@ def test_columns_of_zeros_and_ones(photos):
         (("path,a,b", "0.png,1,0"), ":a,bb", "labels.csv:1: no single column 'bb'; did you mean b?"),
         (("path,a,b", "0.png,1,0"), ":a,a", "no single column 'a'"),
         (("path,a,A", "0.png,1,0"), ":a,A", "classes 'a' and 'A' differ by case"),
-        (("path,a,b|c", "0.png,1,0"), ":a,b|c", "class name 'b|c' is empty or has a |"),
+        (("path,a,b|c", "0.png,1,0"), ":a,b|c", "class name 'b|c' is empty, has a blank at an end or a |"),
     ],
 )
 def test_each_mistake_is_told_by_its_line(photos, lines, columns, says):

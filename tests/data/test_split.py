@@ -197,13 +197,14 @@ def test_an_image_of_the_set_is_not_written_over(folder):
     assert image.read_bytes() == before
 
 
-def test_a_class_name_that_would_be_read_as_two_is_not_written(folder, tmp_path):
-    for name in ("a|b", "c"):
-        (tmp_path / "set" / name).mkdir(parents=True)
+@pytest.mark.parametrize("name", ["a|b", "a "])
+def test_a_class_name_that_would_be_read_otherwise_is_not_written(name, tmp_path):
+    for each in (name, "c"):
+        (tmp_path / "set" / each).mkdir(parents=True)
         for i in range(3):
-            cloud(i + len(name), side=40).save(tmp_path / "set" / name / f"{i}.png")
+            cloud(i + len(each), side=40).save(tmp_path / "set" / each / f"{i}.png")
     seen = survey(open_dataset(tmp_path / "set"))
-    with pytest.raises(ResnetkitError, match=r"class name 'a\|b' is empty or has a \| in it; rename it"):
+    with pytest.raises(ResnetkitError, match=r"is empty, has a blank at an end or a \| in it; rename it"):
         write_division(divide(seen, SplitPlan()), seen, tmp_path / "split.csv")
     assert not (tmp_path / "split.csv").exists()
 
