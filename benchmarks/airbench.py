@@ -54,18 +54,21 @@ def summary(runs: list[dict]) -> dict:
     }
 
 
-def measured(seeds: list[int], flags: list[str]) -> list[dict]:
-    """The pairs of other seeds in the result. Ends where one is of another commit, machine, command or peer, for it
+def measured() -> dict:
+    """The result so far."""
+    return json.loads(FILE.read_text()) if FILE.exists() else {"command": COMMAND, "pairs": []}
+
+
+def others(result: dict, seeds: list[int], flags: list[str]) -> list[dict]:
+    """The pairs of other seeds in a result. Ends where one is of another commit, machine, command or peer, for it
     would be lost."""
-    if not FILE.exists():
-        return []
-    result, now = json.loads(FILE.read_text()), here(DEVICE)
-    others = [pair for pair in result["pairs"] if pair["seed"] not in seeds]
-    if any(result["command"] != COMMAND or not _alike(pair, now, flags) for pair in others):
+    now = here(DEVICE)
+    found = [pair for pair in result["pairs"] if pair["seed"] not in seeds]
+    if any(result["command"] != COMMAND or not _alike(pair, now, flags) for pair in found):
         sys.exit(
             f"{FILE.name} has seeds of another commit, machine or command, which would be lost; move it away first"
         )
-    return others
+    return found
 
 
 def _alike(pair: dict, now: dict, flags: list[str]) -> bool:
@@ -93,12 +96,12 @@ def main() -> None:
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=ON_GPU, help=what)
     given = parser.parse_args()
     flags = ["--arithmetic", given.arithmetic, *(["--compile"] if given.compile else [])]
-    pairs = measured(given.seeds, flags)
-    older = {pair["seed"] for pair in json.loads(FILE.read_text())["pairs"]} if FILE.exists() else set()
+    before = measured()
+    pairs, older = others(before, given.seeds, flags), {pair["seed"] for pair in before["pairs"]}
     for seed in given.seeds:
-        before = {"seed": seed, "environment": here(DEVICE), "gflops": matrix_products()}
+        origin = {"seed": seed, "environment": here(DEVICE), "gflops": matrix_products()}
         pair = {"record": record_program(given.data, seed, flags), "ours": ours(given.data, seed)}
-        pairs = sorted([*pairs, before | pair], key=lambda pair: pair["seed"])
+        pairs = sorted([*pairs, origin | pair], key=lambda pair: pair["seed"])
         result = header(FILE.stem, COMMAND, [pair["seed"] for pair in pairs], DEVICE)
         result |= {name: summary([pair[name] for pair in pairs]) for name in ("ours", "record")}
         result["speed_ratio"] = result["record"]["seconds_mean"] / result["ours"]["seconds_mean"]

@@ -79,7 +79,8 @@ def measure(
 ) -> dict[str, Any]:
     """`benchmark` of contenders that `commands` start; `ours`, `control` and the `machine` are among them."""
     contenders = {name: command for name, command in commands.items() if name != MACHINE}
-    fresh, starts = job.kind in ("memory", "startup"), {}
+    fresh = job.kind in ("memory", "startup")
+    starts = {}
     if job.kind == "startup":  # before all else, which would be lost where it fails
         tell("starting resnet train digits")
         starts["train_digits_first_step_seconds"] = spread(first_step_seconds(rounds, job.cores, job.device))

@@ -38,7 +38,6 @@ def absolute(source: str | Path) -> str:
 
 def open_dataset(source: str | Path) -> Dataset:
     """Read a named set or what lies at a path, in any of KINDS. Raises ResnetkitError where there is none."""
-    path = Path(source)
     try:
         path, column = _with_column(str(source))
         if table := listed.find_list(str(source)):
@@ -49,7 +48,7 @@ def open_dataset(source: str | Path) -> Dataset:
             raise ResnetkitError(f"no dataset {str(source)!r}: no such path, and the named sets are {', '.join(NAMED)}")
         dataset = _open_folder(path, column) if path.is_dir() else _open_file(path, column)
     except OSError as error:
-        raise ResnetkitError(f"{error.filename or path}: {error.strerror or error}") from error
+        raise ResnetkitError(f"{error.filename or source}: {error.strerror or error}") from error
     if dataset is None:
         raise ResnetkitError(f"{path}: not a set we read: {KINDS}")
     return dataset

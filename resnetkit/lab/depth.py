@@ -144,7 +144,7 @@ def _train(prepared: Prepared, state: TrainingState, steps: int) -> tuple[list[f
         tally = state.tally
         if tally.images <= before.images:  # a new epoch
             before = Tally()
-        losses.append(float(tally.loss - before.loss) / (tally.images - before.images))
+        losses.append(tally.loss_since(before))
         seconds.append(perf_counter() - began)
         began, before = perf_counter(), replace(tally)
         if len(losses) >= steps:

@@ -105,10 +105,9 @@ def train_and_watch(prepared: Prepared, net: ResNet, steps: int) -> dict[str, An
 
     def after_step(state: TrainingState, waited: float) -> None:
         nonlocal before
-        tally = state.tally
-        found["losses"].append(float(tally.loss - before.loss) / (tally.images - before.images))
+        found["losses"].append(state.tally.loss_since(before))
         found["first"].append(gradient_norms(net)[0])
-        before = replace(tally)
+        before = replace(state.tally)
 
     batches = training_batches(prepared, workers=0)
     net.train()

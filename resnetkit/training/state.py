@@ -35,6 +35,10 @@ class Tally:
             raise Diverged("the loss is no longer a number; lower lr or lengthen warmup_epochs")
         return Tally(float(self.loss), float(self.right), self.images)
 
+    def loss_since(self, before: "Tally") -> float:
+        """The mean over the images seen since it was `before`."""
+        return float(self.loss - before.loss) / (self.images - before.images)
+
 
 @dataclass
 class TrainingState:

@@ -133,27 +133,27 @@ def test_a_gpu_that_is_not_there():
         make_job("step", "resnet18", device="cuda")
 
 
-def test_jobs_that_make_no_sense():
-    with pytest.raises(ResnetkitError, match="step, inference"):
-        make_job("steps", "resnet18")
-    with pytest.raises(ResnetkitError, match="compile='auto'"):
-        make_job("step", "resnet18", compile="auto")
-    with pytest.raises(ResnetkitError, match="compile=on is for `resnet benchmark step`, and not for inference"):
-        make_job("inference", "resnet18", compile="on")
-    with pytest.raises(ResnetkitError, match="graphs; give device=cuda, or compile=on"):
-        make_job("step", "resnet18", compile="graphs")
-    with pytest.raises(ResnetkitError, match="device='auto': a benchmark runs on cpu or cuda"):
-        make_job("step", "resnet18", device="auto")
-    with pytest.raises(ResnetkitError, match="device='cuda:1'"):
-        make_job("step", "resnet18", device="cuda:1")
-    with pytest.raises(ResnetkitError, match="precision 'half' is not known"):
-        make_job("step", "resnet18", precision="half")
-    with pytest.raises(ResnetkitError, match="precision 'auto' is not known"):
-        make_job("inference", "resnet18", precision="auto")
-    for choice in ({"device": "cuda"}, {"precision": "bfloat16"}):
-        with pytest.raises(ResnetkitError, match="a loader has no device and no precision"):
-            make_job("loader", "resnet18", **choice)
-    with pytest.raises(ResnetkitError, match="cores"):
-        make_job("step", "resnet18", threads=10_000)
+@pytest.mark.parametrize(
+    ("kind", "choices", "says"),
+    [
+        ("steps", {}, "step, inference"),
+        ("step", {"compile": "auto"}, "compile='auto'"),
+        ("inference", {"compile": "on"}, "compile=on is for `resnet benchmark step`, and not for inference"),
+        ("step", {"compile": "graphs"}, "graphs; give device=cuda, or compile=on"),
+        ("step", {"device": "auto"}, "device='auto': a benchmark runs on cpu or cuda"),
+        ("step", {"device": "cuda:1"}, "device='cuda:1'"),
+        ("step", {"precision": "half"}, "precision 'half' is not known"),
+        ("inference", {"precision": "auto"}, "precision 'auto' is not known"),
+        ("loader", {"device": "cuda"}, "a loader has no device and no precision"),
+        ("loader", {"precision": "bfloat16"}, "a loader has no device and no precision"),
+        ("step", {"threads": 10_000}, "cores"),
+    ],
+)
+def test_jobs_that_make_no_sense(kind, choices, says):
+    with pytest.raises(ResnetkitError, match=says):
+        make_job(kind, "resnet18", **choices)
+
+
+def test_jobs_of_which_little_is_said():
     assert make_job("memory", "resnet18", precision="auto").precision == "auto"
     assert make_job("step", "resnet18").batch_size == 16 and make_job("inference", "resnet20_cifar").img_size == 32

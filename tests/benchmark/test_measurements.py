@@ -82,12 +82,13 @@ def test_pairs_of_another_machine_or_code_are_neither_mixed_nor_lost(script, mon
     monkeypatch.setattr(airbench, "FILE", tmp_path / "airbench.json")
     monkeypatch.setattr(airbench, "here", lambda device: HERE)
     airbench.FILE.write_text(json.dumps({"command": airbench.COMMAND, "pairs": [pair]}))
-    assert airbench.measured([0], []) == []
+    result = airbench.measured()
+    assert airbench.others(result, [0], []) == []
     if alike:
-        assert airbench.measured([1], []) == [pair]
+        assert airbench.others(result, [1], []) == [pair]
     else:
         with pytest.raises(SystemExit, match="would be lost"):
-            airbench.measured([1], [])
+            airbench.others(result, [1], [])
 
 
 def test_results_alone_make_no_commit_dirty(script, monkeypatch, tmp_path):
