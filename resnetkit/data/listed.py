@@ -215,7 +215,7 @@ def _path_problems(folder: Path, rows: list[_Row]) -> list[tuple[int, str]]:
     seen: dict[str, int] = {}
     problems = []
     for row in rows:
-        first = seen.setdefault(os.path.normpath(row.path), row.line)
+        first = seen.setdefault(os.path.abspath(folder / row.path), row.line)
         if not row.path:
             problems.append((row.line, "no path"))
         elif first != row.line:

@@ -225,12 +225,14 @@ def answer(
     was_training = net.training
     net.eval()
     logits, labels = [], []
-    with autocast(device, precision):
-        for images, batch_labels in batches:
-            x = preprocessing.normalise(images.to(device)).contiguous(memory_format=torch.channels_last)
-            logits.append(forward(net, x).cpu())
-            labels.append(batch_labels)
-    net.train(was_training)
+    try:
+        with autocast(device, precision):
+            for images, batch_labels in batches:
+                x = preprocessing.normalise(images.to(device)).contiguous(memory_format=torch.channels_last)
+                logits.append(forward(net, x).cpu())
+                labels.append(batch_labels)
+    finally:
+        net.train(was_training)
     truth = torch.cat(labels)
     if are_multilabel(truth):
         assert calibration is None or isinstance(calibration, MultilabelCalibration)

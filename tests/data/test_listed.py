@@ -65,6 +65,11 @@ def test_each_mistake_is_told_by_its_line(photos, wrong, says, encoding, newline
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_file_listed_by_two_kinds_of_path_is_listed_twice(photos):
+    with pytest.raises(ResnetkitError, match="labels.csv:6: .* is on line 3 already"):
+        open_dataset(write(photos, lines(f"{photos}/photos/1.png,cat,train")))
+
+
 def test_all_mistakes_are_told_at_once_in_the_order_of_lines(photos):
     wrong = ["photos/4.png,cow,test", "photos/1.png,cat,train", *(f"gone{i}.png,dog,train" for i in range(5))]
     with pytest.raises(ResnetkitError) as caught:

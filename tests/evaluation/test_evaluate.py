@@ -12,7 +12,7 @@ import resnetkit as rk
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.data.datasets import Part, digits
 from resnetkit.errors import Diverged, ResourceExhausted
-from resnetkit.evaluation.answers import Answers, judge
+from resnetkit.evaluation.answers import Answers, answer, judge
 from resnetkit.evaluation.compare import compare
 from resnetkit.evaluation.evaluate import calibrate
 from resnetkit.evaluation.files import write_evaluation
@@ -81,6 +81,19 @@ def test_a_full_gpu_is_one_line(digits_runs, monkeypatch):
     for run in (lambda: rk.evaluate(digits_runs[0], device="cpu"), lambda: compare(*digits_runs[:2], device="cpu")):
         with pytest.raises(ResourceExhausted, match="cpu has too little memory; lower batch_size"):
             run()
+
+
+def test_a_network_that_could_not_answer_goes_on_training():
+    model = small_model()
+    model.network.train()
+
+    def full(net, x):
+        raise ResourceExhausted("the GPU's memory is full")
+
+    batches = [(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.zeros(2, dtype=torch.long))]
+    with pytest.raises(ResourceExhausted):
+        answer(model.network, batches, model.preprocessing, forward=full)
+    assert model.network.training
 
 
 def test_no_mistake_is_not_certainty():
