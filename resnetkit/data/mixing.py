@@ -21,7 +21,7 @@ def mix(
     """float (N, C, H, W) and labels -> mixed images and targets (N, classes); with one class an image they add up to 1.
 
     Mixup (Zhang et al. 2018) adds images by shares, CutMix (Yun et al. 2019) puts a box of one into the other; shares
-    are by area. An image's partner is another of the batch.
+    are by area. An image's partner is any of the batch.
     """
     uniform = torch.rand(3, generator=generator, dtype=torch.float64)
     partners = torch.randperm(len(images), generator=generator).to(images.device, non_blocking=True)

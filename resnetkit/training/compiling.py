@@ -1,6 +1,5 @@
 """Whether a run's network is compiled: as it is asked for, or by a short trial on the machine at hand."""
 
-from collections.abc import Iterator
 from math import prod
 from time import perf_counter
 from typing import Any
@@ -8,10 +7,9 @@ from typing import Any
 import torch
 
 from resnetkit.errors import ResnetkitError, did_you_mean
+from resnetkit.training.epochs import images_by_epoch, pixels_by_epoch
 from resnetkit.training.memory import trial_step
 from resnetkit.training.prepare import Prepared
-from resnetkit.training.pruning import passed_over
-from resnetkit.training.schedule import training_size
 from resnetkit.training.state import TrainingState
 
 COMPILE_MODES = ("off", "on", "graphs", "auto")
@@ -72,7 +70,7 @@ def compiling_pays(prepared: Prepared, state: TrainingState) -> tuple[str, str]:
 
     Timed by steps on blank images of the full size, smaller ones by their pixels; `state` is spent.
     """
-    steps = len(prepared.parts["train"]) / prepared.recipe.batch_size * _whole_epochs(prepared)
+    steps = len(prepared.parts["train"]) / prepared.largest_batch * _whole_epochs(prepared)
     plain = _least(prepared, state)
     if plain * steps < SHORT:
         return "off", f"compile off: {plain * steps / 60:.1f} minutes of training are too few for it to pay"
@@ -90,22 +88,13 @@ def compiling_pays(prepared: Prepared, state: TrainingState) -> tuple[str, str]:
 
 def _shapes(prepared: Prepared) -> int:
     """How many shapes a run's batches have, by the size of the images and how many they are."""
-    steps = -(-len(prepared.parts["train"]) // prepared.recipe.batch_size)
-    return len({(size, count) for seen, size in _epochs(prepared) for count in (seen // steps, -(-seen // steps))})
+    steps, epochs = prepared.steps, images_by_epoch(prepared)
+    return len({(size, count) for seen, size in epochs for count in (seen // steps, -(-seen // steps))})
 
 
 def _whole_epochs(prepared: Prepared) -> float:
     """How many epochs of all images at their full size multiply as much."""
-    pixels = (seen * prod(size) for seen, size in _epochs(prepared))
-    return sum(pixels) / (len(prepared.parts["train"]) * prod(prepared.preprocessing.size))
-
-
-def _epochs(prepared: Prepared) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Of each epoch how many images it sees, and at what size."""
-    recipe, images = prepared.recipe, len(prepared.parts["train"])
-    for epoch in range(recipe.epochs):
-        seen = images - passed_over(recipe.prune_easy, images, epoch, recipe.epochs)
-        yield seen, training_size(recipe, prepared.preprocessing.size, epoch)
+    return sum(pixels_by_epoch(prepared)) / (len(prepared.parts["train"]) * prod(prepared.preprocessing.size))
 
 
 def _least(prepared: Prepared, state: TrainingState) -> float:
@@ -114,5 +103,5 @@ def _least(prepared: Prepared, state: TrainingState) -> float:
 
 def _seconds(prepared: Prepared, state: TrainingState) -> float:
     began = perf_counter()
-    trial_step(state, prepared, prepared.recipe.batch_size)  # waits for the device
+    trial_step(state, prepared, prepared.largest_batch)  # waits for the device
     return perf_counter() - began

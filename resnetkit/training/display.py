@@ -1,9 +1,10 @@
 """What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere; always on standard error."""
 
+from collections.abc import Sequence
 from time import perf_counter
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from resnetkit.tasks.task import figures_of
 from resnetkit.training.state import TrainingState
@@ -13,11 +14,13 @@ LINE_EVERY = 30.0  # seconds between lines within an epoch where there is no bar
 
 
 class Display:
-    """Follows a run of `epochs` epochs of `steps` steps, from step `first` on; `figure` is what its task learns by."""
+    """Follows a run of epochs of so many `pixels` in `steps` steps each, from step `first` on; `figure` is what its
+    task learns by."""
 
-    def __init__(self, epochs: int, steps: int, first: int, figure: str) -> None:
+    def __init__(self, pixels: Sequence[int], steps: int, first: int, figure: str) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._epochs, self._steps, self._first, self._figure = epochs, steps, first, figure
+        self._pixels, self._steps, self._first, self._figure = pixels, steps, first, figure
+        self._epochs = len(pixels)
         self._start = self._epoch_start = self._shown = perf_counter()
         self._waited = 0.0
         self._images = 0
@@ -25,13 +28,12 @@ class Display:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
             TextColumn("{task.fields[state]}"),
         )
         self._progress = Progress(
             *columns, console=self._console, disable=not self._console.is_terminal, transient=True
         )
-        self._task = self._progress.add_task("training", total=epochs * steps, completed=first, state="")
+        self._task = self._progress.add_task("training", total=self._epochs * steps, completed=first, state="")
 
     def __enter__(self) -> "Display":
         self._progress.start()
@@ -54,14 +56,14 @@ class Display:
         epoch = (state.step - 1) // self._steps + 1
         status = (
             f"loss {tally.loss / tally.images:.3f}  {self._figure} {tally.right / tally.images:.1%}  "
-            f"{seen / seconds:,.0f} images/s  data {self._waited / seconds:.0%}"
+            f"{seen / seconds:,.0f} images/s  data {self._waited / seconds:.0%}  ETA {self._eta(state)}"
         )
         self._progress.update(
             self._task, completed=state.step, description=f"epoch {epoch}/{self._epochs}", state=status
         )
         if self._progress.disable:
             step = (state.step - 1) % self._steps + 1
-            self.line(f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}  {status}  ETA {self._eta(state)}")
+            self.line(f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}  {status}")
 
     def epoch(self, state: TrainingState, values: dict[str, float]) -> None:
         """One line for a finished epoch; `values` is its line of the table."""
@@ -70,7 +72,7 @@ class Display:
         self._progress.update(self._task, completed=state.step)
         width = len(str(self._epochs))
         self.line(
-            f"epoch {values['epoch']:>{width}}/{self._epochs}  {values['size']} px  lr {values['lr']:.4f}  {figures}  "
+            f"epoch {values['epoch']:>{width}}/{self._epochs}  {values['size']} px  lr {values['lr']:.3g}  {figures}  "
             f"{values['images_per_second']:,.0f} images/s  data {values['data_share']:.0%}  ETA {self._eta(state)}"
         )
 
@@ -94,6 +96,12 @@ class Display:
         }
 
     def _eta(self, state: TrainingState) -> str:
-        done = state.step - self._first
-        left = (perf_counter() - self._start) / max(1, done) * (self._epochs * self._steps - state.step)
+        now = self._pixels_before(state.step)
+        pace = (perf_counter() - self._start) / max(1, now - self._pixels_before(self._first))
+        left = pace * (sum(self._pixels) - now)
         return f"{int(left // 3600)}:{int(left // 60 % 60):02}:{int(left % 60):02}"
+
+    def _pixels_before(self, step: int) -> float:
+        """What has been trained on when so many steps are done: small images take less time."""
+        epoch, place = divmod(step, self._steps)
+        return sum(self._pixels[:epoch]) + sum(self._pixels[epoch : epoch + 1]) * place / self._steps

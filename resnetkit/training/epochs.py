@@ -16,6 +16,7 @@ from resnetkit.data.preprocess import Preprocessing
 from resnetkit.training.freezing import frozen_parts, set_training
 from resnetkit.training.loop import AfterStep, EachLoss, train_epoch
 from resnetkit.training.prepare import Prepared
+from resnetkit.training.pruning import passed_over
 from resnetkit.training.recipe import CROP_PCT
 from resnetkit.training.schedule import learning_rate, training_size
 from resnetkit.training.state import Tally, TrainingState
@@ -55,6 +56,18 @@ def class_weights(prepared: Prepared, device: torch.device) -> Tensor | None:
     if prepared.recipe.balance != "weights":
         return None
     return balanced_weights(prepared.parts["train"].labels, len(prepared.dataset.classes)).to(device)
+
+
+def images_by_epoch(prepared: Prepared) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Of each epoch how many images it sees, and at what size."""
+    recipe, images = prepared.recipe, len(prepared.parts["train"])
+    for epoch in range(recipe.epochs):
+        seen = images - passed_over(recipe.prune_easy, images, epoch, recipe.epochs)
+        yield seen, training_size(recipe, prepared.preprocessing.size, epoch)
+
+
+def pixels_by_epoch(prepared: Prepared) -> list[int]:
+    return [seen * prod(size) for seen, size in images_by_epoch(prepared)]
 
 
 class Epochs:

@@ -124,7 +124,7 @@ def choose_memory(prepared: Prepared, net: ResNet, memory: str, budget: int | No
             GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else CPU_SHARE * free_memory()
         )
         limit = f"{written_bytes(budget)}, a share of {limit}"
-    images = -(-recipe.batch_size // recipe.accumulate)
+    images = -(-prepared.largest_batch // recipe.accumulate)
     needs = {}
     for mode in MEMORY_MODES:
         needs[mode] = planned_bytes(prepared, net, images, mode)

@@ -1,5 +1,6 @@
 """From data and settings to what a run needs: the parts, the recipe, the preprocessing."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,14 @@ FOR_SMALL = {
     "padding_mode": "images of one small size; photos are cropped by min_scale",
     "whiten": "images of one small size, whose pixels are in memory",
 }
+# Settings that do nothing without another, and the values of that one with which they do.
+NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "padding_mode": ("crop_padding", ()),
+    "thaw_epochs": ("freeze", ()),
+    "momentum": ("optimizer", ("sgd", "muon")),
+    "milestones": ("schedule", ("step",)),
+    "policy_level": ("policy", ("rand",)),
+}
 BEGINNINGS = ("zero_init_residual", "whiten")  # settings for how a network without trained weights begins
 
 
@@ -74,6 +83,15 @@ class Prepared:
             recipe.policy_level,
             recipe.padding_mode,
         )
+
+    @property
+    def steps(self) -> int:
+        """Of an epoch; their batches are alike."""
+        return -(-len(self.parts["train"]) // self.recipe.batch_size)
+
+    @property
+    def largest_batch(self) -> int:
+        return -(-len(self.parts["train"]) // self.steps)
 
     @property
     def headline(self) -> str:
@@ -132,8 +150,7 @@ def read_source(
     _require_settings_that_apply(chosen, _small(read), read.channels)
     if chosen.prune_easy:
         _require_own_losses(chosen, multilabel=read.dataset.multilabel)
-    if settings.get("padding_mode") == "reflect" and not chosen.crop_padding:
-        raise ResnetkitError("setting padding_mode does nothing with crop_padding=0; leave it out, or set crop_padding")
+    _require_no_idle_settings(chosen, settings)
     return Source(read, chosen, start)
 
 
@@ -196,6 +213,14 @@ def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> 
         raise ResnetkitError(
             f"setting repeats={recipe.repeats}: a batch has {recipe.batch_size} images; raise batch_size"
         )
+
+
+def _require_no_idle_settings(recipe: Recipe, given: Iterable[str]) -> None:
+    for name, (other, needed) in NEEDS.items():
+        idle = getattr(recipe, other) not in needed if needed else not getattr(recipe, other)
+        if name in given and idle and getattr(recipe, name) != Recipe.model_fields[name].default:
+            cure = f"{other}={' or '.join(needed)}" if needed else other
+            raise ResnetkitError(f"setting {name} does nothing without {cure}; leave it out, or set {other}")
 
 
 def _require_own_losses(recipe: Recipe, *, multilabel: bool) -> None:

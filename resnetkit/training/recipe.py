@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from resnetkit.errors import ResnetkitError, did_you_mean
 
 FOLDER = files("resnetkit") / "recipes"
+WARMUP_SHARE = 0.2  # of the epochs where they are set, at most: a recipe's own warm-up is for its own epochs
 CROP_PCT = 0.875  # of a photo's shorter side that evaluation sees (He et al. 2015, section 3.4)
 
 
@@ -100,7 +101,12 @@ class Recipe(BaseModel):
     )
     crop_padding: int = Field(0, ge=0, description="pixels around a small image before a random crop")
     padding_mode: Literal["zeros", "reflect"] = Field("zeros", description="what these pixels show")
-    min_scale: float = Field(1.0, gt=0, le=1, description="smallest share of a photo's area that a random crop has")
+    min_scale: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="smallest share of a photo's area that a random crop has, before it is cut to the photo",
+    )
     flip: bool = Field(True, description="images are mirrored half of the time; false for digits or text")
     policy: Literal["none", "trivial", "rand", "augmix"] = Field(
         "none", description="TrivialAugment, RandAugment or AugMix, of grey and rgb"
@@ -145,7 +151,7 @@ def comes_along(source: str) -> bool:
 
 def load_recipe(source: str, settings: dict[str, Any] | None = None) -> Recipe:
     """A recipe by name or TOML file, with `settings` in place of its own; `train_size` follows an `img_size` that is
-    given without it.
+    given without it, and of `epochs` that are given at most a fifth warm up.
 
     Raises ResnetkitError that names the setting, the value, and the nearest setting for one unknown.
     """
@@ -162,16 +168,20 @@ def load_recipe(source: str, settings: dict[str, Any] | None = None) -> Recipe:
         raise ResnetkitError(f"{source}: not valid TOML: {error}") from error
     if isinstance(own := values.get("weights"), str) and not own.startswith("hf:"):
         values["weights"] = str((path.parent / own).resolve())  # from wherever it is read
-    return make_recipe(_in_proportion(values, settings or {}) | (settings or {}))
+    return make_recipe(values | _in_proportion(values, settings or {}) | (settings or {}))
 
 
 def _in_proportion(values: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """A recipe trains at a share of the size that it evaluates at; at another `img_size` it is the same share."""
-    own, train_size = values.get("img_size"), values.get("train_size")
-    asked = str(settings.get("img_size") or "")
-    if own is None or train_size is None or not asked.isdigit():
-        return values
-    return values | {"train_size": round(train_size * int(asked) / own)}
+    """What of a recipe follows the settings: it trains at the same share of the size that it evaluates at, and of
+    other epochs most are no warm-up."""
+    followed: dict[str, Any] = {}
+    side, epochs = (str(settings.get(name) or "") for name in ("img_size", "epochs"))
+    own, train_size, warmup = (values.get(name) for name in ("img_size", "train_size", "warmup_epochs"))
+    if isinstance(own, int) and isinstance(train_size, int) and side.isdigit():
+        followed["train_size"] = round(train_size * int(side) / own)
+    if isinstance(warmup, (int, float)) and epochs.isdigit():
+        followed["warmup_epochs"] = min(warmup, WARMUP_SHARE * int(epochs))
+    return followed
 
 
 def make_recipe(values: dict[str, Any]) -> Recipe:

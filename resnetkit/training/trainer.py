@@ -22,11 +22,12 @@ from resnetkit.evaluation.slices import looks
 from resnetkit.reporting.report import write_report
 from resnetkit.training.allocator import give_back_holes, keep_freed_memory
 from resnetkit.training.display import Display
-from resnetkit.training.epochs import Epochs, FramedBatches
+from resnetkit.training.epochs import Epochs, FramedBatches, pixels_by_epoch
 from resnetkit.training.folder import RunFolder, environment
 from resnetkit.training.interrupt import StopRequest
 from resnetkit.training.journal import Journal
 from resnetkit.training.prepare import Prepared
+from resnetkit.training.schedule import learning_rate
 from resnetkit.training.state import TrainingState
 from resnetkit.training.tracking import Trackers
 from resnetkit.weights.calibration import CALIBRATIONS
@@ -94,7 +95,7 @@ class Trainer:
                 raise
 
     def _new_display(self) -> Display:
-        return Display(self.prepared.recipe.epochs, self.steps, self.state.step, self.prepared.task.LEARNING)
+        return Display(pixels_by_epoch(self.prepared), self.steps, self.state.step, self.prepared.task.LEARNING)
 
     def _introduction(self) -> list[str]:
         prepared, net = self.prepared, self.state.net
@@ -130,7 +131,7 @@ class Trainer:
         values = {
             "epoch": epoch + 1,
             "size": self.epochs.size(epoch)[0],
-            "lr": state.optimizer.param_groups[0]["lr"],
+            "lr": learning_rate(self.prepared.recipe, state.step - 1, self.steps),
         } | self.display.speed(state)
         task = self.prepared.task
         values |= {"train_loss": tally.loss / tally.images, f"train_{task.LEARNING}": tally.right / tally.images}

@@ -12,7 +12,7 @@ from resnetkit.device import find_precision
 from resnetkit.errors import Diverged
 from resnetkit.evaluation.answers import answer
 from resnetkit.training.display import Display
-from resnetkit.training.epochs import Epochs, FramedBatches
+from resnetkit.training.epochs import Epochs, FramedBatches, pixels_by_epoch
 from resnetkit.training.loop import AfterStep
 from resnetkit.training.prepare import Prepared
 from resnetkit.training.run import new_state
@@ -65,7 +65,7 @@ def run_trial(
     outcome: Literal["complete", "pruned", "diverged"] = "complete"
     figures: dict[str, Any] = {"top1": None, "loss": None}
     epoch = 0
-    with Display(prepared.recipe.epochs, epochs.steps, 0, prepared.task.LEARNING) as display:
+    with Display(pixels_by_epoch(prepared), epochs.steps, 0, prepared.task.LEARNING) as display:
 
         def show(state: TrainingState, waited: float) -> None:
             display.step(state, waited)

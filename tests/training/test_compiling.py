@@ -72,7 +72,7 @@ def test_auto_counts_what_epochs_leave_out(tmp_path, monkeypatch, setting, least
     one 0.3 are passed over."""
     monkeypatch.setattr(compiling, "_seconds", lambda prepared, state: 60.0)
     monkeypatch.setattr(trainer.Trainer, "run", lambda self: self.notes[-1])
-    how = TINY | {"epochs": 8, "batch_size": 1437} | setting
+    how = TINY | {"epochs": 8, "batch_size": 1438} | setting
     note = rk.train("digits", out=tmp_path / "run", compile="auto", **how)
     assert least <= float(note.removeprefix("compile off: ").split()[0]) <= most
 
@@ -83,7 +83,7 @@ def test_auto_counts_what_epochs_leave_out(tmp_path, monkeypatch, setting, least
     ids=["one batch", "two alike", "four of two sizes", "small images first"],
 )
 def test_a_gpu_compiles_once_a_shape(setting, shapes):
-    prepared = prepare("digits", None, TINY | {"epochs": 8, "batch_size": 1437} | setting, 0.0)
+    prepared = prepare("digits", None, TINY | {"epochs": 8, "batch_size": 1438} | setting, 0.0)
     assert compiling._shapes(prepared) == shapes
 
 

@@ -40,6 +40,8 @@ def test_auto_is_plain_within_the_budget_and_checkpoint_beyond(tmp_path, capsys,
     monkeypatch.setattr(trainer.Trainer, "run", lambda self: self.notes[-1])
     note = rk.train("digits", out=tmp_path / "a", memory="auto", **TINY)
     assert "memory plain: a step in plain needs" in note and told(tmp_path / "a") == "plain"
+    whole = rk.train("digits", out=tmp_path / "whole", memory_budget="1GiB", **TINY | {"batch_size": 1438})
+    assert rk.train("digits", out=tmp_path / "more", memory_budget="1GiB", **TINY | {"batch_size": 8192}) == whole
     needs = memory.live_bytes
     monkeypatch.setattr(
         memory, "live_bytes", lambda spec, mode, **how: needs(spec, mode, **how) + 2**30 * (mode == "plain")

@@ -75,3 +75,11 @@ def test_the_training_size_follows_an_image_size():
         other = load_recipe("photos", {"img_size": size})
         assert other.train_size / int(size) == own.train_size / own.img_size
     assert load_recipe("photos", {"img_size": 256, "train_size": 200}).train_size == 200
+
+
+def test_a_short_run_is_not_all_warm_up():
+    assert load_recipe("photos").warmup_epochs == load_recipe("photos", {"epochs": 25}).warmup_epochs == 5
+    assert load_recipe("photos", {"epochs": "5"}).warmup_epochs == pytest.approx(1)
+    assert load_recipe("photos", {"epochs": 100}).warmup_epochs == 5
+    assert load_recipe("photos", {"epochs": 5, "warmup_epochs": 3}).warmup_epochs == 3
+    assert load_recipe("small", {"epochs": 1}).warmup_epochs == 0
