@@ -166,9 +166,9 @@ def speed() -> str:
         top = ", ".join(f"{r['ceilings'][f'{name}_gflops']:,.0f}" for name in ("float32", "bfloat16"))
         where = r["environment"]["gpu"] if job["device"] == "cuda" else f"{job['threads']} cores"
         what = f"{r['benchmark']}, `{job['model']}`, {job['batch_size']} x {job['img_size']} px, {where}"
-        value = f"{four_digits(own[r['unit']]['median'])} {r['unit'].replace('_', ' ')}"
+        value = f"{four_digits(own[r['unit']]['median'])} {r['unit'].replace('_', ' ')}, {own['runs']}"
         if "share_of_ceiling" in own:
-            value += f", {own['share_of_ceiling']:.0%} of the ceiling"
+            value += f", {own['share_of_ceiling']:.0%} of that ceiling"
         if job["device"] == "cuda":
             value += f", {own['share_of_copy']:.0%} of a copy's"
         for name, peer in r["peers"].items():

@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+from typer.main import get_command
+
+from resnetkit.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,6 +45,19 @@ def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", page.read_text())
     for link in (a or b for a, b in links):
         assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_that_are_shown_are_taken(page):
+    """Every `resnet VERB ... --flag`, in a line of its own or in backticks, is a verb with that flag."""
+    group = get_command(app)
+    for shown in re.findall(r"(?:^|`)(resnet [a-z][^`#;\n]*)", page.read_text(), re.M):
+        command, verbs = group, iter(shown.split()[1:])
+        while isinstance(command, typer.core.TyperGroup) and (verb := next(verbs, None)) is not None:
+            assert verb in command.commands or "|" in verb or command is not group, shown
+            command = command.commands.get(verb.split("|")[0])
+        known = {flag for option in getattr(command, "params", []) for flag in option.opts}
+        assert set(re.findall(r"--[a-z][a-z-]*", shown)) <= known, shown
 
 
 def test_results_name_their_origin():

@@ -40,7 +40,7 @@ def benchmark(
     out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write what --json prints to a file, too.")] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Measure speed or memory side by side with peers, in one run; exit code 7 where the machine was not quiet."""
+    """Measure speed or memory side by side with peers. Exit code 7 where the machine was not quiet."""
     from resnetkit.atomic import write_text
     from resnetkit.benchmark.run import benchmark as run
 

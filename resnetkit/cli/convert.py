@@ -17,7 +17,7 @@ def convert(
     force: Annotated[bool, typer.Option("--force", help="Take weights that are not finite.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Make a model file of anyone's weights, and say what they were taken for."""
+    """Make a model file of anyone's weights. What they were taken for is told."""
     from resnetkit.weights.files import save_model
     from resnetkit.weights.load import load
 

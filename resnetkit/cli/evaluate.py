@@ -48,7 +48,7 @@ def evaluate(
     max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of unreadable images left out.")] = 0.0,
     json: JsonFlag = False,
 ) -> None:
-    """Measure a trained network on labelled images, or compare two on the same ones."""
+    """Measure a trained network on labelled images, or compare two."""
     from resnetkit.evaluation.compare import compare
     from resnetkit.evaluation.evaluate import evaluate as evaluate_model
     from resnetkit.training.allocator import keep_freed_memory

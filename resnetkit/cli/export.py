@@ -18,7 +18,7 @@ def export(
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Write a trained network in another library's format, and check that it reads back the same."""
+    """Write a trained network in another library's format. It is checked to read back the same."""
     from resnetkit.export.export import export as export_model
 
     found = export_model(source, to=to, out=out)

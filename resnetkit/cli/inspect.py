@@ -31,7 +31,7 @@ def inspect(
     precision: Annotated[str | None, typer.Option(help="float32 or bfloat16, for --memory [default: float32].")] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Show what a network is: its plan, parameters, MACs, activations and, of a model file, where it comes from."""
+    """Show what a network is and what it costs. Of a model file also where it comes from."""
     from resnetkit.architecture.summary import complexity
 
     if not memory and (batch_size or precision):

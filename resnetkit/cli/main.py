@@ -3,10 +3,11 @@
 import io
 import sys
 from errno import EDQUOT, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from resnetkit import __version__
 from resnetkit.cli import benchmark, convert, data, evaluate, export, inspect, lab, models, predict, report, train, tune
 from resnetkit.errors import ResnetkitError, ResourceExhausted
 
@@ -26,6 +27,24 @@ VERBS = (
 )
 for verb in VERBS:
     app.command()(verb)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+VersionFlag = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+]
+
+
+@app.callback()
+def options(version: VersionFlag = False) -> None:
+    """Those of `resnet` itself."""
+
+
 app.add_typer(data.app, name="data")
 app.add_typer(lab.app, name="lab")
 

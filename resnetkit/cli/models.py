@@ -15,7 +15,7 @@ def models(
     weights: Annotated[bool, typer.Option("--weights", help="List published weights instead.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """List the networks that can be built by name, or published weights for them."""
+    """List the networks that have a name, or published weights."""
     if weights:
         _list_weights(pattern, json)
         return

@@ -12,7 +12,7 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     json: JsonFlag = False,
 ) -> None:
-    """Make the page of a run: how good it is, where it fails, what to do next. One file, report.html."""
+    """Make the page of a run, report.html. It says how good it is, where it fails and what to do next."""
     from resnetkit.reporting.report import write_report
 
     page = write_report(run)

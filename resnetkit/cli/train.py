@@ -30,7 +30,12 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Repeats a run on a CPU bit for bit.")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="A recipe by name or TOML file; by default chosen by the images.")
+        str | None,
+        typer.Option(
+            help="photos, small, finetune, finetune_small, digits, cifar10_fast, cifar10_strong, imagenet_paper, "
+            "imagenet_v2, imagenet_a1, imagenet_a2, imagenet_a3, imagenet_fast or a TOML file; by default chosen by "
+            "the images."
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the recipe; may be repeated.")

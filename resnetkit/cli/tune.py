@@ -34,7 +34,7 @@ def tune(
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Search for better settings of a recipe, on training images alone, and write them as a recipe."""
+    """Search for better settings, on training images alone. They are written as a recipe."""
     from resnetkit.training.recipe import parse_settings
     from resnetkit.training.tune import tune as search
 

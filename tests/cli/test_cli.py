@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 import resnetkit as rk
 from resnetkit.cli import main
 from resnetkit.cli.output import describe_evaluation
+from resnetkit.training.recipe import recipe_names
 from resnetkit.weights.calibration import Calibration
 from resnetkit.weights.files import save_model
 from tests.weights.test_model_file import small_model
@@ -42,7 +44,7 @@ def images(tmp_path_factory):
 
 def test_help_imports_nothing_slow():
     done = resnet("--help")
-    assert done.returncode == 0
+    assert done.returncode == 0 and "..." not in done.stdout.split("Commands:")[1], "a verb's first sentence is cut"
     for verb in ("train", "evaluate", "predict", "inspect", "models"):
         assert verb in done.stdout
     loaded = "import sys; sys.argv = ['resnet', '--help']; import resnetkit.cli.main as m\n"
@@ -50,6 +52,15 @@ def test_help_imports_nothing_slow():
     loaded += "print([n for n in ('torch', 'numpy', 'PIL', 'matplotlib') if n in sys.modules], file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True)
     assert done.stderr.strip() == "[]"
+
+
+def test_the_version_is_that_of_the_package():
+    assert resnet("--version").stdout.strip() == metadata.version("resnetkit")
+
+
+def test_the_help_of_train_names_every_recipe():
+    said = " ".join(resnet("train", "--help").stdout.split())
+    assert all(f"{name}," in said or f"{name} or" in said for name in recipe_names())
 
 
 @pytest.mark.parametrize(
