@@ -23,7 +23,7 @@ ADAMW_RATE = 0.005  # the peak rate of AdamW for the classifier, norms and biase
 
 
 def make_optimizer(net: ResNet, recipe: Recipe) -> Optimizer:
-    """SGD with Nesterov momentum, AdamW, LAMB or Muon. Norms and biases do not decay (Goyal et al. 2017, section 5.3).
+    """SGD with momentum, AdamW, LAMB or Muon. Norms and biases do not decay (Goyal et al. 2017, section 5.3).
 
     A group's `scale` is its share of the learning rate: 1 at the head, times `rate_decay` a part below it
     (discriminative rates, Howard & Ruder 2018, section 3.2). Raises ResnetkitError for a network Muon is not for.
@@ -44,7 +44,9 @@ def make_optimizer(net: ResNet, recipe: Recipe) -> Optimizer:
     if recipe.optimizer == "adamw":
         fused: Optimizer = AdamW(groups, lr=recipe.lr, fused=True)
     else:
-        fused = SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
+        fused = SGD(
+            groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov and recipe.momentum > 0, fused=True
+        )
     on_cpu = next(net.parameters()).device.type == "cpu"
     return step_in_memory_order(fused) if on_cpu else fused
 

@@ -46,6 +46,7 @@ NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "padding_mode": ("crop_padding", ()),
     "thaw_epochs": ("freeze", ()),
     "momentum": ("optimizer", ("sgd", "muon")),
+    "nesterov": ("optimizer", ("sgd",)),
     "milestones": ("schedule", ("step",)),
     "policy_level": ("policy", ("rand",)),
 }

@@ -80,6 +80,7 @@ class Recipe(BaseModel):
     optimizer: Literal["sgd", "adamw", "lamb", "muon"] = Field("sgd", description="rule of the steps")
     lr: float = Field(gt=0, description="highest learning rate; with muon see above")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD and Muon")
+    nesterov: bool = Field(True, description="SGD looks ahead along its momentum")
     weight_decay: float = Field(5e-4, ge=0, description="of all but norms and biases; with muon nor of what it turns")
     schedule: Literal["cosine", "linear", "one_cycle", "step"] = Field("cosine", description="how the rate falls")
     milestones: Annotated[tuple[Share, ...], BeforeValidator(_numbers)] = Field(

@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 
 import resnetkit as rk
 from resnetkit.training import trainer
-from resnetkit.training.recipe import recipe_names
+from resnetkit.training.optimizer import make_optimizer
+from resnetkit.training.recipe import load_recipe, recipe_names
 from tests.training.test_run import stop_at
 
 SMALL = {"model": "resnet8_cifar", "img_size": 40, "epochs": 2, "warmup_epochs": 0, "seed": 3, "precision": "float32"}
@@ -48,3 +49,10 @@ def test_settings_of_small_images_are_refused_for_photos(photos, tmp_path, setti
     with pytest.raises(rk.ResnetkitError, match=f"setting {next(iter(setting))} is for images of one small size"):
         rk.train(photos, recipe="imagenet_a3", out=tmp_path / "run", workers=0, **SMALL | setting)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("name", "ahead"), [("paper", False), ("v2", False), ("fast", False), (None, True)])
+def test_sgd_is_that_of_the_recipes_source(name, ahead):
+    """He et al. 2015, torchvision's references and FFCV take plain momentum."""
+    recipe = load_recipe(f"imagenet_{name}" if name else "finetune", {"model": "resnet8_cifar"})
+    assert make_optimizer(rk.build("resnet8_cifar"), recipe).param_groups[0]["nesterov"] is ahead

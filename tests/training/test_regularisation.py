@@ -160,6 +160,7 @@ def test_patience_ends_a_run_that_gets_no_better(tmp_path):
         ({"thaw_epochs": 1}, "thaw_epochs does nothing without freeze"),
         ({"milestones": "0.3"}, "milestones does nothing without schedule=step; leave it out, or set schedule"),
         ({"policy_level": 3}, "policy_level does nothing without policy=rand"),
+        ({"optimizer": "adamw", "nesterov": False}, "nesterov does nothing without optimizer=sgd"),
         ({"optimizer": "lamb", "momentum": 0.5}, "momentum does nothing without optimizer=sgd or muon"),
         ({"accumulate": 3, "batch_size": 4}, "batch norm needs pieces of two images"),
         ({"prune_easy": 0.4, "batch_size": 3}, "batch norm needs pieces of two images"),
