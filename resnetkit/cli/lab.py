@@ -20,7 +20,7 @@ Out = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Images = Annotated[int | None, typer.Option(help="So many images at most.")]
-Batch = Annotated[int | None, typer.Option(help="Images a step.")]
+Batch = Annotated[int | None, typer.Option("--batch-size", "--batch", help="Images a step.")]
 Steps = Annotated[int | None, typer.Option(help="Training steps of every network.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
 Depths = Annotated[list[int] | None, typer.Option("--depths", help="A depth; may be repeated.")]
@@ -48,7 +48,9 @@ def degradation(
     data: Data = None,
     depths: Depths = None,
     images: Images = None,
-    size: Annotated[int | None, typer.Option(help="Their side in pixels [default: their own].")] = None,
+    size: Annotated[
+        int | None, typer.Option("--img-size", "--size", help="Their side in pixels [default: their own].")
+    ] = None,
     epochs: Epochs = None,
     batch: Batch = None,
     quick: Quick = False,
