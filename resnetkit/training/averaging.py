@@ -21,5 +21,5 @@ class Average:
     def update(self, step: int) -> None:
         """After the optimizer's step, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for value, current in zip(self.values.values(), self._source):
-            value.lerp_(current, 1 - decay)
+        if self._source:
+            torch._foreach_lerp_(list(self.values.values()), self._source, 1 - decay)

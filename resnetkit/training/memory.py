@@ -120,9 +120,7 @@ def choose_memory(prepared: Prepared, net: ResNet, memory: str, budget: int | No
     recipe, device = prepared.recipe, next(net.parameters()).device
     limit = f"the budget of {written_bytes(budget)}" if budget is not None else "what is free"
     if budget is None:
-        budget = int(
-            GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else CPU_SHARE * free_memory()
-        )
+        budget = int(GPU_SHARE * free_gpu_memory(device) if device.type == "cuda" else CPU_SHARE * free_memory())
         limit = f"{written_bytes(budget)}, a share of {limit}"
     images = -(-prepared.largest_batch // recipe.accumulate)
     needs = {}

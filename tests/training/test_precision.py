@@ -44,15 +44,16 @@ def test_a_run_in_emulated_bfloat16_says_that_it_is_slow(tmp_path, monkeypatch, 
 
 
 def test_the_trial_sees_which_product_is_slow(monkeypatch):
-    def slow(name):
+    def slow(name, seconds=2.0):
         clock = iter(
             t
             for i in range(precision.TRIALS)
             for k, s in enumerate(("float32", "bfloat16"))
-            for t in (10 * i + 5 * k, 10 * i + 5 * k + (2 if s == name else 1))
+            for t in (10 * i + 5 * k, 10 * i + 5 * k + (seconds if s == name else 1))
         )
         monkeypatch.setattr(precision, "perf_counter", lambda: next(clock))
         return precision.bfloat16_is_faster(torch.device("cpu"))
 
     assert slow("float32")
+    assert not slow("float32", seconds=1.1)  # which noise can turn
     assert not slow("bfloat16")
