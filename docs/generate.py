@@ -3,17 +3,22 @@
 `python docs/generate.py` writes them, `--check` fails when one is out of date.
 """
 
+import inspect
 import json
 import re
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from verdict import rows
 
+import resnetkit as rk
+from resnetkit.architecture.resnet import ResNet
 from resnetkit.architecture.variants import spec
 from resnetkit.benchmark.ratios import four_digits
+from resnetkit.errors import ResnetkitError
 from resnetkit.training.recipe import Recipe, load_recipe, recipe_names
+from resnetkit.training.trainer import Run
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = json.loads((ROOT / "tests/golden/family.json").read_text())
@@ -251,6 +256,42 @@ def growth() -> str:
     return "\n".join(lines) + "\n" if len(lines) > 2 else NOT_YET
 
 
+def errors() -> str:
+    """One row an error and its exit code."""
+    kinds = [ResnetkitError, *ResnetkitError.__subclasses__()]
+    lines = [f"| `{kind.__name__}` | {kind.exit_code} | {inspect.getdoc(kind)} |" for kind in kinds]
+    return "\n".join(["| error | exit code | what it is |", "|---|--:|---|", *lines]) + "\n"
+
+
+def python() -> str:
+    """One section a public name, and those of what `rk.build` and `rk.train` give."""
+    names = {f"rk.{name}": getattr(rk, name) for name in rk.__all__ if name != "ResnetkitError"}
+    given = {"The network that rk.build gives": ResNet, "The run that rk.train gives": Run}
+    return "\n".join(_documented(name, thing) for name, thing in (names | given).items())
+
+
+def _documented(name: str, thing: Any) -> str:
+    parts = [f"## {name}", inspect.getdoc(thing) or ""]
+    if name.startswith("rk."):
+        parts.insert(1, f"```python\n{name}{_arguments(thing)}\n```")
+    for own, member in vars(thing).items() if inspect.isclass(thing) else ():
+        if (
+            own.startswith("_")
+            or not member.__doc__
+            or not (inspect.isfunction(member) or isinstance(member, property))
+        ):
+            continue
+        called = "" if isinstance(member, property) else _arguments(member)
+        parts.append(f"`.{own}{called}`: {inspect.getdoc(member)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _arguments(function: Any) -> str:
+    signature = inspect.signature(function)
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values() if p.name != "self"]
+    return str(signature.replace(parameters=bare, return_annotation=signature.empty))
+
+
 def regenerated(text: str) -> str:
     makers = {
         "variants": variants,
@@ -266,6 +307,8 @@ def regenerated(text: str) -> str:
         "growth": growth,
         "verdict": verdict,
         "memory": memory,
+        "errors": errors,
+        "python": python,
     }
     return MARK.sub(lambda match: match[1] + makers[match[2]]() + match[3], text)
 

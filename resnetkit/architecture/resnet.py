@@ -168,6 +168,7 @@ class ResNet(nn.Module):
 
     @property
     def feature_info(self) -> list[FeatureInfo]:
+        """Name, channels and stride of each map that `features` gives."""
         stride = STEM_STRIDE[self.spec.stem]
         info = [FeatureInfo("stem.convs", self.spec.stem_width, 2 if stride == 4 else 1)]
         for row in self.rows:

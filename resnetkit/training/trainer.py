@@ -45,6 +45,7 @@ class Run:
 
     @property
     def model(self) -> Model:
+        """Its network with classes, preprocessing and figures."""
         return load_model(self.folder / "model.safetensors")
 
 
