@@ -83,10 +83,10 @@ def _normed_convolutions(net: ResNet) -> Iterator[nn.Conv2d]:
 
 
 def _pieces(net: ResNet, recipe: Recipe) -> Iterator[tuple[nn.Module, float]]:
-    """The parts of the network that learn at rates of their own, each with its share of the rate."""
-    if recipe.rate_decay == 1:
+    """The parts of the network that learn at rates of their own, or from epochs of their own on, each with its share of
+    the rate: PyTorch's fused SGD takes no first step of some of a group's weights beside a later one of others."""
+    if recipe.rate_decay == 1 and not recipe.thaw_epochs:
         yield net, 1.0
         return
-    learning = [part for _, part in reversed(parts(net)) if any(True for _ in part.parameters())]
-    for distance, part in enumerate(learning):
+    for distance, (_, part) in enumerate(reversed(parts(net))):
         yield part, recipe.rate_decay**distance

@@ -122,17 +122,13 @@ def test_what_cannot_be_frozen_is_refused(trained, tmp_path):
         rk.train("digits", out=tmp_path / "run", freeze="stem", **TINY)
 
 
-def test_an_interrupted_fine_tuning_goes_on_exactly(trained, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "how", [{"rate_decay": 0.5, "optimizer": "adamw", "lr": 1e-3}, {"rate_decay": 1, "optimizer": "sgd"}]
+)
+def test_an_interrupted_fine_tuning_goes_on_exactly(trained, tmp_path, monkeypatch, how):
     from resnetkit.training import trainer
 
-    settings = {
-        "freeze": "stages.1",
-        "thaw_epochs": 1,
-        "rate_decay": 0.5,
-        "optimizer": "adamw",
-        "lr": 1e-3,
-        "epochs": 3,
-    }
+    settings = {"freeze": "stages.1", "thaw_epochs": 1, "epochs": 3} | how
     whole = finetune(tmp_path / "whole", trained, **settings)
     after_step, steps = trainer.Trainer._after_step, {14}
 
@@ -148,15 +144,22 @@ def test_an_interrupted_fine_tuning_goes_on_exactly(trained, tmp_path, monkeypat
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_parts_thaw_from_the_head_down():
-    net = rk.build("resnet20_cifar")
-    recipe = make_recipe({"model": "resnet20_cifar", "epochs": 9, "lr": 0.1, "freeze": "backbone", "thaw_epochs": 2})
-    counts = [frozen_parts(net, recipe, epoch) for epoch in range(12)]
-    assert counts == [5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0]
-    set_training(net, 2)
-    learning = {name for name, part in parts(net) if all(p.requires_grad for p in part.parameters())}
-    assert learning == {"stages.1", "stages.2", "norm", "head"}
-    assert not net.stages[0].training and net.stages[1].training
+@pytest.mark.parametrize(
+    ("name", "backbone"),
+    [
+        ("resnet20_cifar", ["stem", "stages.0", "stages.1", "stages.2"]),
+        ("preact_resnet20_cifar", ["stem", "stages.0", "stages.1", "stages.2", "norm"]),
+    ],
+)
+def test_parts_thaw_from_the_head_down(name, backbone):
+    net = rk.build(name)
+    recipe = make_recipe({"model": name, "epochs": 9, "lr": 0.1, "freeze": "backbone", "thaw_epochs": 2})
+    for epoch in range(12):
+        set_training(net, frozen_parts(net, recipe, epoch))
+        still = tuple(f"{part}." for part in backbone[: max(0, len(backbone) - epoch // 2)])
+        for parameter, weight in net.named_parameters():
+            assert weight.requires_grad != parameter.startswith(still), (epoch, parameter)
+        assert net.stages[0].training == ("stages.0." not in still)
 
 
 def test_rates_fall_towards_the_input():
@@ -165,7 +168,7 @@ def test_rates_fall_towards_the_input():
     scales = {id(p): group["scale"] for group in make_optimizer(net, recipe).param_groups for p in group["params"]}
     assert len(scales) == len(list(net.parameters()))
     by_part = [{scales[id(p)] for p in part.parameters()} for _, part in reversed(parts(net))]
-    assert by_part == [{1.0}, set(), {0.5}, {0.25}, {0.125}, {0.0625}]
+    assert by_part == [{1.0}, {0.5}, {0.25}, {0.125}, {0.0625}]
 
 
 def test_weights_that_a_recipe_file_names_bring_their_preprocessing(trained, tmp_path):
