@@ -79,6 +79,16 @@ def test_the_statistics_drift_where_only_gradients_are_stopped(trained, tmp_path
     assert any(not torch.equal(v, after[n]) for n, v in before.items() if "running_mean" in n)
 
 
+def test_norms_that_the_network_holds_frozen_do_not_learn(trained, tmp_path):
+    source = rk.load(trained)
+    net = rk.build("resnet8_cifar", 10, in_channels=1, norm="frozen", weights=trained)
+    save_model(Model(net, source.classes, source.preprocessing), tmp_path / "frozen.safetensors")
+    run = finetune(tmp_path / "run", tmp_path / "frozen.safetensors", freeze="stem", thaw_epochs=1, lr=0.01)
+    after = run.model.network.state_dict()
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, after[name]) == ("norm" in name), name
+
+
 def test_the_range_test_leaves_frozen_parts_alone_too(trained):
     settings = TINY | {"weights": str(trained), "freeze": "backbone"}
     prepared = prepare("digits", None, settings | {"precision": "float32"}, max_bad=0.0)
