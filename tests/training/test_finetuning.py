@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 import resnetkit as rk
+from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ModelFileRefused
 from resnetkit.training.epochs import training_batches
 from resnetkit.training.freezing import frozen_parts, parts, set_training
@@ -122,6 +123,23 @@ def test_the_network_and_preprocessing_are_the_weights(trained, tmp_path):
 def test_weights_of_another_network_are_refused_by_name(trained, tmp_path):
     with pytest.raises(ModelFileRefused, match=r"not those of resnet14_cifar.*--model"):
         finetune(tmp_path / "run", trained, model="resnet14_cifar")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"reversible": True}, "of a network with reversible=False, and here it is True"),
+        ({"model": "plain14_cifar"}, "of a network with shortcut='zero_pad', and here it is 'none'"),
+    ],
+)
+def test_weights_of_another_function_are_refused(tmp_path, asked, says):
+    """All tensors have the same shapes."""
+    net = rk.build("resnet14_cifar", 10, in_channels=1)
+    preprocessing = Preprocessing(size=(8, 8), framing="squash", channels="grey", mean=(0.3,), std=(0.4,))
+    save_model(Model(net, [str(digit) for digit in range(10)], preprocessing), tmp_path / "own.safetensors")
+    with pytest.raises(ModelFileRefused, match=says):
+        finetune(tmp_path / "run", tmp_path / "own.safetensors", **asked)
     assert not (tmp_path / "run").exists()
 
 
