@@ -55,15 +55,18 @@ def _muon(net: ResNet, recipe: Recipe) -> Muon:
             f"setting optimizer='muon' keeps the norms of filters, which needs norm layers that learn; "
             f"{recipe.model} has norm={net.spec.norm!r}: use sgd or adamw"
         )
-    turned = {id(conv.weight) for conv in _normed_convolutions(net)}
+    turned = {id(conv.weight): conv.groups for conv in _normed_convolutions(net)}
     groups: list[dict[str, Any]] = []
     share = ADAMW_RATE / recipe.lr
     decay = {"weight_decay": recipe.weight_decay}
     for piece, scale in _pieces(net, recipe):
         trained = list(piece.parameters())
         rest = [p for p in trained if id(p) not in turned]
+        for count in sorted(set(turned.values())):
+            kernels = [p for p in trained if turned.get(id(p)) == count]
+            if kernels:
+                groups.append({"params": kernels, "rule": "orthogonal", "scale": scale, "filter_groups": count})
         for chosen, own in (
-            ([p for p in trained if id(p) in turned], {"rule": "orthogonal", "scale": scale}),
             ([p for p in rest if p.ndim > 2], {"rule": "sgd", "scale": OTHER_KERNELS * scale} | decay),
             ([p for p in rest if p.ndim == 2], {"rule": "adamw", "scale": share * scale} | decay),
             ([p for p in rest if p.ndim < 2], {"rule": "adamw", "scale": share * scale}),
