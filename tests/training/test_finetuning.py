@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 import resnetkit as rk
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ModelFileRefused
+from resnetkit.training import trainer
 from resnetkit.training.epochs import training_batches
 from resnetkit.training.freezing import frozen_parts, parts, set_training
 from resnetkit.training.optimizer import make_optimizer
@@ -14,7 +15,8 @@ from resnetkit.training.prepare import prepare
 from resnetkit.training.range_test import range_test
 from resnetkit.training.recipe import make_recipe
 from resnetkit.training.run import new_state
-from resnetkit.weights.files import Model, save_model
+from resnetkit.weights import load
+from resnetkit.weights.files import Model, load_model, save_model
 
 TINY = {"model": "resnet8_cifar", "epochs": 2}
 # ImageNet's procedure on images of 8 pixels: without what is for photos alone.
@@ -106,6 +108,18 @@ def _train_mode(module, mode):
     return module
 
 
+def test_weights_are_read_once(trained, tmp_path, monkeypatch):
+    """However many networks are tried."""
+    read = []
+    monkeypatch.setattr(load, "load_model", lambda path: read.append(path) or load_model(path))
+    monkeypatch.setattr(trainer.Trainer, "run", lambda self: self)
+    begun = finetune(tmp_path / "run", trained, epochs=50, lr="auto", batch_size="auto", compile="auto")
+    assert len(read) == 1
+    before = rk.load(trained).network.state_dict()
+    for name, value in begun.state.net.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_a_head_of_another_size_is_replaced_and_said_so(other_head, tmp_path, capsys):
     run = finetune(tmp_path / "run", other_head, freeze="backbone")
     assert "a new head for 10 classes in place of 7" in capsys.readouterr().err
@@ -154,8 +168,6 @@ def test_what_cannot_be_frozen_is_refused(trained, tmp_path):
     "how", [{"rate_decay": 0.5, "optimizer": "adamw", "lr": 1e-3}, {"rate_decay": 1, "optimizer": "sgd"}]
 )
 def test_an_interrupted_fine_tuning_goes_on_exactly(trained, tmp_path, monkeypatch, how):
-    from resnetkit.training import trainer
-
     settings = {"freeze": "stages.1", "thaw_epochs": 1, "epochs": 3} | how
     whole = finetune(tmp_path / "whole", trained, **settings)
     after_step, steps = trainer.Trainer._after_step, {14}
