@@ -80,8 +80,6 @@ def measure(model: str, batch_size: int | None, img_size: int | None) -> dict:
     top = ceilings(device)
     rows = []
     for name, part in parts(state.net):
-        if isinstance(part, nn.Identity):
-            continue
         for way, passes in PASSES.items():
             seconds = median(step.get((name, way), 0.0) for step in steps)
             spared = image_gradient_macs(state.net) if (part, way) == (state.net.stem, "backward") else 0

@@ -139,11 +139,13 @@ class SameMaxPool2d(nn.Module):
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm whose statistics, scale and offset never change, in training mode either."""
+    """Batch norm whose statistics, scale and offset never change, in training mode either: all are buffers."""
 
     def __init__(self, channels: int, eps: float, momentum: float) -> None:
         super().__init__(channels, eps, momentum)
-        self.requires_grad_(False)
+        for name, parameter in list(self.named_parameters()):
+            delattr(self, name)
+            self.register_buffer(name, parameter.detach())
 
     def forward(self, x: Tensor) -> Tensor:
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)

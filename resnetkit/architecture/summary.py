@@ -165,10 +165,11 @@ def summarise(net: ResNet) -> str:
     parameters = sum(p.parameters for p in parts)
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     statistics = sum(b.numel() for b in net.buffers() if b.is_floating_point())
+    kept = "numbers of frozen norms" if net.spec.norm == "frozen" else "running statistics"
     height, width = net.image_size
     table += [
         table[1],
-        f"{net.spec.name}: {parameters:,} parameters ({trained:,} trained) and {statistics:,} running statistics",
+        f"{net.spec.name}: {parameters:,} parameters ({trained:,} trained) and {statistics:,} {kept}",
         f"for one {height}x{width} image: {_short(sum(p.macs for p in parts))} MACs, "
         f"{sum(p.activation_bytes for p in parts) / 2**20:.1f} MiB of activations (float32)",
         f"receptive field {receptive_field(net.spec)}, output stride {net.feature_info[-1].stride}",

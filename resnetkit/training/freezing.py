@@ -10,9 +10,10 @@ BACKBONE = "backbone"  # all but the head: a linear probe
 
 
 def parts(net: ResNet) -> list[tuple[str, nn.Module]]:
-    """The network's parts by name, from input to output."""
+    """The network's parts that have weights, by name, from input to output."""
     stages = [(f"stages.{i}", stage) for i, stage in enumerate(net.stages)]
-    return [("stem", net.stem), *stages, ("norm", net.norm), ("head", net.head)]
+    whole = [("stem", net.stem), *stages, ("norm", net.norm), ("head", net.head)]
+    return [(name, part) for name, part in whole if any(True for _ in part.parameters())]
 
 
 def frozen_parts(net: ResNet, recipe: Recipe, epoch: int) -> int:

@@ -18,12 +18,14 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic whose slope at 0 is s
 class Muon(Untraced):
     """Groups of rule `orthogonal` hold convolutions under a norm layer, each of which keeps the norm it begins with:
     only its direction matters there, and `lr` is the length of a step as a share of that norm. It takes the place of
-    weight decay. As in airbench94_muon (Jordan 2024), where every filter bank is held at one norm. `sgd`: Nesterov's
-    momentum and decay. `adamw`: AdamW, whose steps are as long whatever the scale of the gradients, as Muon's are.
+    weight decay. As in airbench94_muon (Jordan 2024), where every filter bank is held at one norm. Each of a
+    convolution's `filter_groups` is a matrix of its own. `sgd`: Nesterov's momentum and decay. `adamw`: AdamW, whose
+    steps are as long whatever the scale of the gradients, as Muon's are.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float, momentum: float) -> None:
-        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": 0.0, "rule": "adamw"})
+        rest = {"weight_decay": 0.0, "rule": "adamw", "filter_groups": 1}
+        super().__init__(groups, {"lr": lr, "momentum": momentum} | rest)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -39,7 +41,7 @@ class Muon(Untraced):
             if group["rule"] == "sgd":
                 torch._foreach_add_(learning, momenta, alpha=-group["lr"])
                 continue
-            for parameters, matrices in _by_shape(learning, momenta):
+            for parameters, matrices in _by_shape(learning, momenta, group["filter_groups"]):
                 _turn(parameters, orthogonal(matrices), group["lr"])
 
     def _momenta(self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
@@ -82,23 +84,25 @@ class Muon(Untraced):
         )
 
 
-def _by_shape(parameters: list[Tensor], momenta: list[Tensor]) -> Iterable[tuple[list[Tensor], Tensor]]:
-    """Parameters of one shape and their momenta as matrices (count, filters, inputs): one product serves them all."""
+def _by_shape(parameters: list[Tensor], momenta: list[Tensor], groups: int) -> Iterable[tuple[list[Tensor], Tensor]]:
+    """Parameters of one shape and their momenta as matrices (count x groups, filters of a group, inputs): one product
+    serves them all."""
     shapes: dict[torch.Size, tuple[list[Tensor], list[Tensor]]] = {}
     for parameter, momentum in zip(parameters, momenta):
         alike = shapes.setdefault(parameter.shape, ([], []))
         alike[0].append(parameter)
-        alike[1].append(momentum.flatten(1))
+        alike[1].append(momentum.flatten(1).unflatten(0, (groups, -1)))
     for same, matrices in shapes.values():
-        yield same, torch.stack(matrices)
+        yield same, torch.cat(matrices)
 
 
 def _turn(parameters: list[Tensor], directions: Tensor, rate: float) -> None:
-    """A step of `rate` times each parameter's norm along its direction; the norm stays."""
+    """A step of `rate` times each parameter's norm along its direction, one matrix or several; the norm stays."""
     lengths = torch._foreach_norm(parameters)
+    directions = directions.unflatten(0, (len(parameters), -1))
     spans = directions.flatten(1).norm(dim=1) + 1e-12
     steps = [
-        direction.view_as(parameter) * (-rate * length / span)
+        direction.reshape(parameter.shape) * (-rate * length / span)
         for parameter, direction, length, span in zip(parameters, directions, lengths, spans)
     ]
     torch._foreach_add_(parameters, steps)

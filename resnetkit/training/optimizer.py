@@ -57,15 +57,18 @@ def _muon(net: ResNet, recipe: Recipe) -> Muon:
             f"setting optimizer='muon' keeps the norms of filters, which needs norm layers that learn; "
             f"{recipe.model} has norm={net.spec.norm!r}: use sgd or adamw"
         )
-    turned = {id(conv.weight) for conv in _normed_convolutions(net)}
+    turned = {id(conv.weight): conv.groups for conv in _normed_convolutions(net)}
     groups: list[dict[str, Any]] = []
     share = ADAMW_RATE / recipe.lr
     decay = {"weight_decay": recipe.weight_decay}
     for piece, scale in _pieces(net, recipe):
         trained = list(piece.parameters())
         rest = [p for p in trained if id(p) not in turned]
+        for count in sorted(set(turned.values())):
+            kernels = [p for p in trained if turned.get(id(p)) == count]
+            if kernels:
+                groups.append({"params": kernels, "rule": "orthogonal", "scale": scale, "filter_groups": count})
         for chosen, own in (
-            ([p for p in trained if id(p) in turned], {"rule": "orthogonal", "scale": scale}),
             ([p for p in rest if p.ndim > 2], {"rule": "sgd", "scale": OTHER_KERNELS * scale} | decay),
             ([p for p in rest if p.ndim == 2], {"rule": "adamw", "scale": share * scale} | decay),
             ([p for p in rest if p.ndim < 2], {"rule": "adamw", "scale": share * scale}),
@@ -85,10 +88,10 @@ def _normed_convolutions(net: ResNet) -> Iterator[nn.Conv2d]:
 
 
 def _pieces(net: ResNet, recipe: Recipe) -> Iterator[tuple[nn.Module, float]]:
-    """The parts of the network that learn at rates of their own, each with its share of the rate."""
-    if recipe.rate_decay == 1:
+    """The parts of the network that learn at rates of their own, or from epochs of their own on, each with its share of
+    the rate: PyTorch's fused SGD takes no first step of some of a group's weights beside a later one of others."""
+    if recipe.rate_decay == 1 and not recipe.thaw_epochs:
         yield net, 1.0
         return
-    learning = [part for _, part in reversed(parts(net)) if any(True for _ in part.parameters())]
-    for distance, part in enumerate(learning):
+    for distance, (_, part) in enumerate(reversed(parts(net))):
         yield part, recipe.rate_decay**distance

@@ -56,7 +56,7 @@ BEGINNINGS = ("zero_init_residual", "whiten")  # settings for how a network with
 @dataclass(frozen=True)
 class Prepared:
     """All that a run is decided by. `parts` has train, and any of holdout, val and test; `leaks` counts the images of
-    each of these that are training images too, byte for byte."""
+    each of these that are training images too, byte for byte; `start` is the trained model that it starts from."""
 
     dataset: Dataset
     parts: dict[str, Part]
@@ -64,6 +64,7 @@ class Prepared:
     recipe: Recipe
     preprocessing: Preprocessing
     leaks: dict[str, int]
+    start: Model | None = None
 
     def with_settings(self, **settings: Any) -> "Prepared":
         return replace(self, recipe=self.recipe.model_copy(update=settings))
@@ -184,7 +185,7 @@ def divide(source: Source) -> Prepared:
     trained = set(hashes["train"])
     leaks = {part: sum(digest in trained for digest in found) for part, found in hashes.items() if part != "train"}
     preprocessing = _preprocessing(read, parts["train"], chosen, start, sums)
-    return Prepared(read.dataset, parts, table, chosen, preprocessing, leaks)
+    return Prepared(read.dataset, parts, table, chosen, preprocessing, leaks, start)
 
 
 def _start(weights: str | Path | None) -> Model | None:

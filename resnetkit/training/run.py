@@ -32,7 +32,7 @@ from resnetkit.training.range_test import RangeTest, range_test
 from resnetkit.training.state import TrainingState
 from resnetkit.training.trainer import Run, Trainer
 from resnetkit.training.whitening import whiten
-from resnetkit.weights.load import build, load, rebuild, transfer
+from resnetkit.weights.load import build, rebuild, transfer
 
 MAX_BAD = 0.1  # share of the images
 AUTOMATIC = ("batch_size", "lr")  # settings that may be `auto`
@@ -264,7 +264,7 @@ def new_state(prepared: Prepared, device: torch.device) -> tuple[TrainingState, 
     for choice in ("reversible", "zero_init_residual"):  # else as the weights have it
         if getattr(recipe, choice):
             choices[choice] = True
-    start = load(recipe.weights) if recipe.weights else None
+    start = prepared.start
     if start is not None and start.network.spec.name == recipe.model:
         net = rebuild(start.network.spec, classes, channels, **choices)
     else:

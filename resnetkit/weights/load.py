@@ -104,7 +104,7 @@ def build_resnet(
 def transfer(network: ResNet, source: Model) -> list[str]:
     """Start `network` from a trained one, but for a classifier of another size; what was left out, a line each.
 
-    Raises ModelFileRefused when anything else differs.
+    Raises ModelFileRefused when anything else differs that changes its answers.
     """
     tensors = source.network.state_dict()
     own = network.state_dict()
@@ -113,6 +113,10 @@ def transfer(network: ResNet, source: Model) -> list[str]:
         check_tensors(network, tensors | {name: own[name] for name in new})
     except ResnetkitError as error:
         raise ModelFileRefused(f"weights: {error}; name the network that they are of with --model") from error
+    try:
+        _require_same_function(network.spec, source, {})
+    except ResnetkitError as error:
+        raise ModelFileRefused(f"weights: {error}") from error
     network.load_state_dict(tensors | {name: own[name] for name in new})
     if not new:
         return []

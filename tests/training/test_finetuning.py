@@ -5,7 +5,9 @@ import torch
 from safetensors.torch import load_file
 
 import resnetkit as rk
+from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ModelFileRefused
+from resnetkit.training import trainer
 from resnetkit.training.epochs import training_batches
 from resnetkit.training.freezing import frozen_parts, parts, set_training
 from resnetkit.training.optimizer import make_optimizer
@@ -13,7 +15,8 @@ from resnetkit.training.prepare import prepare
 from resnetkit.training.range_test import range_test
 from resnetkit.training.recipe import make_recipe
 from resnetkit.training.run import new_state
-from resnetkit.weights.files import Model, save_model
+from resnetkit.weights import load
+from resnetkit.weights.files import Model, load_model, save_model
 
 TINY = {"model": "resnet8_cifar", "epochs": 2}
 # ImageNet's procedure on images of 8 pixels: without what is for photos alone.
@@ -79,6 +82,16 @@ def test_the_statistics_drift_where_only_gradients_are_stopped(trained, tmp_path
     assert any(not torch.equal(v, after[n]) for n, v in before.items() if "running_mean" in n)
 
 
+def test_norms_that_the_network_holds_frozen_do_not_learn(trained, tmp_path):
+    source = rk.load(trained)
+    net = rk.build("resnet8_cifar", 10, in_channels=1, norm="frozen", weights=trained)
+    save_model(Model(net, source.classes, source.preprocessing), tmp_path / "frozen.safetensors")
+    run = finetune(tmp_path / "run", tmp_path / "frozen.safetensors", freeze="stem", thaw_epochs=1, lr=0.01)
+    after = run.model.network.state_dict()
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, after[name]) == ("norm" in name), name
+
+
 def test_the_range_test_leaves_frozen_parts_alone_too(trained):
     settings = TINY | {"weights": str(trained), "freeze": "backbone"}
     prepared = prepare("digits", None, settings | {"precision": "float32"}, max_bad=0.0)
@@ -93,6 +106,18 @@ def _train_mode(module, mode):
     for each in module.modules():
         each.training = mode
     return module
+
+
+def test_weights_are_read_once(trained, tmp_path, monkeypatch):
+    """However many networks are tried."""
+    read = []
+    monkeypatch.setattr(load, "load_model", lambda path: read.append(path) or load_model(path))
+    monkeypatch.setattr(trainer.Trainer, "run", lambda self: self)
+    begun = finetune(tmp_path / "run", trained, epochs=50, lr="auto", batch_size="auto", compile="auto")
+    assert len(read) == 1
+    before = rk.load(trained).network.state_dict()
+    for name, value in begun.state.net.state_dict().items():
+        assert torch.equal(value, before[name]), name
 
 
 def test_a_head_of_another_size_is_replaced_and_said_so(other_head, tmp_path, capsys):
@@ -115,6 +140,23 @@ def test_weights_of_another_network_are_refused_by_name(trained, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"reversible": True}, "of a network with reversible=False, and here it is True"),
+        ({"model": "plain14_cifar"}, "of a network with shortcut='zero_pad', and here it is 'none'"),
+    ],
+)
+def test_weights_of_another_function_are_refused(tmp_path, asked, says):
+    """All tensors have the same shapes."""
+    net = rk.build("resnet14_cifar", 10, in_channels=1)
+    preprocessing = Preprocessing(size=(8, 8), framing="squash", channels="grey", mean=(0.3,), std=(0.4,))
+    save_model(Model(net, [str(digit) for digit in range(10)], preprocessing), tmp_path / "own.safetensors")
+    with pytest.raises(ModelFileRefused, match=says):
+        finetune(tmp_path / "run", tmp_path / "own.safetensors", **asked)
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_cannot_be_frozen_is_refused(trained, tmp_path):
     with pytest.raises(rk.ResnetkitError, match="freeze='layer3': resnet8_cifar has stem, stages.0, .* and backbone"):
         finetune(tmp_path / "run", trained, freeze="layer3")
@@ -122,17 +164,11 @@ def test_what_cannot_be_frozen_is_refused(trained, tmp_path):
         rk.train("digits", out=tmp_path / "run", freeze="stem", **TINY)
 
 
-def test_an_interrupted_fine_tuning_goes_on_exactly(trained, tmp_path, monkeypatch):
-    from resnetkit.training import trainer
-
-    settings = {
-        "freeze": "stages.1",
-        "thaw_epochs": 1,
-        "rate_decay": 0.5,
-        "optimizer": "adamw",
-        "lr": 1e-3,
-        "epochs": 3,
-    }
+@pytest.mark.parametrize(
+    "how", [{"rate_decay": 0.5, "optimizer": "adamw", "lr": 1e-3}, {"rate_decay": 1, "optimizer": "sgd"}]
+)
+def test_an_interrupted_fine_tuning_goes_on_exactly(trained, tmp_path, monkeypatch, how):
+    settings = {"freeze": "stages.1", "thaw_epochs": 1, "epochs": 3} | how
     whole = finetune(tmp_path / "whole", trained, **settings)
     after_step, steps = trainer.Trainer._after_step, {14}
 
@@ -148,15 +184,22 @@ def test_an_interrupted_fine_tuning_goes_on_exactly(trained, tmp_path, monkeypat
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_parts_thaw_from_the_head_down():
-    net = rk.build("resnet20_cifar")
-    recipe = make_recipe({"model": "resnet20_cifar", "epochs": 9, "lr": 0.1, "freeze": "backbone", "thaw_epochs": 2})
-    counts = [frozen_parts(net, recipe, epoch) for epoch in range(12)]
-    assert counts == [5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0]
-    set_training(net, 2)
-    learning = {name for name, part in parts(net) if all(p.requires_grad for p in part.parameters())}
-    assert learning == {"stages.1", "stages.2", "norm", "head"}
-    assert not net.stages[0].training and net.stages[1].training
+@pytest.mark.parametrize(
+    ("name", "backbone"),
+    [
+        ("resnet20_cifar", ["stem", "stages.0", "stages.1", "stages.2"]),
+        ("preact_resnet20_cifar", ["stem", "stages.0", "stages.1", "stages.2", "norm"]),
+    ],
+)
+def test_parts_thaw_from_the_head_down(name, backbone):
+    net = rk.build(name)
+    recipe = make_recipe({"model": name, "epochs": 9, "lr": 0.1, "freeze": "backbone", "thaw_epochs": 2})
+    for epoch in range(12):
+        set_training(net, frozen_parts(net, recipe, epoch))
+        still = tuple(f"{part}." for part in backbone[: max(0, len(backbone) - epoch // 2)])
+        for parameter, weight in net.named_parameters():
+            assert weight.requires_grad != parameter.startswith(still), (epoch, parameter)
+        assert net.stages[0].training == ("stages.0." not in still)
 
 
 def test_rates_fall_towards_the_input():
@@ -165,7 +208,7 @@ def test_rates_fall_towards_the_input():
     scales = {id(p): group["scale"] for group in make_optimizer(net, recipe).param_groups for p in group["params"]}
     assert len(scales) == len(list(net.parameters()))
     by_part = [{scales[id(p)] for p in part.parameters()} for _, part in reversed(parts(net))]
-    assert by_part == [{1.0}, set(), {0.5}, {0.25}, {0.125}, {0.0625}]
+    assert by_part == [{1.0}, {0.5}, {0.25}, {0.125}, {0.0625}]
 
 
 def test_weights_that_a_recipe_file_names_bring_their_preprocessing(trained, tmp_path):

@@ -58,6 +58,21 @@ def test_filters_turn_and_keep_their_norm():
     assert (weight - before).mul(weight.grad).sum() < 0
 
 
+@pytest.mark.parametrize("shape", [(16, 8, 3, 3), (16, 2, 1, 1), (4, 6, 1, 1)])
+def test_each_group_of_a_convolution_is_a_matrix_of_its_own(shape):
+    """Whatever the scale of its gradient beside the others'."""
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(2 * shape[1], shape[0], shape[2], groups=2, bias=False)
+    weight = conv.weight
+    weight.grad = torch.randn_like(weight)
+    weight.grad[: shape[0] // 2] *= 100
+    before = weight.detach().clone()
+    Muon([{"params": [weight], "rule": "orthogonal", "filter_groups": 2}], lr=0.01, momentum=0.9).step()
+    turning = torch.cat([orthogonal(gradient.flatten(1)[None])[0] for gradient in weight.grad.chunk(2)])
+    expected = before.flatten(1) / before.norm() - 0.01 * turning / turning.norm()
+    torch.testing.assert_close(weight.detach().flatten(1) / before.norm(), expected / expected.norm())
+
+
 def test_the_rest_takes_pytorchs_step_of_adamw_and_goes_on_with_it_after_a_resume():
     torch.manual_seed(0)
     ours, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 12).reshape(3, 4)) for _ in range(2))
@@ -115,6 +130,7 @@ def test_a_run_of_the_earlier_muon_is_refused():
         ("ecaresnet50d", lambda name: "conv" in name and "attention" not in name),
         ("seresnet50", lambda name: "conv" in name and "attention" not in name),
         ("fast_resnet8_cifar", lambda name: "conv" in name),
+        ("resnext50_32x4d", lambda name: "conv" in name),
         ("preact_resnet8_cifar", lambda name: "branch.conv1" in name),
     ],
 )
@@ -125,6 +141,15 @@ def test_convolutions_under_a_norm_are_turned_and_every_parameter_learns(name, t
     weights = {name: p for name, p in net.named_parameters() if p.ndim == 4}
     assert found == {id(p) for name, p in weights.items() if turned(name)}
     assert sorted(id(p) for group in groups for p in group["params"]) == sorted(id(p) for p in net.parameters())
+
+
+def test_the_groups_of_convolutions_are_the_networks():
+    net = build("resnext29_8x64d_cifar")
+    groups = make_optimizer(net, make_recipe(RECIPE | {"model": "resnext29_8x64d_cifar"})).param_groups
+    found = {id(p): group["filter_groups"] for group in groups for p in group["params"]}
+    convolutions = [module for module in net.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert {found[id(conv.weight)] - conv.groups for conv in convolutions} == {0}
+    assert {conv.groups for conv in convolutions} == {1, 8}
 
 
 def test_a_network_without_norms_is_refused():
