@@ -11,11 +11,14 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def find_device(name: str) -> torch.device:
-    """A device by name; `auto` is the first GPU where there is one. Raises ResnetkitError for one that is not there."""
+    """The CPU or a GPU of CUDA by name; `auto` is the first GPU where there is one. Raises ResnetkitError for another
+    device, and for one that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise ResnetkitError(f"device {name!r} is not one that we compute on; give cpu or cuda")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ResnetkitError(f"device {name!r} is not to be had here: {str(error).splitlines()[0]}") from error
