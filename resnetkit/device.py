@@ -34,11 +34,15 @@ def find_precision(name: str) -> torch.dtype:
 
 @contextmanager
 def within_memory(device: torch.device, cure: str) -> Iterator[None]:
-    """Raises ResourceExhausted, which names the cure, where a GPU's memory is not enough."""
+    """Raises ResourceExhausted, which names the cure, where a GPU's memory or the machine's is not enough."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise ResourceExhausted(f"{device} has too little memory; {cure}") from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "DefaultCPUAllocator" not in str(error):  # torch has no class for it
+            raise
+        raise ResourceExhausted(f"the machine has too little memory; {cure}") from error
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:

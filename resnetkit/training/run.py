@@ -97,8 +97,8 @@ class Execution(NamedTuple):
     compile: str | None
 
 
-def _within_memory(device: torch.device, memory: str) -> AbstractContextManager[None]:
-    less = "" if memory == "checkpoint" else ", or resume with memory=checkpoint"
+def _within_memory(device: torch.device, memory: str, verb: str = "give") -> AbstractContextManager[None]:
+    less = "" if memory == "checkpoint" else f", or {verb} memory=checkpoint"
     return within_memory(device, f"lower batch_size or img_size{less}")
 
 
@@ -115,7 +115,7 @@ class Start(NamedTuple):
     def run(self, workers: int) -> Run:
         trackers = tracking.Trackers(self.folder.path, self.command.get("track", {}))
         trainer = Trainer(self.prepared, self.folder, self.state, self.device, workers, self.notes, trackers)
-        with _within_memory(self.device, self.state.net.memory):
+        with _within_memory(self.device, self.state.net.memory, "resume with"):
             return trainer.run()
 
 
