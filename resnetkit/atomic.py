@@ -65,3 +65,11 @@ def _not_saved(path: Path, error: OSError, cure: str) -> ResourceExhausted:
 
 def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="surrogateescape"))
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cut off a last line that has no end, as a crash or a full disk leaves it; the next would be lost behind it."""
+    if path.exists():
+        lines = path.read_bytes()
+        if not lines.endswith(b"\n"):
+            os.truncate(path, lines.rfind(b"\n") + 1)

@@ -11,11 +11,14 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def find_device(name: str) -> torch.device:
-    """A device by name; `auto` is the first GPU where there is one. Raises ResnetkitError for one that is not there."""
+    """The CPU or a GPU of CUDA by name; `auto` is the first GPU where there is one. Raises ResnetkitError for another
+    device, and for one that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise ResnetkitError(f"device {name!r} is not one that we compute on; give cpu or cuda")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ResnetkitError(f"device {name!r} is not to be had here: {str(error).splitlines()[0]}") from error
@@ -31,11 +34,15 @@ def find_precision(name: str) -> torch.dtype:
 
 @contextmanager
 def within_memory(device: torch.device, cure: str) -> Iterator[None]:
-    """Raises ResourceExhausted, which names the cure, where a GPU's memory is not enough."""
+    """Raises ResourceExhausted, which names the cure, where a GPU's memory or the machine's is not enough."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise ResourceExhausted(f"{device} has too little memory; {cure}") from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "DefaultCPUAllocator" not in str(error):  # torch has no class for it
+            raise
+        raise ResourceExhausted(f"the machine has too little memory; {cure}") from error
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:

@@ -28,7 +28,9 @@ BELOW = {
 OTHERS = {"torchvision", "timm", "transformers", "keras"}
 THEIRS = {"export": {"keras"}}  # what a package may import of other libraries that build networks
 # Modules below every package.
-FOUNDATION = {"errors", "atomic", "cores", "device", "garbage", "parent", "tables", "sizes", "user_cache"}
+FOUNDATION = {
+    *("errors", "atomic", "cgroups", "cores", "device", "garbage", "parent", "tables", "sizes", "user_cache"),
+}
 
 
 def imports(file: Path) -> set[str]:

@@ -105,8 +105,8 @@ def evaluate(
     5 severities each, laid on the pixels that the network sees, too. Of a checkpoint of another library `preprocessing`
     says what its file does not (see `load`), and `taken_for` among the figures has what it was taken for. `out` is a
     new folder for the tables and plots. Raises ResnetkitError when there is no such data, split, class or view, or when
-    it would test on images it calibrates on; TooManyBadImages past `max_bad`; ResourceExhausted on a full GPU; Diverged
-    where answers are not finite.
+    it would test on images it calibrates on; TooManyBadImages past `max_bad`; ResourceExhausted where memory gives out;
+    Diverged where answers are not finite.
     """
     computing = Computing.of(device, precision, batch_size, workers)
     folder = _new_folder(out)

@@ -35,7 +35,7 @@ class Predictor:
     `certainty` the label is None, for none of these, unless such answers are right at least that often; with `coverage`
     answers have a `set` of classes, which holds the truth that often. A model of several labels an image answers with
     `labels`, which are those that reach their threshold. Raises ResnetkitError for what the model cannot,
-    ResourceExhausted on a full GPU.
+    ResourceExhausted where memory gives out.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class Predictor:
         name = str(image) if isinstance(image, (str, Path)) else None
         return {"path": name} | self._describe(self._probabilities(pixels[None])[0])
 
-    def predict(self, paths: Iterable[str | Path]) -> Iterator[dict[str, Any]]:
+    def predict(self, paths: str | Path | Iterable[str | Path]) -> Iterator[dict[str, Any]]:
         """One answer a path, in order; an image that cannot be read is answered {path, error}. Up to 2 BATCH paths are
         taken ahead of their answers. Raises Diverged where those are not finite."""
-        for chunk in self._read(paths):
+        for chunk in self._read([paths] if isinstance(paths, (str, Path)) else paths):
             frames = [read for _, read in chunk if isinstance(read, Tensor)]
             rows = iter(self._probabilities(_together(frames)) if frames else ())
             for path, read in chunk:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from resnetkit.atomic import write_text
+from resnetkit.atomic import drop_torn_line, write_text
 from resnetkit.errors import ResourceExhausted
 from resnetkit.tables import csv_text
 from resnetkit.training.tracking import Trackers
@@ -21,14 +21,20 @@ class Journal:
         self.epochs: list[dict[str, Any]] = []
 
     def resume(self, finished_epochs: int) -> None:
-        """Read the epochs again, up to those that the checkpoint has finished."""
+        """Read the epochs again, up to those that the checkpoint has finished.
+
+        One that was told and not saved, as where the disk filled between, is told once more: the later line counts.
+        """
+        drop_torn_line(self._log)
+        epochs = {}
         for line in self._log.read_text(encoding="utf-8").splitlines():
             try:
                 event = json.loads(line)
-            except ValueError:  # the last line of a run that was killed
+            except ValueError:  # earlier versions wrote on behind a line that was cut short
                 continue
-            if event["event"] == "epoch" and event["epoch"] == len(self.epochs) + 1 <= finished_epochs:
-                self.epochs.append({k: v for k, v in event.items() if k not in ("event", "time")})
+            if event["event"] == "epoch" and event["epoch"] <= finished_epochs:
+                epochs[event["epoch"]] = {k: v for k, v in event.items() if k not in ("event", "time")}
+        self.epochs = [epochs[epoch] for epoch in sorted(epochs)]
 
     def write(self, event: str, **values: Any) -> None:
         time = datetime.now(UTC).isoformat(timespec="seconds")

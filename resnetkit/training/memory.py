@@ -1,7 +1,7 @@
 """How much memory there is, and how much of it a training step takes."""
 
 from itertools import chain
-from math import prod
+from math import inf, prod
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from resnetkit.architecture.live_memory import LiveMemory
 from resnetkit.architecture.memory_plan import live_bytes
 from resnetkit.architecture.resnet import MEMORY_MODES, ResNet
+from resnetkit.cgroups import own_cgroups
 from resnetkit.errors import ResnetkitError
 from resnetkit.sizes import written_bytes
 from resnetkit.training.freezing import frozen_parts, parts, set_training
@@ -18,7 +19,6 @@ from resnetkit.training.loop import train_epoch
 from resnetkit.training.prepare import Prepared
 from resnetkit.training.state import TrainingState
 
-CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
 STATUS = Path("/proc/self/status")
 CPU_SHARE = 0.5  # of the free memory; what one operation needs for itself and other programs have the rest
@@ -26,8 +26,8 @@ GPU_SHARE = 0.9  # of the GPU's; pieces that are free but too small take some
 
 
 def free_memory() -> int:
-    """Bytes of main memory that can be had without swapping, in a container those it may use. Raises ResnetkitError
-    where the system does not say."""
+    """Bytes of main memory that can be had without swapping, in a container or a job those it may use. Raises
+    ResnetkitError where the system does not say."""
     try:
         lines = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
         free = int(lines["MemAvailable"].split()[0]) * 1024
@@ -35,15 +35,20 @@ def free_memory() -> int:
         raise ResnetkitError(
             "this system does not say how much memory is free; give batch_size a number, or memory=auto a memory_budget"
         ) from error
+    return int(min(free, *map(_left, own_cgroups())))
+
+
+def _left(cgroup: Path) -> float:
+    """Bytes that a control group may use and does not, infinitely many where it has no limit."""
     try:
-        limit = (CGROUP / "memory.max").read_text().strip()
-        used = int((CGROUP / "memory.current").read_text())
-        pages = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        limit = (cgroup / "memory.max").read_text().strip()
+        used = int((cgroup / "memory.current").read_text())
+        pages = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
     except OSError:
-        return free
+        return inf
     # Cached files count as used and are dropped when memory is short.
     cached = int(pages.get("inactive_file", 0)) + int(pages.get("active_file", 0))
-    return free if limit == "max" else min(free, int(limit) - used + cached)
+    return inf if limit == "max" else int(limit) - used + cached
 
 
 def trial_step(state: TrainingState, prepared: Prepared, images: int) -> None:

@@ -47,7 +47,7 @@ def train(
     device: str = "auto",
     workers: int | None = None,
     max_bad: float | None = None,
-    track: Sequence[str] = (),
+    track: str | Sequence[str] = (),
     memory: str | None = None,
     memory_budget: str | None = None,
     compile: str | None = None,
@@ -76,7 +76,8 @@ def train(
         return _resumed(folder, device, execution).run(workers)
     if data is None:
         raise ResnetkitError("nothing to train on: name a dataset (`digits` needs no files), or --resume a run")
-    tracking.require(track)
+    trackers = [track] if isinstance(track, str) else track
+    tracking.require(trackers)
     if out is not None:
         RunFolder.require_free(Path(out))
     place = find_device(device)
@@ -86,7 +87,7 @@ def train(
     prepared, notes = _settle(data, recipe, settings, max_bad, place, execution.memory or "plain")
     found = _tried(prepared, place, workers, execution, range_tested=settings.get("lr") == "auto")
     command = {"argv": sys.argv, "data": absolute(data), "max_bad": max_bad, "device": str(place)}
-    return _begun(found, notes, command, out, track).run(workers)
+    return _begun(found, notes, command, out, trackers).run(workers)
 
 
 class Execution(NamedTuple):
@@ -97,8 +98,8 @@ class Execution(NamedTuple):
     compile: str | None
 
 
-def _within_memory(device: torch.device, memory: str) -> AbstractContextManager[None]:
-    less = "" if memory == "checkpoint" else ", or resume with memory=checkpoint"
+def _within_memory(device: torch.device, memory: str, verb: str = "give") -> AbstractContextManager[None]:
+    less = "" if memory == "checkpoint" else f", or {verb} memory=checkpoint"
     return within_memory(device, f"lower batch_size or img_size{less}")
 
 
@@ -115,7 +116,7 @@ class Start(NamedTuple):
     def run(self, workers: int) -> Run:
         trackers = tracking.Trackers(self.folder.path, self.command.get("track", {}))
         trainer = Trainer(self.prepared, self.folder, self.state, self.device, workers, self.notes, trackers)
-        with _within_memory(self.device, self.state.net.memory):
+        with _within_memory(self.device, self.state.net.memory, "resume with"):
             return trainer.run()
 
 

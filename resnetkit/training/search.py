@@ -1,9 +1,9 @@
 """What to try next, and whether to go on with it: an Optuna study in a file. The only module that needs Optuna."""
 
-import os
 from pathlib import Path
 from typing import Any
 
+from resnetkit.atomic import drop_torn_line
 from resnetkit.errors import ResnetkitError, ResourceExhausted
 from resnetkit.training.search_space import Space, Span
 from resnetkit.training.trial import Trial
@@ -34,7 +34,7 @@ class Search:
     def __init__(self, file: Path, space: Space, *, start: dict[str, Any], epochs: int, seed: int) -> None:
         self._optuna = optuna = require_optuna()
         self._file = file
-        _drop_torn_line(file)
+        drop_torn_line(file)  # Optuna would write on behind it
         storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(file)))
         self._study = optuna.create_study(storage=storage, study_name="tune", direction="maximize", load_if_exists=True)
         self._start, self._seed = start, seed
@@ -104,14 +104,6 @@ class Search:
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=BEST)
         found = optuna.importance.get_param_importances(study, evaluator=evaluator)
         return {name: float(share) for name, share in found.items()}
-
-
-def _drop_torn_line(file: Path) -> None:
-    """A crash or a full disk can end a line in its middle; Optuna would write on behind it and never read it again."""
-    if file.exists():
-        lines = file.read_bytes()
-        if not lines.endswith(b"\n"):
-            os.truncate(file, lines.rfind(b"\n") + 1)
 
 
 class Attempt:

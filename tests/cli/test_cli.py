@@ -81,6 +81,8 @@ def test_the_help_of_train_names_every_recipe():
         (["models", "--weights", "resnot*"], 2, "no published weights match"),
         (["predict", "gone.safetensors", "x.png"], 2, "x.png: no such file"),
         (["evaluate", "gone", "--device", "foo"], 2, "device 'foo' is not to be had here"),
+        (["evaluate", "gone", "--device", "meta"], 2, "device 'meta' is not one that we compute on; give cpu or cuda"),
+        (["train", "digits", "--device", "mps"], 2, "device 'mps' is not one that we compute on"),
         (["train", "digits", "--seed", "9999999999"], 2, "seed=9999999999"),
         (["train", "digits", "--set", "min_scale=0.5"], 2, "min_scale is for photos"),
         (["train", "digits", "--device", "cpu", "--compile", "graphs"], 2, "CUDA graphs, and the run is on cpu"),

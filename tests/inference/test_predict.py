@@ -70,6 +70,12 @@ def test_answers_that_are_no_numbers_are_not_given(images):
         list(predictor.predict(images))
 
 
+def test_one_path_is_one_image(images):
+    predictor = Predictor(small_model())
+    for path in (images[0], str(images[0])):
+        assert list(predictor.predict(path)) == list(predictor.predict([path]))
+
+
 def test_images_are_read_ahead_by_threads_and_no_further(images):
     """The answers are those to the images one at a time."""
     predictor = Predictor(small_model())

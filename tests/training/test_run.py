@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import resnetkit as rk
+from resnetkit.device import within_memory
 from resnetkit.errors import Diverged, ModelFileRefused, ResnetkitError, ResourceExhausted
 from resnetkit.tasks import classification
 from resnetkit.training import loop, run, trainer
@@ -228,6 +229,22 @@ def test_a_disk_that_fills_before_the_report_leaves_a_run_to_resume(tmp_path, mo
     monkeypatch.undo()
     run_again = rk.train(resume=tmp_path / "run")
     assert (tmp_path / "run/report.html").exists() and run_again.metrics["n"] == 359
+
+
+@pytest.mark.parametrize("wanted", [lambda: torch.empty(2**60), lambda: bytearray(2**62)])
+def test_main_memory_that_gives_out_is_one_line_with_a_cure_that_is_to_be_had(tmp_path, monkeypatch, wanted):
+    monkeypatch.setattr("resnetkit.architecture.resnet.ResNet.forward", lambda net, x: wanted())
+    cure = "too little memory; lower batch_size or img_size, or"
+    with pytest.raises(ResourceExhausted, match=f"{cure} give memory=checkpoint"):
+        train(tmp_path / "run", lr="auto")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ResourceExhausted, match=f"{cure} resume with memory=checkpoint"):
+        train(tmp_path / "run")
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory():
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), within_memory(torch.device("cpu"), "cure"):
+        torch.ones(2, 3) @ torch.ones(2, 3)
 
 
 def test_a_resume_is_refused_when_pixels_would_differ(finished, tmp_path):

@@ -242,8 +242,15 @@ def test_a_missing_package_is_named_before_anything_is_read(tmp_path, monkeypatc
 def test_unknown_trackers_and_resumes_are_refused(tmp_path):
     with pytest.raises(rk.ResnetkitError, match="no tracker is called 'tensorbord'; did you mean tensorboard?"):
         rk.train("nowhere", track=["tensorbord"])
+    with pytest.raises(rk.ResnetkitError, match="no tracker is called 'tensorbord'"):
+        rk.train("nowhere", track="tensorbord")
     with pytest.raises(rk.ResnetkitError, match="give --resume alone"):
         rk.train(resume=tmp_path, track=["tensorboard"])
+
+
+def test_one_tracker_needs_no_list(tmp_path):
+    run = rk.train("digits", out=tmp_path / "run", track="tensorboard", **TINY | {"epochs": 1})
+    assert place(run.folder, "tensorboard") and list((run.folder / "tensorboard").iterdir())
 
 
 def test_no_library_is_imported_unasked(tmp_path):

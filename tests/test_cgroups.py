@@ -1,0 +1,63 @@
+"""What a job, a service or a container may use of the machine, read from a made tree of control groups."""
+
+import os
+
+import pytest
+
+from resnetkit import cgroups, cores
+from resnetkit.training import memory
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """The folder of a job's control group, in that of its user."""
+    monkeypatch.setattr(cgroups, "ROOT", tmp_path)
+    monkeypatch.setattr(cgroups, "OWN", tmp_path / "own")
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 5}, raising=False)
+    (tmp_path / "own").write_text("4:memory:/elsewhere\n0::/user.slice/job\n")
+    (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemAvailable:  4 kB\n")
+    folder = tmp_path / "user.slice" / "job"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def bound_memory(folder, limit):
+    (folder / "memory.max").write_text(f"{limit}\n")
+    (folder / "memory.current").write_text("700\n")
+    (folder / "memory.stat").write_text("anon 400\ninactive_file 200\nactive_file 100\n")
+
+
+def test_memory_is_what_the_least_limit_on_the_way_up_leaves(job):
+    assert memory.free_memory() == 4096
+    bound_memory(job, "max")
+    assert memory.free_memory() == 4096
+    bound_memory(job, 3000)
+    assert memory.free_memory() == 2600
+    bound_memory(job.parent, 2000)
+    assert memory.free_memory() == 1600
+    bound_memory(job.parent.parent, 1000)  # all there is in a container
+    assert memory.free_memory() == 600
+    cgroups.OWN.write_text("0::/\n")
+    assert memory.free_memory() == 600
+
+
+@pytest.mark.parametrize(
+    ("own", "above", "usable"),
+    [
+        ("max 100000", "max 100000", [0, 1, 2, 5]),
+        ("150000 100000", "max 100000", [0, 1]),
+        ("max 100000", "300000 100000", [0, 1, 2]),
+        ("150000 100000", "50000 100000", [0]),
+        ("6400000 100000", "max 100000", [0, 1, 2, 5]),
+    ],
+)
+def test_cores_are_as_many_as_the_least_quota_pays_for(job, own, above, usable):
+    (job / "cpu.max").write_text(f"{own}\n")
+    (job.parent / "cpu.max").write_text(f"{above}\n")
+    assert cores.usable_cores() == usable
+
+
+def test_without_control_groups_all_cores_are_usable(job):
+    cgroups.OWN.unlink()
+    assert cores.usable_cores() == [0, 1, 2, 5]
