@@ -29,8 +29,13 @@ def check(
         Path | None, typer.Option(help="A folder for findings.csv, duplicates.csv and contact_sheet.png.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 2 on a leak or a picture in two classes.")] = False,
-    img_size: Annotated[int | None, typer.Option(min=1, help="Pixels a side that the network sees.")] = None,
-    framing: Annotated[str, typer.Option(help="How a photo becomes a square: crop, letterbox or squash.")] = "crop",
+    img_size: Annotated[
+        int | None, typer.Option(min=8, help="Pixels a side that the network sees [default: as in training].")
+    ] = None,
+    framing: Annotated[
+        str | None,
+        typer.Option(help="How a photo becomes a square: crop, letterbox or squash [default: as in training]."),
+    ] = None,
     max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of unreadable images tolerated.")] = 0.1,
     json: JsonFlag = False,
 ) -> None:
@@ -41,10 +46,11 @@ def check(
     from resnetkit.data.preprocess import FRAMINGS
     from resnetkit.data.survey import survey
 
-    if framing not in FRAMINGS:
+    if framing is not None and framing not in FRAMINGS:
         raise ResnetkitError(f"framing {framing!r}: {did_you_mean(framing, FRAMINGS)}")
     seen = survey(open_dataset(data))
-    preprocessing = _preprocessing(seen.ingested, img_size, framing)
+    given = {"img_size": img_size, "framing": framing}
+    preprocessing = _preprocessing(seen.ingested, {name: value for name, value in given.items() if value is not None})
     copies = find_copies(seen.pictures)
     # Images of one small size are seen as they are.
     size = preprocessing.size if img_size or seen.ingested.side != preprocessing.size else None
@@ -133,19 +139,23 @@ def split(
     print(f"next: resnet train {quote(str(out))}")
 
 
-def _preprocessing(read: "Ingested", img_size: int | None, framing: str) -> "Preprocessing":
-    """What `resnet train` would do with the images, but for the normalisation."""
+def _preprocessing(read: "Ingested", settings: dict[str, Any]) -> "Preprocessing":
+    """What `resnet train` would do with the images, by the recipe that it chooses, but for the normalisation."""
     from resnetkit.data.ingest import SMALL
     from resnetkit.data.preprocess import PHOTO_SIZE, Preprocessing, count_channels
-    from resnetkit.training.recipe import CROP_PCT
+    from resnetkit.training.prepare import DEFAULT_RECIPES
+    from resnetkit.training.recipe import load_recipe
 
     flat = (0.5,) * count_channels(read.channels)
     channels: dict[str, Any] = {"channels": read.channels, "mean": flat, "std": flat}
-    if read.side and max(read.side) <= SMALL:
-        return Preprocessing(size=(img_size, img_size) if img_size else read.side, framing="squash", **channels)
-    size = img_size or PHOTO_SIZE
-    resize = round(size / CROP_PCT) if framing == "crop" else None
-    return Preprocessing(size=(size, size), resize=resize, framing=framing, **channels)
+    small = read.side if read.side and max(read.side) <= SMALL else None
+    recipe = load_recipe(read.dataset.recipe or DEFAULT_RECIPES[small is not None, False], settings)
+    own = (recipe.img_size, recipe.img_size) if recipe.img_size else None
+    if small:
+        return Preprocessing(size=own or small, framing="squash", **channels)
+    size = own or (PHOTO_SIZE, PHOTO_SIZE)
+    resize = round(max(size) / recipe.crop_pct) if recipe.framing == "crop" else None
+    return Preprocessing(size=size, resize=resize, framing=recipe.framing, **channels)
 
 
 def _summary(seen: "Survey") -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _look(images: Tensor | Sequence[Encoded], measure: Measure | None, whole: bo
         side, grey = (images.shape[2], images.shape[3]), images.shape[1] == 1
         measured = map(measure, as_channels(images, "rgb")) if measure else repeat(None)
         for image, found in zip(images, measured):
-            yield _Seen(_digest(image.numpy().tobytes()), side=side, grey=grey, measured=found)
+            yield _Seen(digest(image.numpy().tobytes()), side=side, grey=grey, measured=found)
         return
     yield from map_images(partial(_look_at, measure=measure, whole=whole), images)
 
@@ -139,12 +139,12 @@ def _look_at(image: Encoded, measure: Measure | None, whole: bool) -> _Seen:
             pixels = decode(data)  # a little colour may have gone
             grey = is_grey(pixels)
     except BadImage as error:
-        return _Seen(_digest(data), reason=str(error))
+        return _Seen(digest(data), reason=str(error))
     side = sides[0] if sides else (pixels.shape[1], pixels.shape[2])
     kept = pixels.numpy().copy() if max(side) <= SMALL else None
     measured = measure(pixels) if measure else None
-    return _Seen(_digest(data), side=side, channels=len(pixels), grey=grey, pixels=kept, measured=measured)
+    return _Seen(digest(data), side=side, channels=len(pixels), grey=grey, pixels=kept, measured=measured)
 
 
-def _digest(data: bytes) -> str:
+def digest(data: bytes) -> str:
     return blake2b(data, digest_size=16).hexdigest()

@@ -294,6 +294,9 @@ def _open(source: Any, channels: str | None) -> Image.Image | np.ndarray:
         picture = source.dtype in (np.uint8, bool) and source.shape[2:] in ((), (2,), (3,), (4,))  # as Pillow has them
         colours = channels is None or channels in COLOURS
         return Image.fromarray(source) if picture and colours else bands.as_bytes(source)
+    if not isinstance(source, (str, Path, bytes, encoded.Member)):
+        what = f"a path, bytes, PIL image or (H, W[, C]) array, not {type(source).__name__}"
+        raise BadImage(f"{what}; for several: predict([...])")
     data = encoded.read(Path(source) if isinstance(source, str) else source)
     if reason := guard.refusal(data):
         raise BadImage(reason)

@@ -1,7 +1,8 @@
 """A trained network and labelled images -> how good it is, and how sure it may be."""
 
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from resnetkit.evaluation.answers import answer as answer
 from resnetkit.evaluation.answers import judge
 from resnetkit.evaluation.calibration import fit_calibration
 from resnetkit.evaluation.files import write_evaluation, write_metrics
-from resnetkit.evaluation.own_images import Labelled, given_images, own_images
+from resnetkit.evaluation.own_images import Labelled, given_images, own_images, seen_in_training
 from resnetkit.evaluation.slices import Look, slices
 from resnetkit.evaluation.views import Forward, forward_of, once
 from resnetkit.weights.files import Model, save_model
@@ -103,10 +104,11 @@ def evaluate(
     first; the model file then keeps the calibration. `tta` averages the logits of each image and its mirror image (not
     where it was trained without), small ones moved by a pixel too. `corruptions` measures top1 under 15 corruptions at
     5 severities each, laid on the pixels that the network sees, too. Of a checkpoint of another library `preprocessing`
-    says what its file does not (see `load`), and `taken_for` among the figures has what it was taken for. `out` is a
-    new folder for the tables and plots. Raises ResnetkitError when there is no such data, split, class or view, or when
-    it would test on images it calibrates on; TooManyBadImages past `max_bad`; ResourceExhausted where memory gives out;
-    Diverged where answers are not finite.
+    says what its file does not (see `load`), and `taken_for` among the figures has what it was taken for. A run counts
+    those of `data` that it was trained on as `seen_in_training`, byte for byte. `out` is a new folder for the tables
+    and plots. Raises ResnetkitError when there is no such data, split, class or view, or when it would test on images
+    it calibrates on, or calibrate on training images; TooManyBadImages past `max_bad`; ResourceExhausted where
+    memory gives out; Diverged where answers are not finite.
     """
     computing = Computing.of(device, precision, batch_size, workers)
     folder = _new_folder(out)
@@ -118,7 +120,7 @@ def evaluate(
     forward = forward_of(model, tta=tta)
     images = choose_images(source, model, data, split, max_bad)
     if calibrate is not None:
-        calibrating = _calibration_images(model, calibrate, max_bad)
+        calibrating = _calibration_images(source, model, calibrate, max_bad)
         shared = set(images.hashes) & set(calibrating.hashes)
         if shared:
             raise ResnetkitError(f"{calibrate}: {len(shared)} of its images are among those to test on; give others")
@@ -127,6 +129,8 @@ def evaluate(
     figures = figures_on(images.split, answers, model.classes, images.part.names, images.seen, tta=tta)
     if corruptions:
         figures["corruptions"] = computing.curves(model, images, figures["top1"], forward=forward)
+    if images.in_training is not None:
+        figures["seen_in_training"] = images.in_training
     if "taken_for" in model.provenance:
         figures["taken_for"] = model.provenance["taken_for"]
     if folder is not None:
@@ -155,29 +159,37 @@ def calibrate(
 ) -> Model:
     """The model with temperature and thresholds fitted on labelled images (their val part, or all of them).
 
-    The images must be none that it was trained on or will be tested on. Where `source` is a run or a model file, that
-    file keeps the calibration. Raises ResnetkitError.
+    The images must be none that it was trained on, which a run refuses and a model file cannot tell, or will be tested
+    on. Where `source` is a run or a model file, that file keeps the calibration. Raises ResnetkitError.
     """
     computing = Computing.of(device, precision, batch_size, workers)
     _require_keeping(source)
     model = opened(source)
-    _calibrate(source, model, _calibration_images(model, data, max_bad), data, computing)
+    _calibrate(source, model, _calibration_images(source, model, data, max_bad), data, computing)
     return model
 
 
 def choose_images(
     source: str | Path | Model, model: Model, data: str | Path | None, split: str | None, max_bad: float
 ) -> Labelled:
-    """The images to measure on: those of `data`, else of the run that `source` is. Raises ResnetkitError."""
+    """The images to measure on: those of `data`, else of the run that `source` is. Standard error says how many of
+    `data` the run was trained on. Raises ResnetkitError."""
     if data is not None:
-        return given_images(data, split, model, max_bad)
+        images = given_images(data, split, model, max_bad)
+        if seen := seen_in_training(source, images):
+            told = f"{seen} of these {len(images.part)} images are training images of {source}"
+            print(f"leak   {told}, so the figures flatter", file=sys.stderr)
+        return replace(images, in_training=seen)
     if isinstance(source, Model):
         raise ResnetkitError("a Model has no images of its own; name the labelled images with data")
     return own_images(Path(source), split, model)
 
 
-def _calibration_images(model: Model, data: str | Path, max_bad: float) -> Labelled:
-    return given_images(data, None, model, max_bad, defaults=("val",))
+def _calibration_images(source: str | Path | Model, model: Model, data: str | Path, max_bad: float) -> Labelled:
+    images = given_images(data, None, model, max_bad, defaults=("val",))
+    if seen := seen_in_training(source, images):
+        raise ResnetkitError(f"{data}: {seen} of its images are training images of {source}; give others")
+    return images
 
 
 def _calibrate(

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from resnetkit.data.datasets import Dataset, Part, open_dataset
-from resnetkit.data.ingest import Ingested, ingest
+from resnetkit.data.ingest import Ingested, digest, ingest
 from resnetkit.data.labels import renumbered, written
 from resnetkit.data.parts import numbered_where_equal
 from resnetkit.errors import ResnetkitError, did_you_mean
@@ -23,12 +24,14 @@ CURE = "name the images to measure on with --data"
 
 @dataclass(frozen=True)
 class Labelled:
-    """One part, its labels counted in the model's classes, with the content hash and the look of every image."""
+    """One part, its labels counted in the model's classes, with the content hash and the look of every image.
+    `in_training` is how many a run was trained on, as `seen_in_training` counts them."""
 
     split: str
     part: Part
     hashes: list[str]
     seen: list[Look]
+    in_training: int | None = None
 
     @classmethod
     def of(cls, read: Ingested, split: str) -> "Labelled":
@@ -86,6 +89,17 @@ def given_images(
         told = f"bad    {len(bad)} files of {dataset.name} are left out; {bad[0][0]}, for one: {bad[0][1]}"
         print(told, file=sys.stderr)
     return Labelled.of(read, chosen)
+
+
+def seen_in_training(source: str | Path | Model, images: Labelled) -> int | None:
+    """How many of the images the run `source` was trained on: equal files, or of small images equal pixels, as sets of
+    arrays were hashed by. None for what is no run folder, and so knows none."""
+    if isinstance(source, Model) or not (table := Path(source) / "split.csv").is_file():
+        return None
+    trained = {row["hash"] for row in read_csv(table) if row["split"] == "train"}
+    found, pixels = images.hashes, images.part.images
+    shown = [digest(image.numpy().tobytes()) for image in pixels] if isinstance(pixels, Tensor) else found
+    return sum(not trained.isdisjoint(pair) for pair in zip(found, shown))
 
 
 def match_model(dataset: Dataset, model: Model) -> Dataset:

@@ -24,7 +24,7 @@ from resnetkit.weights.load import opened
 BATCH = 32
 CURE = "free some of it or choose device cpu"
 
-Read = tuple[str | Path, Tensor | BadImage]  # a path with its framed image, or why there is none
+Read = tuple[str | None, Tensor | BadImage]  # the path, of what is one, with its framed image, or why there is none
 
 
 class Predictor:
@@ -69,26 +69,27 @@ class Predictor:
     def __call__(self, image: Any) -> dict[str, Any]:
         """A path, bytes, PIL image or (H, W[, C]) array -> {path, label, probability, top}. Raises BadImage, and
         Diverged where the answer is not finite."""
-        preprocessing = self.model.preprocessing
-        pixels = preprocessing.frame(preprocessing.decode(image))
-        name = str(image) if isinstance(image, (str, Path)) else None
-        return {"path": name} | self._describe(self._probabilities(pixels[None])[0])
+        path, read = self._frame(image)
+        if isinstance(read, BadImage):
+            raise read if path is None else BadImage(f"{path}: {read}")
+        return {"path": path} | self._describe(self._probabilities(read[None])[0])
 
-    def predict(self, paths: str | Path | Iterable[str | Path]) -> Iterator[dict[str, Any]]:
-        """One answer a path, in order; an image that cannot be read is answered {path, error}. Up to 2 BATCH paths are
-        taken ahead of their answers. Raises Diverged where those are not finite."""
-        for chunk in self._read([paths] if isinstance(paths, (str, Path)) else paths):
+    def predict(self, paths: str | Path | Iterable[Any]) -> Iterator[dict[str, Any]]:
+        """One answer an image, in order, `path` being None for what is no path; one that cannot be read is answered
+        {path, error}. A single path may be a folder or a pattern. Up to 2 BATCH images are taken ahead of their
+        answers. Raises ResnetkitError where a single path leads to no image, Diverged where answers are not finite."""
+        for chunk in self._read(find_images([paths]) if isinstance(paths, (str, Path)) else paths):
             frames = [read for _, read in chunk if isinstance(read, Tensor)]
             rows = iter(self._probabilities(_together(frames)) if frames else ())
             for path, read in chunk:
                 if isinstance(read, BadImage):
-                    yield {"path": str(path), "error": str(read)}
+                    yield {"path": path, "error": str(read)}
                 else:
-                    yield {"path": str(path)} | self._describe(next(rows))
+                    yield {"path": path} | self._describe(next(rows))
 
-    def _read(self, paths: Iterable[str | Path]) -> Iterator[list[Read]]:
-        """BATCH paths at a time, each with its frame or why there is none; threads are at the next meanwhile."""
-        remaining = iter(paths)
+    def _read(self, images: Iterable[Any]) -> Iterator[list[Read]]:
+        """BATCH images at a time, each with its frame or why there is none; threads are at the next meanwhile."""
+        remaining = iter(images)
         pool = ThreadPoolExecutor(default_workers())
         try:
             coming = pool.map(self._frame, list(islice(remaining, BATCH)))
@@ -98,10 +99,11 @@ class Predictor:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _frame(self, path: str | Path) -> Read:
+    def _frame(self, image: Any) -> Read:
         preprocessing = self.model.preprocessing
+        path = str(image) if isinstance(image, (str, Path)) else None
         try:
-            return path, preprocessing.frame(preprocessing.decode(path))
+            return path, preprocessing.frame(preprocessing.decode(image))
         except BadImage as error:
             return path, error
 

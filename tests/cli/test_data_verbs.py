@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from resnetkit.training.prepare import read_source
 from tests.cli.test_cli import resnet
 from tests.data.test_duplicates import cloud, encoded
 from tests.data.test_health import make, sound
@@ -40,6 +41,20 @@ def test_check_json_and_files(leaky, tmp_path):
         "duplicates.csv",
         "findings.csv",
     ]
+
+
+def test_check_sees_what_training_would(tmp_path):
+    """The size is that of the recipe which `resnet train` takes for these images."""
+    make(tmp_path, {f"{c}/{i}.png": encoded(cloud(i + 9 * (c == "a"), side=150)) for c in "ab" for i in range(3)})
+    size = read_source(tmp_path, None, {"epochs": 1}, 0.0).recipe.img_size
+    assert size < 150
+
+    def small(*flags):
+        findings = json.loads(resnet("data", "check", tmp_path, "--json", *flags).stdout)["findings"]
+        return [finding["message"] for finding in findings if finding["kind"] == "small"]
+
+    assert small() == []
+    assert small("--img-size", "160") == ["6 images smaller than the network's 160x160 pixels"]
 
 
 def test_files_of_no_part_are_not_counted_as_unreadable(tmp_path):

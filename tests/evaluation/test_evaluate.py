@@ -2,20 +2,25 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
 import resnetkit as rk
 from resnetkit.architecture.resnet import ResNet
-from resnetkit.data.datasets import Part, digits
+from resnetkit.data.datasets import Part, digits, open_dataset
+from resnetkit.data.ingest import ingest
 from resnetkit.errors import Diverged, ResourceExhausted
 from resnetkit.evaluation.answers import Answers, answer, judge
 from resnetkit.evaluation.compare import compare
 from resnetkit.evaluation.evaluate import calibrate
 from resnetkit.evaluation.files import write_evaluation
+from resnetkit.evaluation.own_images import given_images, seen_in_training
 from resnetkit.evaluation.slices import Look, look, looks, slices
 from resnetkit.export.card import card
 from resnetkit.weights.files import load_model
@@ -200,6 +205,43 @@ def test_calibrating_on_other_images_is_kept_and_used(digits_runs, tmp_path):
     assert calibrate(in_memory, tmp_path / "train").calibration.temperature == after["temperature"]
     with pytest.raises(rk.ResnetkitError, match="of its images are among those to test on"):
         rk.evaluate(model, tmp_path / "test", calibrate=tmp_path / "test")
+
+
+def test_a_run_knows_the_images_it_was_trained_on(digits_runs, tmp_path, capsys):
+    """By their pixels where they are small, whatever they were written as; a model file knows none."""
+    run, some, others = digits_runs[0], tmp_path / "some", tmp_path / "others"
+    write_digits(some, digits().parts["train"].take(torch.arange(30)))
+    write_digits(others, digits().parts["test"].take(torch.arange(50)))
+    assert rk.evaluate(run, others)["seen_in_training"] == 0
+    assert "leak" not in capsys.readouterr().err
+    write_digits(some, digits().parts["test"].take(torch.arange(10)))
+    assert rk.evaluate(run, some, out=tmp_path / "out")["seen_in_training"] == 30
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["seen_in_training"] == 30
+    told = capsys.readouterr().err.splitlines()
+    assert told == [f"leak   30 of these 40 images are training images of {run}, so the figures flatter"]
+    rk.compare(*digits_runs, some)
+    assert len([line for line in capsys.readouterr().err.splitlines() if "leak   30 of" in line]) == 2
+    assert "seen_in_training" not in rk.evaluate(run / "model.safetensors", some)
+    assert "seen_in_training" not in rk.evaluate(run)
+    for fit in (lambda: calibrate(run, some), lambda: rk.evaluate(run, others, calibrate=some)):
+        with pytest.raises(rk.ResnetkitError, match=f"30 of its images are training images of {run}; give others"):
+            fit()
+
+
+def test_equal_files_are_found_in_any_kind_of_set(photos, tmp_path):
+    files = sorted(photos.rglob("*.png"))
+    shutil.make_archive(tmp_path / "packed", "zip", photos)
+    table = {"image": [{"bytes": f.read_bytes(), "path": None} for f in files]}
+    table["label"] = [f.relative_to(photos).parts[0] for f in files]
+    pq.write_table(pa.table(table), tmp_path / "table.parquet")
+    (tmp_path / "list.txt").write_text("".join(f"{f} {f.relative_to(photos).parts[0]}\n" for f in files))
+    read = ingest(open_dataset(photos), 0.0)
+    lines = [f"{part},{digest}" for part, digest in zip(["train", "holdout", "test"] * 8, read.hashes["all"])]
+    (tmp_path / "split.csv").write_text("\n".join(["split,hash", *lines]))
+    trained = set(read.hashes["all"][::3])
+    expected = sum(digest in trained for digest in read.hashes["all"])
+    for data in (photos, tmp_path / "packed.zip", tmp_path / "table.parquet", tmp_path / "list.txt"):
+        assert seen_in_training(tmp_path, given_images(data, None, small_model(), 0.0)) == expected
 
 
 def test_figures_of_another_calibration_are_not_kept(tmp_path):

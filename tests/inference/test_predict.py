@@ -18,6 +18,7 @@ from PIL import Image
 
 import resnetkit as rk
 from resnetkit.architecture.resnet import ResNet
+from resnetkit.data.preprocess import BadImage
 from resnetkit.errors import Diverged, ResourceExhausted
 from resnetkit.evaluation.calibration import fit_calibration
 from resnetkit.inference.predictor import BATCH, Predictor, find_images
@@ -101,6 +102,35 @@ def test_the_predictor_computes_with_folded_norms_what_the_network_says(images):
     with torch.no_grad():
         expected = model.network.eval()(pixels).softmax(1).amax().item()
     assert predictor(images[0])["probability"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_one_argument_is_as_on_the_command_line(images):
+    """A file, a folder or a pattern; what a list holds is taken as it is, and need be no path."""
+    predictor = Predictor(small_model())
+    folder = images[0].parent
+    for named in (folder, str(folder), str(folder / "*.png")):
+        assert [answer["path"] for answer in predictor.predict(named)] == [str(path) for path in images]
+    assert [answer["path"] for answer in predictor.predict(str(images[3]))] == [str(images[3])]
+    with pytest.raises(rk.ResnetkitError, match="gone.png: no such file"):
+        list(predictor.predict(folder / "gone.png"))
+    listed = [folder, folder / "gone.png", np.zeros((8, 8), np.uint8), images[3].read_bytes(), None]
+    answers = list(predictor.predict(listed))
+    assert [answer["path"] for answer in answers] == [str(folder), str(folder / "gone.png"), None, None, None]
+    assert answers[0]["error"] == "a folder" and answers[1]["error"] == "no such file"
+    assert answers[3]["label"] == predictor(images[3])["label"] and "not NoneType" in answers[4]["error"]
+
+
+def test_what_is_no_image_is_named(images, tmp_path):
+    predictor = Predictor(small_model())
+    for wrong, name in (([], "list"), (torch.zeros(1, 8, 8), "Tensor"), (None, "NoneType")):
+        with pytest.raises(BadImage, match=rf"PIL image or \(H, W\[, C\]\) array, not {name}; for several: predict"):
+            predictor(wrong)
+    with pytest.raises(BadImage, match=rf"^{tmp_path}: a folder$"):
+        predictor(tmp_path)
+    with pytest.raises(BadImage, match="^nope.jpg: no such file$"):
+        predictor("nope.jpg")
+    with pytest.raises(BadImage, match="^not an image of a known format$"):
+        predictor(b"no image")
 
 
 def test_a_full_gpu_is_one_line(images, monkeypatch):
