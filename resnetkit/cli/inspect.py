@@ -83,6 +83,7 @@ def _opened(target: str, num_classes: int | None, probe: str | None) -> "tuple[R
     """The network of a name, which has no model, or of a file."""
     import torch
 
+    from resnetkit.weights.catalogue import by_id
     from resnetkit.weights.load import build, load
 
     if probe is not None:
@@ -94,7 +95,7 @@ def _opened(target: str, num_classes: int | None, probe: str | None) -> "tuple[R
             return build(target, num_classes), None
     except ResnetkitError:
         of_a_file = Path(target).suffix in ENDINGS or ("/" in target and Path(target).parent.is_dir())
-        if not Path(target).exists() and not of_a_file and not target.startswith("hf:"):
+        if not (Path(target).exists() or of_a_file or target.startswith("hf:") or by_id(target)):
             raise
     return _with_its_classes(load(target), num_classes)
 

@@ -55,3 +55,5 @@ def _list_weights(pattern: str, json: bool) -> None:
         else:
             top1 = "" if entry.top1 is None else f"{entry.top1:.2%}"
             print(f"{entry.id:38} {top1:>7}  {entry.licence or '':16} {entry.place}")
+    if not json:
+        print("\ntype the first word where a model goes: resnet predict ID photo.jpg, resnet train photos --weights ID")

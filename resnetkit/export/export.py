@@ -9,7 +9,6 @@ from resnetkit.atomic import create_atomically
 from resnetkit.errors import ModelFileRefused, ResnetkitError, did_you_mean
 from resnetkit.export import keras_format, to_huggingface, to_timm, to_torchvision
 from resnetkit.weights.files import Model
-from resnetkit.weights.hub import SCHEME
 from resnetkit.weights.load import is_foreign, opened
 from resnetkit.weights.recognised import Recognised
 
@@ -47,7 +46,7 @@ def export(source: str | Path | Model, *, to: str, out: str | Path | None = None
     """Write a run's, a model file's or a Model's network in the format of `to`, one of TARGETS.
 
     `out` is a new file or folder [default: in a run's exports/, else beside the model file or checkpoint, or here for
-    what comes from the Hub]. The record says where it is, how to open it, what to know of it, and how many tensors came
+    what is fetched]. The record says where it is, how to open it, what to know of it, and how many tensors came
     back equal, bit for bit, when it was read again.
     Raises ResnetkitError when `out` exists or the format cannot hold the network.
     """
@@ -103,7 +102,7 @@ def _default(source: str | Path | Model, to: str, suffix: str) -> Path:
     if isinstance(source, Model):
         return Path(f"{source.network.spec.name}-{to}{suffix}")
     path = Path(source)
-    if str(source).startswith(SCHEME):  # the cache is no place for it
+    if not path.exists():  # what was fetched: the cache is no place for it
         return Path(f"{path.name.partition('@')[0]}-{to}{suffix}")
     if path.is_dir() and not is_foreign(path):
         return path / "exports" / f"{to}{suffix}"

@@ -6,6 +6,7 @@ vouches for is None there.
 
 import json
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -59,15 +60,31 @@ def _with_tuples(choices: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in choices.items()}
 
 
+def by_id(name: str) -> PublishedWeights | None:
+    """The weights of this id, or that are called so on the Hub."""
+    return next((entry for entry in catalogue() if name.lower() in entry.names), None)
+
+
 def find(variant: str, tag: str) -> PublishedWeights:
-    """The weights `tag`, such as `a1_in1k`, of a network by our name or the publisher's. Raises ResnetkitError."""
-    wanted = f"{variant}.{tag}".lower()
-    for entry in catalogue():
-        if wanted in entry.names:
-            return entry
+    """The weights `tag`, such as `a1_in1k`, of a network by our name or the publisher's; an id in full will do, too.
+    Raises ResnetkitError."""
+    if entry := by_id(f"{variant}.{tag}") or by_id(tag):
+        return entry
     tags = [name.removeprefix(f"{variant}.") for e in catalogue() for name in e.names if name.startswith(f"{variant}.")]
     hint = did_you_mean(tag, tags) if tags else "`resnet models --weights` lists all"
     raise ResnetkitError(f"no file is called {tag!r}, nor published weights of {variant}; {hint}")
+
+
+def meant(word: str) -> list[str]:
+    """Ids that a word may stand for: those that begin or end with it, else the nearest."""
+    named = [e.id for e in catalogue() if any(word.lower() in name.split(".", 1) for name in e.names)]
+    return named or get_close_matches(word, [entry.id for entry in catalogue()], n=1, cutoff=0.8)
+
+
+def published_as(name: str) -> PublishedWeights | None:
+    """Some weights of a network that has this name where they are published, and another one here."""
+    named = (e for e in catalogue() if any(known.startswith(f"{name}.") for known in e.names))
+    return next((entry for entry in named if entry.variant != name), None)
 
 
 def by_hash(sha256: str) -> PublishedWeights | None:

@@ -6,8 +6,6 @@ from errno import EDQUOT, ENOSPC
 from pathlib import Path
 
 from resnetkit.errors import ModelFileRefused, ResnetkitError, ResourceExhausted
-from resnetkit.weights.catalogue import find
-from resnetkit.weights.download import fetch_url as fetch_url
 from resnetkit.weights.download import file_sha256
 
 SCHEME = "hf:"
@@ -17,23 +15,6 @@ WEIGHTS = ("model.safetensors", INDEX, "pytorch_model.bin")  # the first that is
 SHA256 = re.compile("[0-9a-f]{64}")
 COMMIT = re.compile("[0-9a-f]{40}")
 SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")  # a plain name, no path
-
-
-def resolve(variant: str, weights: str) -> Path:
-    """The file or folder that `weights` means for a network: a path, `hf:owner/name`, or a tag of the catalogue.
-
-    Raises ResnetkitError for an unknown tag, and as `fetch` and `fetch_url`.
-    """
-    if weights.startswith(SCHEME):
-        return fetch(weights)
-    if Path(weights).exists():
-        return Path(weights)
-    entry = find(variant, weights)
-    if entry.hf_hub_id:
-        return fetch(SCHEME + entry.hf_hub_id)
-    if entry.url and entry.sha256:
-        return fetch_url(entry.url, entry.sha256)
-    raise ModelFileRefused(f"{entry.id}: no address of it is known; give the file itself")
 
 
 def fetch(source: str) -> Path:

@@ -9,9 +9,11 @@ from resnetkit.architecture.resnet import ResNet
 from resnetkit.architecture.spec import NetworkSpec
 from resnetkit.architecture.variants import spec
 from resnetkit.errors import ModelFileRefused, ResnetkitError
+from resnetkit.weights.catalogue import PublishedWeights, by_id, find, meant, published_as
+from resnetkit.weights.download import fetch_url
 from resnetkit.weights.files import Model, check_tensors, has_record, load_model
 from resnetkit.weights.foreign import load_foreign
-from resnetkit.weights.hub import SCHEME, at_commit, fetch, pinned, resolve
+from resnetkit.weights.hub import SCHEME, at_commit, fetch, pinned
 from resnetkit.weights.recognise import read_names
 
 MAY_DIFFER = ("name", "num_classes", "drop_path_rate", "zero_init_residual", "norm_momentum")  # evaluation is the same
@@ -30,14 +32,14 @@ def build(
 
     `num_classes` None is 1000, or 10 for `_cifar` names; 0 leaves the classifier out and gives (N, channels).
     `choices` are fields of NetworkSpec, such as `norm="group"` or `output_stride=8`. `weights` is a run folder, model
-    file, checkpoint or `hf:owner/name` of the same network, or a word of the catalogue, such as `a1_in1k`, which is
-    fetched. Raises ResnetkitError for what cannot be built, and for weights that were trained with another stride,
-    padding, epsilon, ...
+    file, checkpoint or `hf:owner/name` of the same network, or the id of published weights of it, such as
+    `resnet50.a1_in1k`, in full or without the name. Raises ResnetkitError for what cannot be built, and for weights
+    that were trained with another stride, padding, epsilon, ...
     """
-    network = ResNet(spec(name, num_classes, in_channels, **choices))
+    network = ResNet(_spec(name, num_classes, in_channels, choices))
     network.register_load_state_dict_pre_hook(take_foreign_names)
     if weights is not None:
-        source = load(resolve(name, str(weights)) if _is_tag(weights) else weights)
+        source = load(find(name, str(weights)).id if _is_tag(weights) else weights)
         tensors = source.network.state_dict()
         try:
             check_tensors(network, tensors)
@@ -46,6 +48,20 @@ def build(
             raise ModelFileRefused(f"{weights}: {error}") from error
         network.load_state_dict(tensors)
     return network
+
+
+def _spec(name: str, num_classes: int | None, in_channels: int, choices: dict[str, Any]) -> NetworkSpec:
+    """As `spec`; the refusal of a publisher's name says what it is called here."""
+    try:
+        return spec(name, num_classes, in_channels, **choices)
+    except ResnetkitError as error:
+        if (entry := published_as(name)) is None:
+            raise
+        chosen = ", ".join(f"{choice}={value!r}" for choice, value in entry.choices.items())
+        raise ResnetkitError(
+            f"no network is called {name!r} here; it is {entry.variant}{chosen and ' with ' + chosen}, and "
+            f"load({entry.id!r}) gives published weights of it"
+        ) from error
 
 
 def _require_same_function(spec: NetworkSpec, source: Model, choices: dict[str, Any]) -> None:
@@ -127,8 +143,8 @@ def transfer(network: ResNet, source: Model) -> list[str]:
 
 def load(source: str | Path, preprocessing: str | None = None, *, force: bool = False) -> Model:
     """A model from a run folder, a model file, or a checkpoint of another library: torchvision, timm, transformers or a
-    CIFAR repository, as safetensors, a file of torch.save, a Hugging Face folder, `hf:owner/name[@revision]` or a Keras
-    file.
+    CIFAR repository, as safetensors, a file of torch.save, a Hugging Face folder, `hf:owner/name[@revision]`, a Keras
+    file or the id of published weights, such as `resnet50.a1_in1k`.
 
     `model.report` says what it was taken for, and on what grounds. `preprocessing` (imagenet, cifar10, caffe, tf, unit,
     raw, or mean=...,std=...,size=...) replaces what a foreign file or its kind says; `force` takes weights that are not
@@ -141,7 +157,8 @@ def load(source: str | Path, preprocessing: str | None = None, *, force: bool = 
                 f"{path}: its preprocessing is in the file; --preprocessing is for others' checkpoints"
             )
         return load_model(model_path(path))
-    called = at_commit(str(source), path) if str(source).startswith(SCHEME) else ""
+    place = _on_the_hub(source)
+    called = at_commit(place, path) if place else ""
     return load_foreign(path, preprocessing, force=force, called=called)
 
 
@@ -155,16 +172,40 @@ def opened(source: str | Path | Model, preprocessing: str | None = None) -> Mode
 
 
 def locate(source: str | Path) -> Path:
-    """The file or folder of a source, fetched where it is `hf:owner/name`. Raises ModelFileRefused for none."""
-    path = fetch(str(source)) if str(source).startswith(SCHEME) else Path(source)
+    """The file or folder of a source, fetched where it is `hf:owner/name` or the id of published weights.
+
+    Raises ModelFileRefused for none, and as `fetch` and `fetch_url`.
+    """
+    if place := _on_the_hub(source):
+        return fetch(place)
+    if entry := _published(source):
+        if entry.url and entry.sha256:
+            return fetch_url(entry.url, entry.sha256)
+        raise ModelFileRefused(f"{entry.id}: no address of it is known; give the file itself")
+    path = Path(source)
     if not path.exists():
-        raise ModelFileRefused(f"{path}: no such model file or run folder, nor a checkpoint")
+        ids = meant(str(source))
+        cure = f"; published weights go by their full id: {', '.join(ids)}" if ids else ""
+        raise ModelFileRefused(f"{path}: no such model file or run folder, nor a checkpoint{cure}")
     return path
+
+
+def _published(source: str | Path) -> PublishedWeights | None:
+    """The weights whose id it is, where no file or folder is called so."""
+    return None if Path(source).exists() else by_id(str(source))
+
+
+def _on_the_hub(source: str | Path) -> str:
+    """`hf:owner/name` of a source that is that, or the id of what lies there; "" for others."""
+    entry = _published(source)
+    place = entry.place if entry else str(source)
+    return place if place.startswith(SCHEME) else ""
 
 
 def lasting(source: str | Path) -> str:
     """What names the same weights from any folder and at any time. Raises as `locate`."""
-    return pinned(str(source)) if str(source).startswith(SCHEME) else str(locate(source).resolve())
+    place = _on_the_hub(source)
+    return pinned(place) if place else str(locate(source).resolve())
 
 
 def is_foreign(path: Path) -> bool:

@@ -185,6 +185,8 @@ def test_models_lists_the_family():
 def test_models_lists_published_weights():
     found = [json.loads(line) for line in resnet("models", "--weights", "resnet20_*", "--json").stdout.splitlines()]
     assert [(entry["id"], entry["top1"]) for entry in found] == [("resnet20_cifar.akamaster_cifar10", 0.9173)]
+    *_, last = resnet("models", "--weights", "resnet26*").stdout.splitlines()
+    assert "resnet predict ID photo.jpg, resnet train photos --weights ID" in last
 
 
 def test_evaluate(model):

@@ -4,6 +4,7 @@ from itertools import groupby
 
 import pytest
 
+import resnetkit as rk
 from resnetkit.architecture.variants import spec
 from resnetkit.data.datasets import open_dataset
 from resnetkit.data.preprocess import Preprocessing
@@ -34,12 +35,26 @@ def test_find_by_our_name_and_the_publishers():
     assert find("preact_resnet50", "a1h_in1k") is find("resnetv2_50", "a1h_in1k")
     assert find("resnext101_32x4d", "gluon_in1k").choices == {"cardinality": 32, "base_width": 4}
     assert find("resnet50", "a1h_in1k").choices == {}
+    assert find("resnet50", "resnet50.a1_in1k") is find("resnet50", "a1_in1k")
     with pytest.raises(
         ResnetkitError, match="no file is called 'a1_in2k', nor published weights of resnet50; did you mean a1_in1k?"
     ):
         find("resnet50", "a1_in2k")
     with pytest.raises(ResnetkitError, match="`resnet models --weights` lists all"):
         find("plain20_cifar", "a1")
+
+
+@pytest.mark.parametrize(
+    ("name", "here"),
+    [
+        ("resnet26", r"resnet50 with depths=\(2, 2, 2, 2\), and load\('resnet26.bt_in1k'\)"),
+        ("resnet50_gn", r"resnet50 with norm='group', and load\('resnet50_gn.a1h_in1k'\)"),
+        ("resnetv2_50", r"preact_resnet50, and load\('preact_resnet50.a1h_in1k'\)"),
+    ],
+)
+def test_a_publishers_name_is_refused_with_ours(name, here):
+    with pytest.raises(ResnetkitError, match=f"no network is called '{name}' here; it is {here} gives published"):
+        rk.build(name, weights="a1h_in1k")
 
 
 def test_by_hash():

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import resnetkit as rk
 from resnetkit.data.preprocess import Preprocessing
+from resnetkit.weights.files import save_model
 from tests.conftest import randomise
 from tests.weights.hub_server import COMMIT, serve
 
@@ -36,27 +38,33 @@ def hub():
 
 @pytest.fixture
 def resnetkit(hub, tmp_path):
-    """Print what a function of weights.hub returns, or fail with the error's kind and line on standard error."""
+    """Print what a function that fetches returns, or fail with the error's kind and line on standard error."""
 
-    def run(call, **environment):
+    def run(call, **settings):
         code = f"""
 import sys
 from resnetkit.errors import ResnetkitError
-from resnetkit.weights import download, hub
+from resnetkit.weights import download
+from resnetkit.weights.hub import fetch
+from resnetkit.weights.load import fetch_url, locate
 download.PAUSE = 0.01
 try:
-    print(hub.{call})
+    print({call})
 except ResnetkitError as error:
     print(type(error).__name__, error, file=sys.stderr)
     sys.exit(error.exit_code)
 """
-        settings = {"HF_ENDPOINT": hub.url, "HF_HOME": f"{tmp_path}/hf", "TORCH_HOME": f"{tmp_path}/torch"}
-        plain = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
-        return subprocess.run(
-            [sys.executable, "-c", code], env=plain | settings | environment, capture_output=True, text=True, timeout=60
-        )
+        own = environment(hub, tmp_path) | settings
+        return subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, timeout=60)
 
     return run
+
+
+def environment(hub, tmp_path):
+    """That of a process whose Hub and caches are the test's."""
+    own = {"HF_ENDPOINT": hub.url, "HF_HOME": f"{tmp_path}/hf", "TORCH_HOME": f"{tmp_path}/torch"}
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
+    return plain | own
 
 
 def test_the_folder_has_what_is_needed_and_no_more(hub, resnetkit):
@@ -249,16 +257,29 @@ def test_a_disk_that_is_full(hub, resnetkit, tmp_path):
     assert done.returncode == 5 and "No space left on device; free some space" in done.stderr
 
 
-def test_what_weights_mean(hub, resnetkit, tmp_path):
+def test_what_a_source_means(hub, resnetkit, tmp_path):
     hub.files["timm/resnet50.a1_in1k/model.safetensors"] = TENSORS
-    assert "models--timm--resnet50.a1_in1k" in resnetkit("resolve('resnet50', 'a1_in1k')").stdout
-    assert "models--me--net" in resnetkit("resolve('resnet50', 'hf:me/net')").stdout
+    assert "models--timm--resnet50.a1_in1k" in resnetkit("locate('resnet50.a1_in1k')").stdout
+    assert "models--me--net" in resnetkit("locate('hf:me/net')").stdout
     (tmp_path / "own.safetensors").write_bytes(TENSORS)
-    assert resnetkit(f"resolve('resnet50', '{tmp_path}/own.safetensors')").stdout.strip().endswith("own.safetensors")
-    unknown = resnetkit("resolve('resnet50', 'a1_in2k')")
-    assert unknown.returncode == 2 and "nor published weights of resnet50; did you mean a1_in1k?" in unknown.stderr
-    nowhere = resnetkit("resolve('resnet8_cifar', 'mlperf_tiny_cifar10')")
+    assert resnetkit(f"locate('{tmp_path}/own.safetensors')").stdout.strip().endswith("own.safetensors")
+    nowhere = resnetkit("locate('resnet8_cifar.mlperf_tiny_cifar10')")
     assert nowhere.returncode == 4 and "no address of it is known" in nowhere.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "ids"),
+    [
+        ("imagenet1k_v2", "resnet101.imagenet1k_v2, resnet152.imagenet1k_v2, resnet50.imagenet1k_v2, "),
+        ("preact_resnet50", "preact_resnet50.a1h_in1k"),
+        ("resnet50.a1_in2k", "resnet50.a1_in1k"),
+        ("resnet50.pth", None),
+    ],
+)
+def test_a_word_that_is_no_source_is_told_the_ids_it_may_mean(word, ids):
+    cure = f"; published weights go by their full id: {ids}" if ids else "$"
+    with pytest.raises(rk.ResnetkitError, match=f"^{word}: no such model file or run folder, nor a checkpoint{cure}"):
+        rk.load(word)
 
 
 def tamper(file):
@@ -281,9 +302,9 @@ def tiny(hub, tmp_path):
 
 def answers(hub, tmp_path, code):
     code = f"import torch, resnetkit as rk\n{code}\nprint(net.eval()(torch.ones(1, 3, 32, 32)).flatten().tolist())"
-    own = {"HF_ENDPOINT": hub.url, "HF_HOME": f"{tmp_path}/hf"}
-    plain = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
-    done = subprocess.run([sys.executable, "-c", code], env=plain | own, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(hub, tmp_path), capture_output=True, text=True, timeout=120
+    )
     assert not done.returncode, done.stderr
     return done.stdout.splitlines()
 
@@ -294,6 +315,8 @@ def answers(hub, tmp_path, code):
         "model = rk.load('hf:me/tiny'); net = model.network; assert model.preprocessing.mean == (0.1, 0.2, 0.3)",
         f"net = rk.build('resnet50', 4, weights='hf:me/tiny', **{TINY})",
         f"net = rk.build('resnet50', 4, weights='a1_in1k', **{TINY})",
+        f"net = rk.build('resnet50', 4, weights='resnet50.a1_in1k', **{TINY})",
+        "model = rk.load('resnet50.a1_in1k'); net = model.network; assert model.preprocessing.mean == (0.1, 0.2, 0.3)",
     ],
 )
 def test_what_is_published_is_loaded_and_built(hub, tiny, tmp_path, code):
@@ -301,7 +324,58 @@ def test_what_is_published_is_loaded_and_built(hub, tiny, tmp_path, code):
     assert json.loads(line) == pytest.approx(tiny, rel=1e-4, abs=1e-5)
 
 
-def test_a_run_starts_from_a_commit(hub, tiny, tmp_path):
+@pytest.mark.parametrize(
+    ("source", "place"), [("hf:me/tiny@main", "hf:me/tiny"), ("resnet50.a1_in1k", "hf:timm/resnet50.a1_in1k")]
+)
+def test_a_run_starts_from_a_commit(hub, tiny, tmp_path, source, place):
     """Later the branch may be elsewhere; a resume must find what it began with."""
-    code = "from resnetkit.weights.load import lasting; print(lasting('hf:me/tiny@main')); net = torch.nn.Identity()"
-    assert answers(hub, tmp_path, code)[0] == f"hf:me/tiny@{COMMIT}"
+    code = f"from resnetkit.weights.load import lasting; print(lasting('{source}')); net = torch.nn.Identity()"
+    assert answers(hub, tmp_path, code)[0] == f"{place}@{COMMIT}"
+
+
+def test_weights_of_torchvision_come_from_their_address(hub, tiny, tmp_path):
+    url = f"{hub.url}/me/tiny/resolve/main/model.safetensors"
+    sha256 = hashlib.sha256(hub.files["me/tiny/model.safetensors"]).hexdigest()[:8]
+    code = f"""
+from dataclasses import replace
+from resnetkit.weights import catalogue
+published = catalogue.by_id("resnet50.imagenet1k_v2")
+catalogue.catalogue = lambda: (replace(published, url="{url}", sha256="{sha256}"),)
+model = rk.load("resnet50.IMAGENET1K_V2")
+assert "as the catalogue has it for resnet50.imagenet1k_v2" in model.report
+net = model.network
+"""
+    (line,) = answers(hub, tmp_path, code)
+    assert json.loads(line) == pytest.approx(tiny, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["predict", "resnet50.a1_in1k", "grey.png", "--json"], '"path": "grey.png", "label"'),
+        (["inspect", "resnet50.a1_in1k"], f"hf:timm/resnet50.a1_in1k@{COMMIT}: custom_resnet14"),
+        (["export", "resnet50.a1_in1k", "--to", "timm"], "resnet50.a1_in1k-timm: custom_resnet14 for timm"),
+        (
+            ["train", "digits", "--weights", "resnet50.a1_in1k", "--epochs", "1", "--json", "--out", "run"],
+            '"model": "run/model.safetensors"',
+        ),
+    ],
+)
+def test_verbs_take_an_id(hub, tiny, tmp_path, arguments, says):
+    Image.new("L", (40, 40), 90).save(tmp_path / "grey.png")
+    done = subprocess.run(
+        [sys.executable, "-m", "resnetkit.cli.main", *arguments],
+        env=environment(hub, tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert not done.returncode and says in done.stdout, done.stderr
+
+
+def test_a_file_called_like_an_id_wins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    net = rk.build("resnet18", 2, widths=(4, 8, 8, 8), depths=(1, 1, 1, 1))
+    save_model(rk.Model(net, ["a", "b"], Preprocessing(size=(32, 32), framing="squash")), Path("resnet18.a1_in1k"))
+    assert rk.load("resnet18.a1_in1k").classes == ["a", "b"]
