@@ -273,7 +273,7 @@ def python() -> str:
 def _documented(name: str, thing: Any) -> str:
     parts = [f"## {name}", inspect.getdoc(thing) or ""]
     if name.startswith("rk."):
-        parts.insert(1, f"```python\n{name}{_arguments(thing)}\n```")
+        parts.insert(1, f"```\n{name}{_arguments(thing)}\n```")
     for own, member in vars(thing).items() if inspect.isclass(thing) else ():
         if (
             own.startswith("_")
