@@ -3,11 +3,11 @@
 import io
 import sys
 from errno import EDQUOT, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC
+from importlib.metadata import version
 from typing import Annotated, NoReturn
 
 import typer
 
-from resnetkit import __version__
 from resnetkit.cli import benchmark, convert, data, evaluate, export, inspect, lab, models, predict, report, train, tune
 from resnetkit.errors import ResnetkitError, ResourceExhausted
 
@@ -31,7 +31,7 @@ for verb in VERBS:
 
 def _print_version(asked: bool) -> None:
     if asked:
-        print(__version__)
+        print(version("resnetkit"))
         raise typer.Exit
 
 
@@ -41,7 +41,7 @@ VersionFlag = Annotated[
 
 
 @app.callback()
-def options(version: VersionFlag = False) -> None:
+def options(number: VersionFlag = False) -> None:
     """Those of `resnet` itself."""
 
 

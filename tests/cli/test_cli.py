@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +54,7 @@ def test_help_imports_nothing_slow():
 
 
 def test_the_version_is_that_of_the_package():
-    assert resnet("--version").stdout.strip() == metadata.version("resnetkit")
+    assert resnet("--version").stdout.strip() == rk.__version__
 
 
 def test_the_help_of_train_names_every_recipe():
