@@ -111,24 +111,32 @@ class Source:
 
 
 def prepare(
-    data: str | Path | Dataset, recipe: str | Recipe | None, settings: dict[str, Any], max_bad: float
+    data: str | Path | Dataset,
+    recipe: str | Recipe | None,
+    settings: dict[str, Any],
+    max_bad: float,
+    start: Model | None = None,
 ) -> Prepared:
     """Read the data once and settle everything; see `read_source`. Raises ResnetkitError."""
-    return divide(read_source(data, recipe, settings, max_bad))
+    return divide(read_source(data, recipe, settings, max_bad, start))
 
 
 def read_source(
-    data: str | Path | Dataset, recipe: str | Recipe | None, settings: dict[str, Any], max_bad: float
+    data: str | Path | Dataset,
+    recipe: str | Recipe | None,
+    settings: dict[str, Any],
+    max_bad: float,
+    start: Model | None = None,
 ) -> Source:
     """Read the data once and choose the recipe: `recipe` None chooses by the images. Raises ResnetkitError.
 
     With the setting `weights`, the network and the channels and normalisation of its pixels are those of the trained
-    model, of photos also their size, where nothing else is said.
+    model, of photos also their size, where nothing else is said. `start` stands for the weights that a Recipe names.
     """
     dataset = with_test(data if isinstance(data, Dataset) else open_dataset(data))
     chosen: Recipe | None
     if isinstance(recipe, Recipe):
-        chosen, start = recipe, _start(recipe.weights)
+        chosen, start = recipe, start or _start(recipe.weights)
     else:
         start = _start(settings.get("weights"))
         if start is not None:

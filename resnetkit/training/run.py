@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from resnetkit.architecture.resnet import MEMORY_MODES
+from resnetkit.architecture.resnet import MEMORY_MODES, ResNet
 from resnetkit.cores import default_workers
 from resnetkit.data.datasets import absolute
+from resnetkit.data.preprocess import Preprocessing
 from resnetkit.device import find_device, within_memory
 from resnetkit.errors import ResnetkitError, did_you_mean
 from resnetkit.reporting.record import compiled
@@ -29,9 +30,10 @@ from resnetkit.training.precision import has_bfloat16, resolve_precision
 from resnetkit.training.prepare import Prepared, prepare
 from resnetkit.training.pruning import Pruning, passed_over
 from resnetkit.training.range_test import RangeTest, range_test
-from resnetkit.training.state import TrainingState
+from resnetkit.training.state import TrainingState, checkpoint_spec
 from resnetkit.training.trainer import Run, Trainer
 from resnetkit.training.whitening import whiten
+from resnetkit.weights.files import Model
 from resnetkit.weights.load import build, rebuild, transfer
 
 MAX_BAD = 0.1  # share of the images
@@ -126,7 +128,9 @@ def _resumed(folder: RunFolder, device: str, execution: Execution) -> Start:
     command = folder.read(folder.command)
     tracking.require(command.get("track", ()))
     place = find_device(command["device"] if device == "auto" else device)
-    prepared = prepare(command["data"], folder.recipe(), {}, command["max_bad"])
+    recipe = folder.recipe()
+    start = _as_it_was_saved(folder) if recipe.weights and folder.last.exists() else None
+    prepared = prepare(command["data"], recipe, {}, command["max_bad"], start)
     folder.check_same_data(prepared)
     state, notes = new_state(prepared, place)
     memory = execution.memory or command.get("memory", "plain")
@@ -135,6 +139,16 @@ def _resumed(folder: RunFolder, device: str, execution: Execution) -> Start:
     if folder.last.exists():
         state.restore(folder.last)
     return Start(folder, prepared, state, place, [*notes, *note], command)
+
+
+def _as_it_was_saved(folder: RunFolder) -> Model | None:
+    """What a run with a checkpoint needs of the weights that it began with, which may be gone: the network and its
+    pixels. The numbers are restored later. None where an earlier version wrote the checkpoint, without a spec."""
+    spec = checkpoint_spec(folder.last)
+    if spec is None:
+        return None
+    pixels = Preprocessing.from_dict(folder.read("preprocessing.json"))
+    return Model(ResNet(spec), list(folder.read("classes.json")), pixels)
 
 
 def _set_execution(state: TrainingState, memory: str, compiled: str) -> None:

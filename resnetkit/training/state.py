@@ -134,3 +134,13 @@ class TrainingState:
                 else value.to(parameter.device)
                 for key, value in by_parameter.get(name, {}).items()
             }
+
+
+def checkpoint_spec(path: Path) -> NetworkSpec | None:
+    """The network of a checkpoint, None where an earlier version wrote it, which did not say. Raises
+    ModelFileRefused."""
+    _, record = read_tensors(path)
+    try:
+        return NetworkSpec.from_dict(record["spec"]) if "spec" in record else None
+    except (ResnetkitError, TypeError, AttributeError) as error:
+        raise ModelFileRefused(f"{path}: not a checkpoint of this run: {error}") from error

@@ -1,5 +1,7 @@
 """Starting from trained weights: what is taken over, what stays frozen, what learns how fast."""
 
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -170,6 +172,7 @@ def test_what_cannot_be_frozen_is_refused(trained, tmp_path):
 def test_an_interrupted_fine_tuning_goes_on_exactly(trained, tmp_path, monkeypatch, how):
     settings = {"freeze": "stages.1", "thaw_epochs": 1, "epochs": 3} | how
     whole = finetune(tmp_path / "whole", trained, **settings)
+    weights = shutil.copytree(trained, tmp_path / "weights")
     after_step, steps = trainer.Trainer._after_step, {14}
 
     def stop_there(self, state, waited):
@@ -178,10 +181,21 @@ def test_an_interrupted_fine_tuning_goes_on_exactly(trained, tmp_path, monkeypat
 
     monkeypatch.setattr(trainer.Trainer, "_after_step", stop_there)
     with pytest.raises(rk.ResnetkitError):
-        finetune(tmp_path / "parts", trained, **settings)
+        finetune(tmp_path / "parts", weights, **settings)
+    shutil.rmtree(weights)  # the checkpoint has what became of them
     resumed = rk.train(resume=tmp_path / "parts")
     one, other = (load_file(r.folder / "model.safetensors") for r in (whole, resumed))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_that_has_not_saved_needs_its_weights(trained, tmp_path, monkeypatch):
+    weights = shutil.copytree(trained, tmp_path / "weights")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "run", lambda self: self)
+        finetune(tmp_path / "run", weights)
+    shutil.rmtree(weights)
+    with pytest.raises(ModelFileRefused, match="weights: no such model file"):
+        rk.train(resume=tmp_path / "run")
 
 
 @pytest.mark.parametrize(
