@@ -1,16 +1,18 @@
 """One run from its state to its end: epochs, figures, saves, the last test."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 from shlex import quote
 from time import perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from resnetkit.architecture.resnet import ResNet
+from resnetkit.data.loaders import Batch
 from resnetkit.data.preprocess import COLOURS
 from resnetkit.device import find_precision
 from resnetkit.errors import Diverged, Interrupted
@@ -27,12 +29,13 @@ from resnetkit.training.folder import RunFolder, environment
 from resnetkit.training.interrupt import StopRequest
 from resnetkit.training.journal import Journal
 from resnetkit.training.prepare import Prepared
+from resnetkit.training.schedule import learning_rate
 from resnetkit.training.state import TrainingState
 from resnetkit.training.tracking import Trackers
 from resnetkit.weights.calibration import CALIBRATIONS
 from resnetkit.weights.files import Model, load_model, save_model
 
-SAVE_EVERY = 60.0  # seconds of work that a crash may cost
+SAVE_EVERY = 60.0  # seconds of training that a crash may cost
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Trainer:
             keep_freed_memory()
             give_back_holes(state.net)
         if self.folder.last.exists():
-            finished = state.step // self.steps
+            finished = state.step // self.steps - (not state.judged)
             self.journal.resume(finished)
             self.journal.write("resumed", step=state.step, epochs=finished)
         else:
@@ -85,7 +88,7 @@ class Trainer:
             for line in self._introduction():
                 self.display.line(line)
             try:
-                while state.step < self.total and not self._given_up():
+                while (state.step < self.total or not state.judged) and not self._given_up():
                     self._epoch()
                 self.display.line("testing")
                 return self._finish()
@@ -127,10 +130,11 @@ class Trainer:
         self.display.begin_epoch(state)
         self.epochs.train(self._after_step)
         tally = state.tally
+        rate = learning_rate(self.prepared.recipe, state.step - 1, self.steps)
         values = {
             "epoch": epoch + 1,
             "size": self.epochs.size(epoch)[0],
-            "lr": state.optimizer.param_groups[0]["lr"],
+            "lr": rate * state.optimizer.param_groups[0]["scale"],
         } | self.display.speed(state)
         task = self.prepared.task
         values |= {"train_loss": tally.loss / tally.images, f"train_{task.LEARNING}": tally.right / tally.images}
@@ -140,6 +144,7 @@ class Trainer:
         for name in watched:
             figures = self._answer(delivered, name, self.prepared.recipe.precision).metrics()
             values |= {f"{name}_{figure}": figures[figure] for figure in ("loss", task.CHOOSING)}
+        state.judged = True
         state.stale += 1
         if values.get(f"holdout_{task.CHOOSING}", -1.0) > state.best:
             state.best, state.stale = values[f"holdout_{task.CHOOSING}"], 0
@@ -148,8 +153,6 @@ class Trainer:
         self.journal.write_epoch(**values)
         self.display.epoch(state, values)
         self._save()
-        if self.stop.requested and state.step < self.total and not self._given_up():
-            self._interrupt()
 
     def _given_up(self) -> bool:
         """Whether `patience` epochs brought no better holdout."""
@@ -158,10 +161,8 @@ class Trainer:
 
     def _after_step(self, state: TrainingState, waited: float) -> None:
         self.display.step(state, waited)
-        if state.step % self.steps == 0:  # the epoch's end saves, after its figures are in
-            return
+        state.judged = state.step % self.steps != 0
         if self.stop.requested:
-            self._save()
             self._interrupt()
         if perf_counter() - self.saved_at > SAVE_EVERY:
             self._save()
@@ -170,15 +171,23 @@ class Trainer:
         self.state.save(self.folder.last)
         self.saved_at = perf_counter()
 
-    def _interrupt(self) -> None:
+    def _interrupt(self) -> NoReturn:
+        self._save()
         self.journal.write("interrupted", step=self.state.step)
         raise Interrupted(
             f"stopped at step {self.state.step} of {self.total} and saved; "
             f"go on with: resnet train --resume {quote(str(self.folder.path))}"
         )
 
+    def _until_stopped(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            if self.stop.requested:
+                self._interrupt()
+            yield batch
+
     def _answer(self, net: ResNet, part: str, precision: str = "float32") -> Answers:
-        found = answer(net, self.framed[part], self.prepared.preprocessing, find_precision(precision))
+        batches = self._until_stopped(self.framed[part])
+        found = answer(net, batches, self.prepared.preprocessing, find_precision(precision))
         found.require_finite(part, "lower lr or lengthen warmup_epochs")
         return found
 
