@@ -1,6 +1,7 @@
 """One run from its state to its end: epochs, figures, saves, the last test."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -15,7 +16,7 @@ from resnetkit.architecture.resnet import ResNet
 from resnetkit.data.loaders import Batch
 from resnetkit.data.preprocess import COLOURS
 from resnetkit.device import find_precision
-from resnetkit.errors import Diverged, Interrupted
+from resnetkit.errors import Diverged, Interrupted, ResourceExhausted
 from resnetkit.evaluation.answers import Answers, answer
 from resnetkit.evaluation.calibration import fit_calibration
 from resnetkit.evaluation.evaluate import figures_on
@@ -94,6 +95,12 @@ class Trainer:
                 return self._finish()
             except Diverged:
                 self.journal.write("diverged", step=state.step)
+                raise
+            except Interrupted:
+                raise
+            except Exception:
+                with suppress(ResourceExhausted):  # it may be the disk that failed
+                    self.journal.write("failed", step=state.step)
                 raise
 
     def _new_display(self) -> Display:
