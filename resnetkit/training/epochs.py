@@ -87,8 +87,10 @@ class Epochs:
         return training_size(self.prepared.recipe, self.prepared.preprocessing.size, epoch)
 
     def begin(self) -> int:
-        """The epoch that comes or goes on, counted from 0; of one that comes the tally is emptied, and the images
-        that it passes over are drawn."""
+        """The epoch that comes, goes on or lacks its figures alone, counted from 0; of one that comes the tally is
+        emptied, and the images that it passes over are drawn."""
+        if not self.state.judged:
+            return self.state.step // self.steps - 1
         epoch, first = divmod(self.state.step, self.steps)
         if first == 0:
             self.state.tally = Tally()
@@ -99,6 +101,8 @@ class Epochs:
     def train(self, after_step: AfterStep) -> None:
         """Train to the end of the epoch; see `train_epoch`. Its figures are then in the state's tally. Raises Diverged
         where the last step spoilt the network."""
+        if not self.state.judged:
+            return
         state, recipe = self.state, self.prepared.recipe
         epoch, first = divmod(state.step, self.steps)
         kept = state.pruning.kept if recipe.prune_easy else None

@@ -1,13 +1,17 @@
 """Stopping when asked: the first signal lets the step in progress end, a second one stops at once."""
 
+import os
 import signal
+import sys
+from contextlib import suppress
 from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HEARD = b"resnet: stopping after this step; a second signal stops at once\n"
 
 
 class StopRequest:
-    """While entered, `requested` turns True at the first SIGINT or SIGTERM."""
+    """While entered, `requested` turns True at the first SIGINT or SIGTERM, which is told on standard error."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -28,6 +32,8 @@ class StopRequest:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
         self._restore()
+        with suppress(OSError):  # a stream that is no file
+            os.write(sys.stderr.fileno(), HEARD)  # print raises where the signal came in the middle of another
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

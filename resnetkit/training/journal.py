@@ -37,6 +37,7 @@ class Journal:
         self.epochs = [epochs[epoch] for epoch in sorted(epochs)]
 
     def write(self, event: str, **values: Any) -> None:
+        """Raises ResourceExhausted where the disk refuses; the trackers are told all the same."""
         time = datetime.now(UTC).isoformat(timespec="seconds")
         try:
             with open(self._log, "a", encoding="utf-8") as file:
@@ -45,7 +46,8 @@ class Journal:
             raise ResourceExhausted(
                 f"{self._log}: not written: {error.strerror}; free some space and resume"
             ) from error
-        self._trackers.tell(event, values)
+        finally:
+            self._trackers.tell(event, values)
 
     def write_epoch(self, **values: Any) -> None:
         self.epochs.append(values)

@@ -138,7 +138,7 @@ def _resumed(folder: RunFolder, device: str, execution: Execution) -> Start:
     _set_execution(state, mode, execution.compile or compiled(command))
     if folder.last.exists():
         state.restore(folder.last)
-    return Start(folder, prepared, state, place, [*notes, *note], command)
+    return Start(folder, prepared, state, place, [*_slowness(prepared, place), *notes, *note], command)
 
 
 def _as_it_was_saved(folder: RunFolder) -> Model | None:
@@ -196,8 +196,8 @@ def _begun(
 ) -> Start:
     """The run with its folder."""
     prepared, state = found.prepared, found.state
-    path = Path(out) if out is not None else new_run_path(f"{prepared.dataset.name}-{prepared.recipe.model}")
     command = command | {"task": prepared.task.NAME, "track": tracking.begin(dict.fromkeys(track))}
+    path = Path(out) if out is not None else new_run_path(f"{prepared.dataset.name}-{prepared.recipe.model}")
     command |= {"memory": state.net.memory, "compile": found.compiled}
     folder = RunFolder.create(path, prepared, command)
     if found.range_test is not None:
@@ -233,14 +233,18 @@ def _settle(
     given = {name: value for name, value in settings.items() if name not in automatic}
     prepared = prepare(data, recipe, given | ({"lr": 1.0} if "lr" in automatic else {}), max_bad)
     prepared = prepared.with_settings(precision=resolve_precision(prepared.recipe.precision, device))
-    notes = []
-    if prepared.recipe.precision == "bfloat16" and not has_bfloat16(device):
-        notes.append(f"slow   {device} has no bfloat16 and emulates it; precision=auto is several times as fast")
+    notes = _slowness(prepared, device)
     if "batch_size" in automatic:
         prepared, note = _with_largest_batch(prepared, device, memory, scale_rate="lr" not in settings)
         notes.append(note)
     _require_batches_of_two(prepared)
     return prepared, notes
+
+
+def _slowness(prepared: Prepared, device: torch.device) -> list[str]:
+    if prepared.recipe.precision != "bfloat16" or has_bfloat16(device):
+        return []
+    return [f"slow   {device} has no bfloat16 and emulates it; precision=auto is several times as fast"]
 
 
 def _require_batches_of_two(prepared: Prepared) -> None:

@@ -39,6 +39,9 @@ class Tracker:
 
     def diverged(self, values: dict[str, Any]) -> None: ...
 
+    def failed(self, values: dict[str, Any]) -> None:
+        """By a full disk, too little memory or another error; a resume may go on."""
+
     def finished(self, metrics: dict[str, Any]) -> None: ...
 
 
@@ -70,7 +73,7 @@ class TensorBoard(Tracker):
     def interrupted(self, values: dict[str, Any]) -> None:
         self._writer.close()
 
-    diverged = interrupted
+    diverged = failed = interrupted
 
     def _open(self, first: int | None) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -125,6 +128,8 @@ class MLflow(Tracker):
     def diverged(self, values: dict[str, Any]) -> None:
         self._client.set_terminated(self._run, "FAILED")
 
+    failed = diverged
+
     def _write(self, values: dict[str, float], step: int) -> None:
         from mlflow.entities import Metric
 
@@ -160,7 +165,7 @@ class WeightsAndBiases(Tracker):
     def interrupted(self, values: dict[str, Any]) -> None:
         self._run.finish(exit_code=1)
 
-    diverged = interrupted
+    diverged = failed = interrupted
 
     def _open(self) -> None:
         import wandb

@@ -1,19 +1,22 @@
 """One run from its state to its end: epochs, figures, saves, the last test."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 from shlex import quote
 from time import perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from resnetkit.architecture.resnet import ResNet
+from resnetkit.data.loaders import Batch
 from resnetkit.data.preprocess import COLOURS
 from resnetkit.device import find_precision
-from resnetkit.errors import Diverged, Interrupted
+from resnetkit.errors import Diverged, Interrupted, ResourceExhausted
 from resnetkit.evaluation.answers import Answers, answer
 from resnetkit.evaluation.calibration import fit_calibration
 from resnetkit.evaluation.evaluate import figures_on
@@ -33,7 +36,7 @@ from resnetkit.training.tracking import Trackers
 from resnetkit.weights.calibration import CALIBRATIONS
 from resnetkit.weights.files import Model, load_model, save_model
 
-SAVE_EVERY = 60.0  # seconds of work that a crash may cost
+SAVE_EVERY = 60.0  # seconds of training that a crash may cost
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Trainer:
             keep_freed_memory()
             give_back_holes(state.net)
         if self.folder.last.exists():
-            finished = state.step // self.steps
+            finished = state.step // self.steps - (not state.judged)
             self.journal.resume(finished)
             self.journal.write("resumed", step=state.step, epochs=finished)
         else:
@@ -87,12 +90,18 @@ class Trainer:
             for line in self._introduction():
                 self.display.line(line)
             try:
-                while state.step < self.total and not self._given_up():
+                while (state.step < self.total or not state.judged) and not self._given_up():
                     self._epoch()
                 self.display.line("testing")
                 return self._finish()
             except Diverged:
                 self.journal.write("diverged", step=state.step)
+                raise
+            except Interrupted:
+                raise
+            except Exception:
+                with suppress(ResourceExhausted):  # it may be the disk that failed
+                    self.journal.write("failed", step=state.step)
                 raise
 
     def _new_display(self) -> Display:
@@ -142,6 +151,7 @@ class Trainer:
         for name in watched:
             figures = self._answer(delivered, name, self.prepared.recipe.precision).metrics()
             values |= {f"{name}_{figure}": figures[figure] for figure in ("loss", task.CHOOSING)}
+        state.judged = True
         state.stale += 1
         if values.get(f"holdout_{task.CHOOSING}", -1.0) > state.best:
             state.best, state.stale = values[f"holdout_{task.CHOOSING}"], 0
@@ -150,8 +160,6 @@ class Trainer:
         self.journal.write_epoch(**values)
         self.display.epoch(state, values)
         self._save()
-        if self.stop.requested and state.step < self.total and not self._given_up():
-            self._interrupt()
 
     def _given_up(self) -> bool:
         """Whether `patience` epochs brought no better holdout."""
@@ -160,10 +168,8 @@ class Trainer:
 
     def _after_step(self, state: TrainingState, waited: float) -> None:
         self.display.step(state, waited)
-        if state.step % self.steps == 0:  # the epoch's end saves, after its figures are in
-            return
+        state.judged = state.step % self.steps != 0
         if self.stop.requested:
-            self._save()
             self._interrupt()
         if perf_counter() - self.saved_at > SAVE_EVERY:
             self._save()
@@ -172,15 +178,23 @@ class Trainer:
         self.state.save(self.folder.last)
         self.saved_at = perf_counter()
 
-    def _interrupt(self) -> None:
+    def _interrupt(self) -> NoReturn:
+        self._save()
         self.journal.write("interrupted", step=self.state.step)
         raise Interrupted(
             f"stopped at step {self.state.step} of {self.total} and saved; "
             f"go on with: resnet train --resume {quote(str(self.folder.path))}"
         )
 
+    def _until_stopped(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            if self.stop.requested:
+                self._interrupt()
+            yield batch
+
     def _answer(self, net: ResNet, part: str, precision: str = "float32") -> Answers:
-        found = answer(net, self.framed[part], self.prepared.preprocessing, find_precision(precision))
+        batches = self._until_stopped(self.framed[part])
+        found = answer(net, batches, self.prepared.preprocessing, find_precision(precision))
         found.require_finite(part, "lower lr or lengthen warmup_epochs")
         return found
 

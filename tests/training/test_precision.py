@@ -40,7 +40,11 @@ def test_emulated_bfloat16_is_not_even_timed(monkeypatch):
 def test_a_run_in_emulated_bfloat16_says_that_it_is_slow(tmp_path, monkeypatch, capsys, has):
     monkeypatch.setattr(run, "has_bfloat16", lambda device: has)
     rk.train("digits", out=tmp_path / "run", model="resnet8_cifar", epochs=1, precision="bfloat16")
-    assert ("emulates it; precision=auto is several times as fast" in capsys.readouterr().err) != has
+    says = "emulates it; precision=auto is several times as fast"
+    assert (says in capsys.readouterr().err) != has
+    (tmp_path / "run/evaluation/metrics.json").unlink()
+    rk.train(resume=tmp_path / "run")
+    assert (says in capsys.readouterr().err) != has
 
 
 def test_the_trial_sees_which_product_is_slow(monkeypatch):

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import resnetkit as rk
 from resnetkit.device import within_memory
-from resnetkit.errors import Diverged, ModelFileRefused, ResnetkitError, ResourceExhausted
+from resnetkit.errors import Diverged, Interrupted, ModelFileRefused, ResnetkitError, ResourceExhausted
 from resnetkit.tasks import classification
 from resnetkit.training import loop, run, trainer
 
@@ -127,10 +127,45 @@ def test_interruptions_change_nothing(tmp_path, monkeypatch, steps, settings):
     for file in ("model.safetensors", "checkpoints/last.safetensors"):
         assert same_tensors(whole.folder / file, resumed.folder / file)
     assert resumed.metrics == whole.metrics
+    assert untimed(whole) == untimed(resumed)
+
+
+def untimed(finished):
+    """The lines of results.csv without what another run of the same never has again."""
     timing = ("images_per_second", "data_share", "seconds")
-    tables = [list(csv.DictReader((r.folder / "results.csv").open())) for r in (whole, resumed)]
-    for row, other in zip(*tables, strict=True):
-        assert {k: v for k, v in row.items() if k not in timing} == {k: v for k, v in other.items() if k not in timing}
+    rows = csv.DictReader((finished.folder / "results.csv").open())
+    return [{name: value for name, value in row.items() if name not in timing} for row in rows]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("evaluation", [1, 2, 3, 4, 5])
+def test_an_evaluation_that_is_stopped_or_killed_is_all_that_a_resume_repeats(
+    tmp_path, monkeypatch, evaluation, killed
+):
+    """Three on the holdout after the epochs, one on it and one on the test part at the end."""
+    whole = train(tmp_path / "whole", holdout=0.1)
+    real, begun = trainer.answer, []
+
+    def cut_short(net, batches, *how):
+        begun.append(1)
+        if len(begun) == evaluation:
+            if killed:
+                raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGTERM)
+        return real(net, batches, *how)
+
+    monkeypatch.setattr(trainer, "answer", cut_short)
+    monkeypatch.setattr(trainer, "SAVE_EVERY", 0.0 if killed else 60.0)
+    with pytest.raises(KeyboardInterrupt if killed else Interrupted):
+        train(tmp_path / "in parts", holdout=0.1)
+    steps = []
+    after_step = trainer.Trainer._after_step
+    monkeypatch.setattr(trainer.Trainer, "_after_step", lambda *given: (steps.append(1), after_step(*given)))
+    resumed = rk.train(resume=tmp_path / "in parts")
+    assert len(steps) == 21 * max(0, 3 - evaluation)
+    for file in ("model.safetensors", "checkpoints/best.safetensors", "checkpoints/last.safetensors"):
+        assert same_tensors(whole.folder / file, resumed.folder / file)
+    assert resumed.metrics == whole.metrics and untimed(whole) == untimed(resumed)
 
 
 def test_a_resume_that_forgot_something_is_caught(tmp_path, monkeypatch):
@@ -184,6 +219,7 @@ def test_a_real_signal_saves_and_resumes_exactly(tmp_path, number):
             break
         assert process.returncode == 75, err
         assert out == "" and "--resume parts" in err
+        assert err.count("stopping after this step; a second signal stops at once\n") == 1
         stopped += 1
         command = [*resnet, "train", "--resume", "parts", "--json"]
     assert stopped >= 2

@@ -11,6 +11,7 @@ from unittest.mock import MagicMock
 import pytest
 
 import resnetkit as rk
+from resnetkit.errors import ResourceExhausted
 from resnetkit.training import tracking, trainer
 from resnetkit.training.journal import Journal
 
@@ -127,6 +128,57 @@ def test_mlflow_knows_how_a_run_ended(mlflow_store, monkeypatch):
     with pytest.raises(rk.ResnetkitError, match="the loss is"):
         train(mlflow_store / "diverged", "mlflow", epochs=1, lr=1e20)
     assert status("diverged") == "FAILED"
+    monkeypatch.setattr(Journal, "write_epoch", lambda journal, **values: bytearray(2**62))
+    with pytest.raises(rk.ResnetkitError, match="too little memory"):
+        train(mlflow_store / "full", "mlflow", epochs=1)
+    assert status("full") == "FAILED"
+
+
+class Refusing(tracking.Tracker):
+    @staticmethod
+    def begin():
+        raise ConnectionError("no such host")
+
+
+def test_a_tracker_that_refuses_leaves_no_folder_behind(tmp_path, monkeypatch):
+    monkeypatch.setitem(tracking.TRACKERS, "tensorboard", Refusing)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(rk.ResnetkitError, match="track tensorboard: no such host"):
+        rk.train("digits", track="tensorboard", **TINY)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Listening(tracking.Tracker):
+    heard: list[str] = []
+
+    def started(self, settings):
+        self.heard.append("started")
+
+    def failed(self, values):
+        self.heard.append("failed")
+
+    def finished(self, metrics):
+        self.heard.append("finished")
+
+
+@pytest.mark.parametrize("fault", ["disk", "memory"])
+def test_trackers_hear_of_a_run_that_the_machine_ends(tmp_path, monkeypatch, fault):
+    monkeypatch.setitem(tracking.TRACKERS, "tensorboard", Listening)
+    monkeypatch.setattr(Listening, "heard", [])
+
+    log = tmp_path / "run" / "log.jsonl"
+
+    def full(journal, **values):
+        if fault == "memory":
+            bytearray(2**62)
+        log.unlink()
+        log.mkdir()  # nothing can be written to it any more
+        journal.write("epoch", **values)
+
+    monkeypatch.setattr(Journal, "write_epoch", full)
+    with pytest.raises(ResourceExhausted):
+        train(tmp_path / "run", "tensorboard", epochs=1)
+    assert Listening.heard == ["started", "failed"]
 
 
 def test_mlflow_passwords_are_not_written_down(mlflow_store, monkeypatch):
