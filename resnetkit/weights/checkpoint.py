@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resnetkit.data.guard import looks_like_an_image
 from resnetkit.errors import ModelFileRefused
 from resnetkit.weights.pickled import read_pickled
 from resnetkit.weights.safetensors_file import read_open_safetensors, read_safetensors
@@ -33,6 +34,7 @@ STRANGERS = {
     b"GGUF": ("a GGUF file", "get the checkpoint in safetensors"),
     b"\x93NUMPY": ("a NumPy array", "save tensors as safetensors"),
 }
+SAVED = (b"PK\3\4", b"\x80")  # an archive of torch.save, or the protocol that its older layout opens with
 
 
 @dataclass
@@ -104,6 +106,10 @@ def open_file(path: Path) -> Checkpoint:
         for sign, (what, cure) in STRANGERS.items():
             if start.startswith(sign):
                 raise ModelFileRefused(f"{path}: {what}; {cure}")
+        if looks_like_an_image(start):
+            raise ModelFileRefused(f"{path}: an image, and no checkpoint; in a command the model comes first")
+        if not start.startswith(SAVED):
+            raise ModelFileRefused(f"{path}: no checkpoint; name a file of torch.save, safetensors or Keras, or a run")
         tensors, notes = read_pickled(path, file)
         return Checkpoint(path, tensors, notes=notes)
 

@@ -96,6 +96,10 @@ def load_model(path: Path) -> Model:
     """Read a model file. Raises ModelFileRefused where file, record and tensors do not agree."""
     tensors, record = read_tensors(path)
     schema, task = record.get("schema"), str(record.get("task", Calibration.task))
+    if schema is None and "step" in record:
+        raise ModelFileRefused(
+            f"{path}: a training checkpoint; `resnet train --resume RUN` goes on with it, or name the run for its model"
+        )
     if schema not in SCHEMAS.values():
         raise ModelFileRefused(
             f"{path}: schema {schema!r}; this version reads {', '.join(map(str, SCHEMAS.values()))}: update resnetkit"

@@ -1,6 +1,7 @@
 """From a name or a file to a network."""
 
 import re
+import warnings
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from resnetkit.weights.hub import SCHEME, at_commit, fetch, pinned
 from resnetkit.weights.recognise import read_names
 
 MAY_DIFFER = ("name", "num_classes", "drop_path_rate", "zero_init_residual", "norm_momentum")  # evaluation is the same
+CLASSIFIER = "head.classifier."
 ASSUMED_AS = {"pool padding": "pool_padding", "zero-pad placement": "zero_pad"}  # in weights.recognise -> a field
 
 
@@ -33,21 +35,48 @@ def build(
     `num_classes` None is 1000, or 10 for `_cifar` names; 0 leaves the classifier out and gives (N, channels).
     `choices` are fields of NetworkSpec, such as `norm="group"` or `output_stride=8`. `weights` is a run folder, model
     file, checkpoint or `hf:owner/name` of the same network, or the id of published weights of it, such as
-    `resnet50.a1_in1k`, in full or without the name. Raises ResnetkitError for what cannot be built, and for weights
-    that were trained with another stride, padding, epsilon, ...
+    `resnet50.a1_in1k`, in full or without the name; for a `num_classes` that is not theirs the head is new, and a
+    warning says so. Raises ResnetkitError for what cannot be built, and for weights that were trained with another
+    stride, padding, epsilon, ...
     """
     network = ResNet(_spec(name, num_classes, in_channels, choices))
     network.register_load_state_dict_pre_hook(take_foreign_names)
     if weights is not None:
         source = load(find(name, str(weights)).id if _is_tag(weights) else weights)
-        tensors = source.network.state_dict()
         try:
-            check_tensors(network, tensors)
+            note = _start(network, source, new_head=num_classes is not None)
             _require_same_function(network.spec, source, choices)
         except ResnetkitError as error:
             raise ModelFileRefused(f"{weights}: {error}") from error
-        network.load_state_dict(tensors)
+        if note:
+            warnings.warn(f"{weights}: {note}", stacklevel=2)
     return network
+
+
+def _start(network: ResNet, source: Model, *, new_head: bool) -> str:
+    """Give a network the tensors of a trained one, but for the classifier where the classes are not as many and
+    `new_head` allows it; what to know of that. Raises ResnetkitError for other channels, classes or tensors."""
+    own, theirs = network.spec, source.network.spec
+    if own.in_channels != theirs.in_channels:
+        grey = f": x.expand(-1, {theirs.in_channels}, -1, -1)" if own.in_channels == 1 else ""
+        raise ResnetkitError(
+            f"it has in_channels={theirs.in_channels}, and here in_channels={own.in_channels}; build it with "
+            f"{theirs.in_channels} and bring images to as many{grey}"
+        )
+    tensors, note = source.network.state_dict(), ""
+    if own.num_classes != theirs.num_classes:
+        had = f"in place of {theirs.num_classes}" if theirs.num_classes else "where the weights have none"
+        note = f"a new head for {own.num_classes} classes {had}, which is to be trained" if own.num_classes else ""
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(CLASSIFIER)}
+        tensors |= {name: tensor for name, tensor in network.state_dict().items() if name.startswith(CLASSIFIER)}
+    check_tensors(network, tensors)
+    if note and not new_head:
+        raise ResnetkitError(
+            f"it has {theirs.num_classes} classes, and {own.name} {own.num_classes} where nothing is said; give "
+            f"num_classes={theirs.num_classes}, or another number for a new head"
+        )
+    network.load_state_dict(tensors)
+    return note
 
 
 def _spec(name: str, num_classes: int | None, in_channels: int, choices: dict[str, Any]) -> NetworkSpec:

@@ -162,6 +162,17 @@ def test_inspect_a_run(model):
     assert facts["provenance"]["data"] == "digits" and facts["calibration"] == {}
 
 
+def test_a_training_checkpoint_is_told_from_a_model(model):
+    path = model / "checkpoints/last.safetensors"
+    done = resnet("inspect", path)
+    assert done.returncode == 4 and f"{path}: a training checkpoint; `resnet train --resume RUN`" in done.stderr
+
+
+def test_images_before_the_model_are_told_so(model, images):
+    done = resnet("predict", images / "0.png", model)
+    assert done.returncode == 4 and "0.png: an image, and no checkpoint; in a command the model" in done.stderr
+
+
 def test_inspect_tells_the_calibration(tmp_path):
     calibrated = small_model()
     calibrated.calibration = Calibration(temperature=1.5, n=40, data="val of photos")

@@ -153,6 +153,23 @@ def test_other_contents_are_refused(tmp_path, content, says):
     assert says in str(error.value) and error.value.exit_code == 4
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "an image, and no checkpoint; in a command the model comes first"),
+        (b"\x89PNG\r\n\x1a\n", "an image"),
+        (b"RIFF\0\0\0\0WEBPVP8 ", "an image"),
+        (b'model = "resnet18"\n', "no checkpoint; name a file of torch.save"),
+        (b"class,path\ncat,1.jpg\n", "no checkpoint"),
+        (b"Weights are under the following licence", "no checkpoint"),
+    ],
+)
+def test_what_is_no_checkpoint_is_called_so(tmp_path, content, says):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ModelFileRefused, match=f"file: {says}"):
+        open_checkpoint(tmp_path / "file")
+
+
 def test_bad_values_can_be_forced(tmp_path):
     tensors = {"a": torch.tensor([float("inf")]), "bn.moving_variance": torch.tensor([-1.0])}
     save_file(tensors, tmp_path / "x.safetensors")

@@ -44,8 +44,44 @@ def test_build_takes_weights_from_a_model_file(tmp_path):
     choices = {"widths": (4, 8, 8), "stem_width": 4}
     net = rk.build("resnet8_cifar", 3, in_channels=1, weights=tmp_path / "m.safetensors", **choices)
     assert torch.equal(net.head.classifier.weight, model.network.head.classifier.weight)
-    with pytest.raises(ModelFileRefused, match=r"head.classifier.weight is \(3, 8\), not \(4, 8\)"):
-        rk.build("resnet8_cifar", 4, in_channels=1, weights=tmp_path / "m.safetensors", **choices)
+    with pytest.raises(ModelFileRefused, match=r"stem.convs.conv1.weight is \(4, 1, 3, 3\), not \(8, 1, 3, 3\)"):
+        rk.build("resnet8_cifar", 4, in_channels=1, weights=tmp_path / "m.safetensors", widths=(8, 8, 8), stem_width=8)
+
+
+def test_build_makes_a_new_head_for_another_number_of_classes_that_is_given(shared):
+    file = shared / "checkpoints/resnet20-12fca82f.th"
+    trained = rk.build("resnet20_cifar", weights=file).eval()
+    x = torch.randn(2, 3, 32, 32)
+    with pytest.warns(UserWarning, match="a new head for 5 classes in place of 10, which is to be trained") as warned:
+        other = rk.build("resnet20_cifar", 5, weights=file).eval()
+    assert warned[0].filename == __file__
+    backbone = rk.build("resnet20_cifar", num_classes=0, weights=file).eval()
+    with pytest.raises(ModelFileRefused, match=r"here in_channels=1; build it with 3 .*: x.expand\(-1, 3, -1, -1\)$"):
+        rk.build("resnet20_cifar", in_channels=1, weights=file)
+    with torch.no_grad():
+        assert torch.equal(trained.features(x)[-1], other.features(x)[-1]) and other(x).shape == (2, 5)
+        torch.testing.assert_close(trained.head.classifier(backbone(x)), trained(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "says"),
+    [
+        (
+            "resnet8_cifar",
+            {"in_channels": 1},
+            "it has 3 classes, and resnet8_cifar 10 where nothing is said; give num_",
+        ),
+        (
+            "resnet8_cifar",
+            {"num_classes": 5},
+            "it has in_channels=1, and here in_channels=3; build it with 1 and bring",
+        ),
+    ],
+)
+def test_weights_of_other_classes_or_channels_are_refused_with_the_cure(tmp_path, name, choices, says):
+    save_model(small_model(), tmp_path / "m.safetensors")
+    with pytest.raises(ModelFileRefused, match=says):
+        rk.build(name, weights=tmp_path / "m.safetensors", widths=(4, 8, 8), stem_width=4, **choices)
 
 
 def test_the_first_release_still_loads():
