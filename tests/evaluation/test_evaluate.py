@@ -271,6 +271,13 @@ def test_what_a_model_cannot_be_asked(digits_runs, monkeypatch):
         rk.evaluate(model)
 
 
+def test_what_to_calibrate_on_is_told(digits_runs):
+    for fit in (lambda: calibrate(digits_runs[0], "digits"), lambda: rk.evaluate(digits_runs[0], calibrate="digits")):
+        with pytest.raises(rk.ResnetkitError, match="no val part; it has .* not split; .*holdout") as refused:
+            fit()
+        assert "--split" not in str(refused.value)
+
+
 def test_what_lies_on_the_hub_keeps_no_calibration(digits_runs, monkeypatch, tmp_path):
     """Said before any image is read."""
     monkeypatch.setattr("resnetkit.weights.load.fetch", lambda _: digits_runs[0])
