@@ -2,6 +2,9 @@
 
 import difflib
 from collections.abc import Iterable
+from math import inf
+from numbers import Integral, Real
+from typing import Any
 
 
 class ResnetkitError(ValueError):
@@ -38,6 +41,16 @@ class Interrupted(ResnetkitError):
     """Training was told to stop and has saved itself; `--resume` goes on."""
 
     exit_code = 75
+
+
+def require_number(name: str, value: Any, least: int, most: int | None = None) -> None:
+    """Raise ResnetkitError unless `value` is a whole number, `least` or more, or with `most` any number from the one to
+    the other."""
+    kind: type[Any] = Integral if most is None else Real
+    highest = inf if most is None else most
+    if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= highest:
+        wanted = f"a whole number, {least} or more" if most is None else f"a number, {least} to {most}"
+        raise ResnetkitError(f"{name}={value!r} is impossible; it must be {wanted}")
 
 
 def did_you_mean(word: str, known: Iterable[str], *, n: int = 1) -> str:

@@ -13,7 +13,7 @@ from resnetkit.architecture.resnet import MEMORY_MODES, ResNet
 from resnetkit.architecture.spec import NetworkSpec
 from resnetkit.architecture.variants import spec
 from resnetkit.device import autocast, find_precision
-from resnetkit.errors import ResnetkitError
+from resnetkit.errors import ResnetkitError, require_number
 
 
 def plan_memory(
@@ -30,8 +30,7 @@ def plan_memory(
     a reversible network, where that is possible. What a kernel needs for itself is not counted, nor what the C
     library keeps of what was freed. Stochastic depth leaves nothing out here. Raises ResnetkitError.
     """
-    if batch_size < 1:
-        raise ResnetkitError(f"batch_size={batch_size!r} is impossible; it must be 1 or more")
+    require_number("batch_size", batch_size, 1)
     net = network if isinstance(network, ResNet) else None
     network_spec = net.spec if net is not None else spec(str(network))
     with torch.device("meta"):

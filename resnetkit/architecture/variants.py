@@ -123,6 +123,8 @@ def spec(name: str, num_classes: int | None = None, in_channels: int = 3, **choi
 
     `num_classes` None is 1000, or 10 for `_cifar` names. Raises ResnetkitError for an unknown name, choice or value.
     """
+    if not isinstance(name, str):
+        raise ResnetkitError(f"the name of a network, such as 'resnet50', is wanted, not {type(name).__name__}")
     allowed = {field.name for field in fields(NetworkSpec)} - {"name"}
     for choice in choices:
         if choice not in allowed:

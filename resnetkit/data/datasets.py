@@ -1,5 +1,6 @@
 """Labelled images in the forms people have: each is told by its looks and read by its own module."""
 
+import re
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,13 @@ from resnetkit.data.split import stratified
 from resnetkit.errors import ResnetkitError
 
 NAMED = ("digits",)
+IDX = "train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and t10k-labels-idx1-ubyte.gz"
+DOWNLOADS = {
+    "cifar10": "cifar-10-python.tar.gz and give that file",
+    "cifar100": "cifar-100-python.tar.gz and give that file",
+    "mnist": f"{IDX} into a folder and give that",
+    "fashionmnist": f"{IDX} into a folder and give that",
+}  # well-known sets that are read and do not come along, by their names in small letters
 TEST_SHARE = 0.2  # of a set that has no held-out part of its own
 KINDS = (
     "a folder of class folders, a CSV (`labels.csv`, `labels.csv:COLUMN` where several columns hold labels, or "
@@ -45,6 +53,8 @@ def open_dataset(source: str | Path) -> Dataset:
         if not path.exists():
             if str(source) in NAMED:
                 return digits()
+            if download := DOWNLOADS.get(re.sub(r"[\W_]", "", str(source)).lower()):
+                raise ResnetkitError(f"no dataset {str(source)!r} here: it does not come along; download {download}")
             raise ResnetkitError(f"no dataset {str(source)!r}: no such path, and the named sets are {', '.join(NAMED)}")
         dataset = _open_folder(path, column) if path.is_dir() else _open_file(path, column)
     except OSError as error:

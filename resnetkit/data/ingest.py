@@ -18,7 +18,7 @@ from resnetkit.data.parallel import map_images
 from resnetkit.data.parts import Dataset
 from resnetkit.data.preprocess import COLOURS, as_channels, count_channels, decode, is_grey, mismatch, stored_grey
 from resnetkit.data.progress import watched
-from resnetkit.errors import ResnetkitError, TooManyBadImages
+from resnetkit.errors import ResnetkitError, TooManyBadImages, require_number
 
 GLANCE = 8  # times smaller, the least that a JPEG is decoded to
 SMALL = 64  # pixels a side; a set no larger, all of one size, is kept decoded in memory
@@ -67,6 +67,7 @@ def ingest(
     times less and tells as much of whether they read; `measure` may then see them so. Raises TooManyBadImages past the
     share `max_bad` of the images of the parts, ResnetkitError when nothing is left of a part.
     """
+    require_number("max_bad", max_bad, 0, 1)
     looks = {
         name: list(watched(_look(part.images, measure, whole), len(part), f"reading {name} images"))
         for name, part in dataset.parts.items()

@@ -15,7 +15,7 @@ from resnetkit.data.parallel import processes_fork
 from resnetkit.data.preprocess import COLOURS
 from resnetkit.data.progress import watched
 from resnetkit.device import find_device, find_precision, within_memory
-from resnetkit.errors import ResnetkitError
+from resnetkit.errors import ResnetkitError, require_number
 from resnetkit.evaluation.answers import Answers as Answers
 from resnetkit.evaluation.answers import answer as answer
 from resnetkit.evaluation.answers import judge
@@ -46,10 +46,10 @@ class Computing:
 
         Processes that are not forked import torch first, and run the caller's script once more: none by default.
         """
-        if batch_size < 1:
-            raise ResnetkitError(f"batch_size={batch_size!r} is impossible; it must be 1 or more")
         if workers is None:
             workers = default_workers() if processes_fork() else 0
+        require_number("batch_size", batch_size, 1)
+        require_number("workers", workers, 0)
         return cls(find_device(device), find_precision(precision), batch_size, workers)
 
     def answers(self, model: Model, images: Labelled, *, forward: Forward = once) -> Answers:

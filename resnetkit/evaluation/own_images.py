@@ -19,6 +19,7 @@ from resnetkit.tasks.task import task_of
 from resnetkit.weights.files import Model
 from resnetkit.weights.foreign import adopt_classes
 
+TO_CALIBRATE = "give images with one or images that are not split; a run with holdout=0.1 calibrates itself"
 CURE = "name the images to measure on with --data"
 
 
@@ -81,8 +82,8 @@ def given_images(
     dataset = open_dataset(data)
     chosen = split or next((name for name in (*defaults, "all") if name in dataset.parts), defaults[0])
     if chosen not in dataset.parts:
-        there = ", ".join(dataset.parts)
-        raise ResnetkitError(f"{dataset.name} has no {chosen} part; it has {there}, which --split names")
+        there = f"{dataset.name} has no {chosen} part; it has {', '.join(dataset.parts)}"
+        raise ResnetkitError(f"{there}, which --split names" if "test" in defaults else f"{there}; {TO_CALIBRATE}")
     one = replace(dataset, parts={chosen: dataset.parts[chosen]})
     read = ingest(match_model(one, model), max_bad, model.preprocessing.channels, look)
     if bad := read.dataset.bad:

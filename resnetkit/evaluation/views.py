@@ -16,6 +16,8 @@ Forward = Callable[[nn.Module, Tensor], Tensor]  # a network and normalised imag
 def forward_of(model: Model, *, tta: bool) -> Forward:
     """One look at each image, or, with `tta`, the average over its views; mirrored ones are left out for a network that
     was trained without. Raises ResnetkitError where that leaves no view but the image."""
+    if tta not in (True, False):
+        raise ResnetkitError(f"tta={tta!r} is impossible; it must be True or False")
     if not tta:
         return once
     mirrored = model.provenance.get("recipe", {}).get("flip", True)

@@ -16,7 +16,7 @@ from resnetkit.cores import default_workers
 from resnetkit.data.image_files import images_below, is_image
 from resnetkit.data.preprocess import BadImage
 from resnetkit.device import autocast, find_device, find_precision, within_memory
-from resnetkit.errors import Diverged, ResnetkitError
+from resnetkit.errors import Diverged, ResnetkitError, require_number
 from resnetkit.tasks.task import TASKS
 from resnetkit.weights.files import Model
 from resnetkit.weights.load import opened
@@ -51,8 +51,7 @@ class Predictor:
     ) -> None:
         if engine not in ("auto", "torch"):
             raise ResnetkitError(f"engine {engine!r} is not known; it must be auto or torch")
-        if top < 1:
-            raise ResnetkitError(f"top={top!r} is impossible; it must be 1 or more")
+        require_number("top", top, 1)
         self.model = opened(source)
         if not self.model.classes:
             raise ResnetkitError(f"{self.model.network.spec.name} has no classifier, so there is nothing to predict")

@@ -4,6 +4,7 @@ import json
 import tomllib
 from importlib.resources import files
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -194,9 +195,8 @@ def make_recipe(values: dict[str, Any]) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
-        raise ResnetkitError(
-            f"setting {name}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
-        ) from error
+        value = shorten(repr(first["input"]), 100, placeholder="...")
+        raise ResnetkitError(f"setting {name}={value}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
 
 
 def to_toml(recipe: Recipe) -> str:

@@ -14,7 +14,7 @@ from resnetkit.cores import default_workers
 from resnetkit.data.datasets import absolute
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.device import find_device, within_memory
-from resnetkit.errors import ResnetkitError, did_you_mean
+from resnetkit.errors import ResnetkitError, did_you_mean, require_number
 from resnetkit.reporting.record import compiled
 from resnetkit.sizes import parse_bytes
 from resnetkit.training import tracking
@@ -69,6 +69,7 @@ def train(
     """
     execution = Execution(*_memory(memory, memory_budget), check_compile(compile))
     workers = default_workers() if workers is None else workers
+    require_number("workers", workers, 0)
     if resume is not None:
         if any(given is not None for given in (data, recipe, out, max_bad)) or track or settings:
             raise ResnetkitError("a resumed run keeps its data and settings; give --resume alone")

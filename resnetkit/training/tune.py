@@ -11,7 +11,7 @@ import torch
 from resnetkit.cores import default_workers
 from resnetkit.data.datasets import absolute
 from resnetkit.device import find_device, within_memory
-from resnetkit.errors import Diverged, Interrupted, ResnetkitError
+from resnetkit.errors import Diverged, Interrupted, ResnetkitError, require_number
 from resnetkit.evaluation.intervals import wilson_interval
 from resnetkit.evaluation.plots import draw_trials
 from resnetkit.training.allocator import keep_freed_memory
@@ -87,6 +87,7 @@ def tune(
     """
     require_optuna()
     workers = default_workers() if workers is None else workers
+    require_number("workers", workers, 0)
     if resume is not None:
         if data is not None or recipe is not None or out is not None or trials is not None or settings:
             raise ResnetkitError("a resumed search keeps its data and settings; give --resume alone")
@@ -122,8 +123,7 @@ def _begin(
     out: str | Path | None,
     device: str,
 ) -> _Job:
-    if trials < 1:
-        raise ResnetkitError(f"trials={trials}: give one or more")
+    require_number("trials", trials, 1)
     if out is not None:
         TuneFolder.require_free(Path(out))
     place = find_device(device)

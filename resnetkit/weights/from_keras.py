@@ -27,12 +27,13 @@ USUAL_SIZE = (PHOTO_SIZE, PHOTO_SIZE)
 DAMAGE = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
-def read_keras(path: Path) -> Recognised:
+def read_keras(path: str | Path) -> Recognised:
     """A `.h5`, `.keras` or `.weights.h5` file as a network of ours with its tensors.
 
     Raises ModelFileRefused, naming the layer and the feature, for a file that is damaged or no residual network of
     ours, and ResnetkitError where h5py is missing.
     """
+    path = Path(path)
     if not path.is_file():
         raise ModelFileRefused(f"{path}: no such Keras file")
     try:

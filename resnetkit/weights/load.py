@@ -137,12 +137,14 @@ def build_resnet(
     As it stands it never strides after the stem and costs 66.8 GMACs at 224x224, 18 times resnet34;
     `strides=(1, 2, 2, 2)` is the paper's and mends that.
     """
-    if len(input_shape) != 3 or not all(isinstance(side, int) and side >= 1 for side in input_shape):
+    sides = tuple(input_shape) if isinstance(input_shape, (tuple, list)) else ()
+    possible = len(sides) == 3 and all(isinstance(side, int) and side >= 1 for side in sides)
+    if not possible or (sides[0] in (1, 3, 4) and sides[2] > 16):  # PyTorch's order
         raise ResnetkitError(
             f"input_shape={input_shape!r} is impossible; it must be (height, width, channels), each at least 1"
         )
-    height, width, channels = input_shape
-    network_spec = spec("resnet34_notebook", num_classes, channels, strides=tuple(strides))
+    height, width, channels = sides
+    network_spec = spec("resnet34_notebook", num_classes, channels, strides=strides)
     return ResNet(network_spec, image_size=(height, width))
 
 
@@ -205,6 +207,9 @@ def locate(source: str | Path) -> Path:
 
     Raises ModelFileRefused for none, and as `fetch` and `fetch_url`.
     """
+    if not isinstance(source, (str, Path)):
+        what = f"a Model, run folder, model file or checkpoint is wanted, not {type(source).__name__}"
+        raise ModelFileRefused(f"{what}; of a network make a Model: rk.Model(network, classes, preprocessing)")
     if place := _on_the_hub(source):
         return fetch(place)
     if entry := _published(source):

@@ -71,6 +71,8 @@ def test_a_plain_twin_has_no_reversible_mode():
     assert list(rk.plan_memory("plain20_cifar", batch_size=2)["live"]) == ["plain", "checkpoint"]
     with pytest.raises(rk.ResnetkitError, match="batch_size=0"):
         rk.plan_memory("resnet20_cifar", batch_size=0)
+    with pytest.raises(rk.ResnetkitError, match="batch_size='auto' is impossible; it must be a whole number"):
+        rk.plan_memory("resnet20_cifar", batch_size="auto")
     for size in (-4, (32,), (0, 32)):
         with pytest.raises(rk.ResnetkitError, match="image_size=.* is impossible"):
             rk.plan_memory("resnet20_cifar", batch_size=2, image_size=size)

@@ -212,6 +212,22 @@ def test_impossible_networks_are_refused_by_name(name, choices, says):
     assert "\n" not in str(error.value)
 
 
+def test_what_is_no_name_is_told():
+    with pytest.raises(rk.ResnetkitError, match="the name of a network, such as 'resnet50', is wanted, not int"):
+        rk.build(50)
+    with pytest.raises(rk.ResnetkitError, match="run folder, model file or checkpoint is wanted, not bool"):
+        rk.build("resnet18", weights=True)
+
+
+@pytest.mark.parametrize("shape", [224, None, (224, 224), (0, 224, 3), (3, 224, 224), (1, 28, 28)])
+def test_the_notebooks_shape_is_height_width_channels(shape):
+    with pytest.raises(rk.ResnetkitError, match=r"is impossible; it must be \(height, width, channels\)"):
+        rk.build_resnet(shape, 10)
+    with pytest.raises(rk.ResnetkitError, match="strides=2 is impossible"):
+        rk.build_resnet((64, 64, 3), 10, strides=2)
+    assert rk.build_resnet([3, 8, 13], 10, strides=[1, 2, 2, 2]).image_size == (3, 8)
+
+
 def test_depth_formulas_choose_the_block():
     assert spec("resnet20_cifar").block == "basic"  # fits 6n+2 and 9n+2
     assert spec("resnet20_cifar", block="bottleneck").depths == (2, 2, 2)

@@ -522,6 +522,21 @@ def test_folder_problems_name_the_cure(tmp_path):
         open_dataset("digts")
 
 
+@pytest.mark.parametrize(
+    "name, told",
+    [
+        ("cifar10", "download cifar-10-python.tar.gz and give that file"),
+        ("CIFAR-100", "download cifar-100-python.tar.gz and give that file"),
+        ("mnist", "t10k-labels-idx1-ubyte.gz into a folder and give that"),
+        ("fashion_mnist", "download train-images-idx3-ubyte.gz"),
+    ],
+)
+def test_of_a_set_that_is_read_it_is_said_what_to_download(name, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ResnetkitError, match=f"no dataset '{name}' here: .*{told}"):
+        open_dataset(name)
+
+
 def test_a_train_part_alone_is_divided(tmp_path):
     """An unlabelled test, as Kaggle has it, is none."""
     make_folder(tmp_path / "set" / "train", {"cat": 2, "dog": 2})

@@ -271,6 +271,45 @@ def test_what_a_model_cannot_be_asked(digits_runs, monkeypatch):
         rk.evaluate(model)
 
 
+def test_what_to_calibrate_on_is_told(digits_runs):
+    for fit in (lambda: calibrate(digits_runs[0], "digits"), lambda: rk.evaluate(digits_runs[0], calibrate="digits")):
+        with pytest.raises(rk.ResnetkitError, match="no val part; it has .* not split; .*holdout") as refused:
+            fit()
+        assert "--split" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "wrong, told",
+    [
+        ({"workers": -1}, "workers=-1 is impossible; it must be a whole number, 0 or more"),
+        ({"workers": "1"}, "workers='1' is impossible"),
+        ({"batch_size": "8"}, "batch_size='8' is impossible; it must be a whole number, 1 or more"),
+        ({"batch_size": True}, "batch_size=True is impossible"),
+        ({"max_bad": 2}, "max_bad=2 is impossible; it must be a number, 0 to 1"),
+        ({"max_bad": "10%"}, "max_bad='10%' is impossible"),
+        ({"max_bad": float("nan")}, "max_bad=nan is impossible"),
+        ({"tta": "yes"}, "tta='yes' is impossible; it must be True or False"),
+    ],
+)
+def test_arguments_have_the_bounds_of_the_command(photos, wrong, told):
+    with pytest.raises(rk.ResnetkitError, match=told):
+        rk.evaluate(small_model(), photos, **wrong)
+
+
+def test_a_network_is_no_model(photos):
+    net = rk.build("resnet8_cifar", 2)
+    for use in (
+        lambda: rk.evaluate(net, photos),
+        lambda: calibrate(net, photos),
+        lambda: rk.compare(net, net, photos),
+        lambda: rk.Predictor(net),
+        lambda: rk.export(net, to="timm", out=photos / "out"),
+        lambda: rk.load(net),
+    ):
+        with pytest.raises(rk.ResnetkitError, match=r"not ResNet; of a network make a Model: rk.Model\("):
+            use()
+
+
 def test_what_lies_on_the_hub_keeps_no_calibration(digits_runs, monkeypatch, tmp_path):
     """Said before any image is read."""
     monkeypatch.setattr("resnetkit.weights.load.fetch", lambda _: digits_runs[0])

@@ -342,6 +342,8 @@ def test_patterns_take_folders_as_a_shell_would(tmp_path):
 
 
 def test_questions_that_have_no_answer(calibrated):
+    with pytest.raises(rk.ResnetkitError, match="top='3' is impossible"):
+        Predictor(small_model(), top="3")
     with pytest.raises(rk.ResnetkitError, match="top=0 is impossible"):
         Predictor(calibrated, top=0)
     for level in (float("nan"), float("inf"), 0, 1):

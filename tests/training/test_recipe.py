@@ -6,6 +6,7 @@ from resnetkit.architecture.variants import spec
 from resnetkit.atomic import write_text
 from resnetkit.errors import ResnetkitError
 from resnetkit.training.recipe import load_recipe, make_recipe, parse_settings, recipe_names, to_toml
+from resnetkit.weights.load import build
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -44,6 +45,12 @@ def test_wrong_settings_are_named(settings, says):
     with pytest.raises(ResnetkitError) as error:
         make_recipe({"model": "resnet18", "epochs": 1, "lr": 0.1} | settings)
     assert says in str(error.value)
+
+
+def test_a_long_value_is_told_in_one_line():
+    with pytest.raises(ResnetkitError, match=r"^setting model=ResNet\(.*\.\.\.: input should be a") as told:
+        make_recipe({"model": build("resnet8_cifar"), "epochs": 1, "lr": 0.1})
+    assert len(str(told.value)) < 200
 
 
 def test_wrong_recipes_are_named(tmp_path):

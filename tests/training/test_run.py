@@ -410,6 +410,22 @@ def test_the_average_is_pytorchs():
         torch.testing.assert_close(value, reference[name])
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"workers": -2}, "workers=-2 is impossible; it must be a whole number, 0 or more"),
+        ({"workers": "2"}, "workers='2' is impossible"),
+        ({"max_bad": "10%"}, "max_bad='10%' is impossible; it must be a number, 0 to 1"),
+        ({"max_bad": 3}, "max_bad=3 is impossible"),
+        ({"weights": True}, "run folder, model file or checkpoint is wanted, not bool"),
+    ],
+)
+def test_wrong_arguments_leave_no_folder(tmp_path, wrong, says):
+    with pytest.raises(ResnetkitError, match=says):
+        rk.train("digits", out=tmp_path / "run", epochs=1, **wrong)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_step_is_plain_pytorch(tmp_path):
     """Four steps of ours against a loop written straight from the documentation; in float64, since four steps make
     float32's rounding, which differs by processor, a thousand times larger (the loss stays float32)."""

@@ -279,7 +279,9 @@ def test_without_optuna_the_error_names_the_extra(tmp_path, monkeypatch):
     ("arguments", "says"),
     [
         ({}, "nothing to tune on"),
-        ({"data": "digits", "trials": 0}, "trials=0: give one or more"),
+        ({"data": "digits", "trials": 0}, "trials=0 is impossible; it must be a whole number, 1 or more"),
+        ({"data": "digits", "trials": "x"}, "trials='x' is impossible"),
+        ({"data": "digits", "workers": -1}, "workers=-1 is impossible"),
         ({"resume": "x", "trials": 3}, "give --resume alone"),
         ({"resume": "nowhere"}, "not a tune folder; give the folder that `resnet tune` printed"),
         ({"data": "digits", "lr": "auto"}, "lr='auto'"),

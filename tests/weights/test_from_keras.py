@@ -261,7 +261,7 @@ def test_files_that_are_not_what_they_claim(tmp_path):
         "absent.h5": "no such",
     }.items():
         with pytest.raises(ModelFileRefused) as error:
-            read_keras(tmp_path / file)
+            read_keras(str(tmp_path / file))
         assert says in str(error.value) and str(tmp_path / file) in str(error.value)
 
 
