@@ -53,8 +53,31 @@ def require_number(name: str, value: Any, least: int, most: int | None = None) -
         raise ResnetkitError(f"{name}={value!r} is impossible; it must be {wanted}")
 
 
+# What other libraries call a thing.
+SYNONYMS = {
+    "pretrained": "weights",
+    "learning_rate": "lr",
+    "wd": "weight_decay",
+    "image_size": "img_size",
+    "imgsz": "img_size",
+    "batch": "batch_size",
+    "dropout": "drop_path_rate",
+    "drop_rate": "drop_path_rate",
+    "input_channels": "in_channels",
+    "in_chans": "in_channels",
+    "smoothing": "label_smoothing",
+    "opt": "optimizer",
+    "sched": "schedule",
+    "scheduler": "schedule",
+    "model_ema_decay": "ema_decay",
+    "warmup": "warmup_epochs",
+}
+
+
 def did_you_mean(word: str, known: Iterable[str], *, n: int = 1) -> str:
     """The end of an error message: the nearest known words, or all of them when none is near."""
     known = sorted(known)
+    if SYNONYMS.get(word) in known:
+        return f"did you mean {SYNONYMS[word]}?"
     near = difflib.get_close_matches(word, known, n=n, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"

@@ -127,8 +127,11 @@ def spec(name: str, num_classes: int | None = None, in_channels: int = 3, **choi
         raise ResnetkitError(f"the name of a network, such as 'resnet50', is wanted, not {type(name).__name__}")
     allowed = {field.name for field in fields(NetworkSpec)} - {"name"}
     for choice in choices:
+        if choice == "features_only":
+            raise ResnetkitError(f"{name}: every network gives its maps, by net.features(x); leave {choice} out")
         if choice not in allowed:
-            raise ResnetkitError(f"{name}: no choice is called {choice!r}; {did_you_mean(choice, allowed)}")
+            known = did_you_mean(choice, allowed | {"weights"})  # `build` takes these
+            raise ResnetkitError(f"{name}: no choice is called {choice!r}; {known}")
     choices = {key: tuple(value) if isinstance(value, list) else value for key, value in choices.items()}
     plain = {"shortcut": "none"} if "plain" in name else {}
     row = _row(name, name.removeprefix("plain_").replace("plain", "resnet"), choices.get("block"))

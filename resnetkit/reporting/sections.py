@@ -4,8 +4,9 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import file_digest
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -198,13 +199,15 @@ def _provenance(run: Record, album: Album) -> Facts:
 
 
 def _times(run: Record) -> dict[str, str]:
-    """When it began, and how long it took; a run that was interrupted is timed from its first start."""
-    times = {event["event"]: datetime.fromisoformat(event["time"]) for event in reversed(run.events)}
+    """When it began, and how long it took without the pauses before it was resumed, as far as its log tells them."""
+    events = [(event["event"], datetime.fromisoformat(event["time"])) for event in run.events]
+    times = dict(reversed(events))
     facts = {}
     if began := times.get("started"):
         facts["Begun"] = f"{began:%Y-%m-%d %H:%M} UTC"
         if ended := times.get("finished"):
-            facts["Took"] = f"{ended - began} (hours, minutes, seconds)"
+            pauses = (later - last for (_, last), (event, later) in pairwise(events) if event == "resumed")
+            facts["Took"] = f"{ended - began - sum(pauses, timedelta())} (hours, minutes, seconds)"
     return facts
 
 

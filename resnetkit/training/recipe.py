@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from resnetkit.errors import ResnetkitError, did_you_mean
+from resnetkit.weights.catalogue import by_id
 
 FOLDER = files("resnetkit") / "recipes"
 WARMUP_SHARE = 0.2  # of the epochs where they are set, at most: a recipe's own warm-up is for its own epochs
@@ -60,7 +61,8 @@ class Recipe(BaseModel):
     )
     # fine-tuning
     weights: str | None = Field(
-        None, description="a run folder, model file, foreign checkpoint or hf:owner/name to start from"
+        None,
+        description="a run folder, model file, foreign checkpoint, hf:owner/name or the id of published weights",
     )
     freeze: str | None = Field(
         None, description="the last part that keeps its weights: stem, a stage such as stages.1, or backbone"
@@ -168,7 +170,7 @@ def load_recipe(source: str, settings: dict[str, Any] | None = None) -> Recipe:
         values = tomllib.loads(data.decode(errors="surrogateescape"))  # as paths have it that are not UTF-8
     except tomllib.TOMLDecodeError as error:
         raise ResnetkitError(f"{source}: not valid TOML: {error}") from error
-    if isinstance(own := values.get("weights"), str) and not own.startswith("hf:"):
+    if isinstance(own := values.get("weights"), str) and not (own.startswith("hf:") or by_id(own)):
         values["weights"] = str((path.parent / own).resolve())  # from wherever it is read
     return make_recipe(values | _in_proportion(values, settings or {}) | (settings or {}))
 

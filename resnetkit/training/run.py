@@ -12,6 +12,7 @@ from torch import Tensor
 from resnetkit.architecture.resnet import MEMORY_MODES, ResNet
 from resnetkit.cores import default_workers
 from resnetkit.data.datasets import absolute
+from resnetkit.data.ingest import SMALL
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.device import find_device, within_memory
 from resnetkit.errors import ResnetkitError, did_you_mean, require_number
@@ -294,6 +295,10 @@ def new_state(prepared: Prepared, device: torch.device) -> tuple[TrainingState, 
     if start is not None:
         notes += start.report.splitlines() if "taken_for" in start.provenance else []
         notes.append("; ".join([f"start  {recipe.weights}", *transfer(net, start)]))
+        photos = not isinstance(prepared.parts["train"].images, Tensor)
+        if photos and recipe.img_size is None and max(net.image_size) <= SMALL:
+            size = "x".join(map(str, net.image_size))
+            notes.append(f"small  photos are seen at {size} pixels, the size of the weights; --img-size gives another")
     if recipe.whiten:
         images = prepared.parts["train"].images
         assert isinstance(images, Tensor)  # `prepare` refuses photos

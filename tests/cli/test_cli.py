@@ -70,6 +70,7 @@ def test_the_help_of_train_names_every_recipe():
         (["trian"], 2, "No such command 'trian'"),
         (["train", "digits", "--set", "label_smothing=0.1"], 2, "did you mean label_smoothing?"),
         (["train", "digits", "--model", "resnet21_cifar", "--out", "x"], 2, "nearest that do are 20 and 26"),
+        (["train", "digits", "--set", "learning_rate=0.1"], 2, "did you mean lr?"),
         (["train", "nowhere"], 2, "no dataset 'nowhere'"),
         (["train"], 2, "nothing to train on"),
         (["train", "--resume", "nowhere"], 2, "not a run folder"),

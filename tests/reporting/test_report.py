@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import resnetkit as rk
 from resnetkit.cli.main import app
 from resnetkit.errors import ModelFileRefused
 from resnetkit.reporting.report import write_report
+from resnetkit.reporting.sections import _times
 from resnetkit.tables import read_csv
 from tests.reporting.conftest import HOSTILE, QUOTED, write_run
 from tests.reporting.page import Page
@@ -236,3 +238,20 @@ def test_a_name_that_is_not_utf8(tmp_path):
     table = (folder / "evaluation/predictions.csv").read_bytes()
     (folder / "evaluation/predictions.csv").write_bytes(table.replace(b"\n2,", b"\n\xff2,"))
     assert "\ufffd2" in Page(write_report(folder)).text
+
+
+def test_pauses_are_not_counted():
+    """Begun on Friday, interrupted after an hour and resumed on Monday, killed within minutes and resumed again."""
+    log = {
+        "started": "2026-11-27T10:00:00",
+        "interrupted": "2026-11-27T11:00:00",
+        "resumed": "2026-11-30T09:00:00",
+        "epoch": "2026-11-30T09:20:00",
+        "resumed again": "2026-11-30T12:00:00",
+        "finished": "2026-11-30T12:30:00",
+    }
+    events = [{"event": name.removesuffix(" again"), "time": f"{time}+00:00"} for name, time in log.items()]
+    assert _times(SimpleNamespace(events=events)) == {
+        "Begun": "2026-11-27 10:00 UTC",
+        "Took": "1:50:00 (hours, minutes, seconds)",
+    }

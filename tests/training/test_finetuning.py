@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image as Picture
 from safetensors.torch import load_file
 
 import resnetkit as rk
@@ -54,6 +55,19 @@ def test_a_recipe_that_comes_along_leaves_out_how_untrained_weights_begin(traine
         prepare(
             "digits", recipe=None, settings=TINY | {"weights": str(trained), "zero_init_residual": True}, max_bad=0.0
         )
+
+
+def test_photos_at_the_size_of_small_weights_are_told(trained, tmp_path):
+    pictures = Picture.new("L", (90, 80)), Picture.new("L", (80, 90), 200)
+    for name, picture in zip(("dark", "light"), pictures):
+        for i in range(4):
+            (tmp_path / "photos" / name).mkdir(parents=True, exist_ok=True)
+            picture.putpixel((i, 0), 255)
+            picture.save(tmp_path / "photos" / name / f"{i}.png")
+    for settings, told in (({}, True), ({"img_size": 16}, False)):
+        given = {"weights": str(trained), "epochs": 1} | settings
+        _, notes = new_state(prepare(tmp_path / "photos", None, given, 0.0), torch.device("cpu"))
+        assert any("photos are seen at 8x8 pixels" in note for note in notes) == told
 
 
 def split_by(tensors, prefixes):

@@ -73,6 +73,8 @@ def test_weights_in_a_recipe_are_found_beside_it(tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     assert load_recipe(str(tmp_path / "own.toml")).weights == str(tmp_path / "runs/first")
     assert load_recipe(str(tmp_path / "hub.toml")).weights == "hf:me/net"
+    (tmp_path / "id.toml").write_text('model = "resnet50"\nepochs = 1\nlr = 1\nweights = "resnet50.a1_in1k"\n')
+    assert load_recipe(str(tmp_path / "id.toml")).weights == "resnet50.a1_in1k"
 
 
 def test_the_training_size_follows_an_image_size():
