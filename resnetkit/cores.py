@@ -7,19 +7,25 @@ from resnetkit.cgroups import own_cgroups
 
 
 def usable_cores() -> list[int]:
-    """Numbers of the cores; in a container, in a job or under taskset fewer than the machine has. Of a quota of
-    processor time, as `docker --cpus` sets, as many as it keeps busy."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    """Numbers of the cores; in a container, in a job or under taskset fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def core_count() -> int:
+    """How many of them can be kept busy: of a quota of processor time, as `docker --cpus` sets, what it is worth."""
+    count = len(usable_cores())
     for folder in own_cgroups():
         try:
             quota, period = (folder / "cpu.max").read_text().split()
         except OSError:
             continue
         if quota != "max":
-            cores = cores[: ceil(int(quota) / int(period))]
-    return cores
+            count = min(count, ceil(int(quota) / int(period)))
+    return count
 
 
 def default_workers() -> int:
     """Processes that decode photos, where nothing else is said."""
-    return min(4, len(usable_cores()))
+    return min(4, core_count())

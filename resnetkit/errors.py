@@ -61,8 +61,6 @@ SYNONYMS = {
     "image_size": "img_size",
     "imgsz": "img_size",
     "batch": "batch_size",
-    "dropout": "drop_path_rate",
-    "drop_rate": "drop_path_rate",
     "input_channels": "in_channels",
     "in_chans": "in_channels",
     "smoothing": "label_smoothing",

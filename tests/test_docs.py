@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from resnetkit.cli.main import app
@@ -47,17 +47,44 @@ def test_links_lead_somewhere(page):
         assert (page.parent / link).exists(), link
 
 
+def commands_shown(text):
+    """The `resnet ...` in backticks, over lines too, and on lines of their own."""
+    fenced = "\n".join(re.findall(r"^```[^\n]*\n(.*?)^```", text, re.M | re.S))
+    spans = re.findall(r"`(resnet [^`]+)`", re.sub(r"^```[^\n]*\n.*?^```", "", text, flags=re.M | re.S))
+    lines = re.findall(r"^[ $]*(resnet [^#\n]+(?:\n +[\[-][^#\n]+)*)", fenced, re.M)
+    return [" ".join(shown.split()) for found in spans + lines for shown in found.split(";") if "resnet" in shown]
+
+
+def misspelt(shown):
+    """What of a command there is not: a verb, or flags."""
+    command, words = get_command(app), shown.split()[1:]
+    while isinstance(command, TyperGroup) and words and not words[0].startswith("-"):
+        verbs = words.pop(0).split("|")
+        if unknown := [verb for verb in verbs if verb not in command.commands]:
+            return unknown
+        command = command.commands[verbs[0]]
+    known = {flag for option in command.params for flag in option.opts}
+    return sorted(set(re.findall(r"--[a-z][a-z-]*", shown)) - known)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_commands_that_are_shown_are_taken(page):
-    """Every `resnet VERB ... --flag`, in a line of its own or in backticks, is a verb with that flag."""
-    group = get_command(app)
-    for shown in re.findall(r"(?:^|`)(resnet [a-z][^`#;\n]*)", page.read_text(), re.M):
-        command, verbs = group, iter(shown.split()[1:])
-        while isinstance(command, typer.core.TyperGroup) and (verb := next(verbs, None)) is not None:
-            assert verb in command.commands or "|" in verb or command is not group, shown
-            command = command.commands.get(verb.split("|")[0])
-        known = {flag for option in getattr(command, "params", []) for flag in option.opts}
-        assert set(re.findall(r"--[a-z][a-z-]*", shown)) <= known, shown
+    assert {shown: wrong for shown in commands_shown(page.read_text()) if (wrong := misspelt(shown))} == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("see `resnet data chekc photos`", ["chekc"]),
+        ("```\nresnet lab degradatoin\n```", ["degradatoin"]),
+        ("`resnet data check|splt x`", ["splt"]),
+        ("`resnet train x\n--nope`", ["--nope"]),
+        ("```\n  $ resnet train x\n             [--nope N]  # so\n```", ["--nope"]),
+        ("`resnet train x; resnet evaluate RUN --tta`", []),
+    ],
+)
+def test_a_misspelt_command_is_seen(text, wrong):
+    assert [word for shown in commands_shown(text) for word in misspelt(shown)] == wrong
 
 
 def test_results_name_their_origin():

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from resnetkit.cores import usable_cores
+from resnetkit.cores import core_count
 from resnetkit.data import encoded
 from resnetkit.data.encoded import Encoded
 from resnetkit.errors import ResourceExhausted
@@ -32,7 +32,7 @@ def map_images(function: Callable[[Encoded], Result], images: Sequence[Encoded])
     if max(map(encoded.size, images[:8]), default=0) <= LARGE_FILE:
         yield from map_in_processes(function, images)
         return
-    with ThreadPoolExecutor(len(usable_cores())) as pool:
+    with ThreadPoolExecutor(core_count()) as pool:
         yield from pool.map(function, images)
 
 
@@ -44,7 +44,7 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) 
     ResourceExhausted where a process is killed.
     """
     firsts = range(0, len(items), CHUNK)
-    workers = min(len(usable_cores()), len(firsts))
+    workers = min(core_count(), len(firsts))
     if workers == 1 or len(items) < FEWEST or not processes_fork():
         yield from map(function, items)
         return

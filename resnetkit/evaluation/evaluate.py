@@ -28,7 +28,7 @@ from resnetkit.weights.files import Model, save_model
 from resnetkit.weights.hub import SCHEME
 from resnetkit.weights.load import is_foreign, locate, model_path, opened
 
-CURE = "lower batch_size or choose device cpu"  # where a GPU's memory is not enough
+CURE = "lower batch_size"  # where memory is not enough
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from resnetkit.architecture.folding import folded
@@ -22,7 +24,7 @@ from resnetkit.weights.files import Model
 from resnetkit.weights.load import opened
 
 BATCH = 32
-CURE = "free some of it or choose device cpu"
+CURE = "free some of it"
 
 Read = tuple[str | None, Tensor | BadImage]  # the path, of what is one, with its framed image, or why there is none
 
@@ -73,11 +75,16 @@ class Predictor:
             raise read if path is None else BadImage(f"{path}: {read}")
         return {"path": path} | self._describe(self._probabilities(read[None])[0])
 
-    def predict(self, paths: str | Path | Iterable[Any]) -> Iterator[dict[str, Any]]:
+    def predict(self, images: Any) -> Iterator[dict[str, Any]]:
         """One answer an image, in order, `path` being None for what is no path; one that cannot be read is answered
-        {path, error}. A single path may be a folder or a pattern. Up to 2 BATCH images are taken ahead of their
-        answers. Raises ResnetkitError where a single path leads to no image, Diverged where answers are not finite."""
-        for chunk in self._read(find_images([paths]) if isinstance(paths, (str, Path)) else paths):
+        {path, error}. `images` are several of what a call takes, or one, which may also be a folder or a pattern. Up to
+        2 BATCH images are taken ahead of their answers. Raises ResnetkitError where a folder or pattern has no image,
+        Diverged where answers are not finite."""
+        if isinstance(images, (str, Path)):
+            images = find_images([images])
+        elif isinstance(images, (bytes, Image.Image)) or (isinstance(images, np.ndarray) and images.ndim < 4):
+            images = [images]
+        for chunk in self._read(images):
             frames = [read for _, read in chunk if isinstance(read, Tensor)]
             rows = iter(self._probabilities(_together(frames)) if frames else ())
             for path, read in chunk:

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from resnetkit.cores import usable_cores
+from resnetkit.cores import core_count
 from resnetkit.errors import Interrupted, ResnetkitError, ResourceExhausted
 from resnetkit.parent import end_with_the_parent
 from resnetkit.training.allocator import keep_freed_memory
@@ -57,7 +57,7 @@ def _side_by_side(
 ) -> Iterator[Measured]:
     waiting = list(reversed(cells))
     others = set(multiprocessing.active_children())
-    threads = max(1, len(usable_cores()) // processes)
+    threads = max(1, core_count() // processes)
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin, (threads,)) as pool:
         running: set[Future[Measured]] = set()
         workers: set[BaseProcess] = set()

@@ -17,7 +17,7 @@ import torch
 
 from resnetkit.architecture.variants import spec
 from resnetkit.atomic import write_text
-from resnetkit.cores import usable_cores
+from resnetkit.cores import core_count
 from resnetkit.device import find_device
 from resnetkit.errors import Interrupted, ResnetkitError, ResourceExhausted
 from resnetkit.lab.cells import MOST, Cell, measured
@@ -135,7 +135,7 @@ def processes_for(experiment: Experiment) -> int:
     """One for each core up to MOST, where cells may be measured side by side."""
     if not experiment.SIDE_BY_SIDE or _device(experiment).type != "cpu":
         return 1
-    return min(MOST, len(usable_cores()))
+    return min(MOST, core_count())
 
 
 def _device(experiment: Experiment) -> torch.device:

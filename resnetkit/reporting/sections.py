@@ -201,12 +201,13 @@ def _provenance(run: Record, album: Album) -> Facts:
 def _times(run: Record) -> dict[str, str]:
     """When it began, and how long it took without the pauses before it was resumed, as far as its log tells them."""
     events = [(event["event"], datetime.fromisoformat(event["time"])) for event in run.events]
-    times = dict(reversed(events))
+    began, ended = (next((time for event, time in events if event == name), None) for name in ("started", "finished"))
     facts = {}
-    if began := times.get("started"):
+    if began is not None:
         facts["Begun"] = f"{began:%Y-%m-%d %H:%M} UTC"
-        if ended := times.get("finished"):
-            pauses = (later - last for (_, last), (event, later) in pairwise(events) if event == "resumed")
+        if ended is not None:
+            resumed = [(last, later) for (_, last), (event, later) in pairwise(events) if event == "resumed"]
+            pauses = (later - last for last, later in resumed if later <= ended)
             facts["Took"] = f"{ended - began - sum(pauses, timedelta())} (hours, minutes, seconds)"
     return facts
 

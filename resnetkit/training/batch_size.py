@@ -62,10 +62,8 @@ def find_batch_size(prepared: Prepared, state: TrainingState) -> BatchSize:
     device = next(state.net.parameters()).device
     if device.type == "cpu":
         (size, limit), remembered = _on_cpu(prepared, state, ceiling), False
-    elif device.type == "cuda":
-        size, limit, remembered = _on_gpu(prepared, state, device, ceiling)
     else:
-        raise ResnetkitError(f"batch_size=auto is for cpu and cuda; give a number for {device}")
+        size, limit, remembered = _on_gpu(prepared, state, device, ceiling)
     if size < SMALLEST:
         raise ResourceExhausted(f"{device} has too little memory for {SMALLEST} images a step; lower img_size")
     if size == by_steps:

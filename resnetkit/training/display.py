@@ -96,9 +96,10 @@ class Display:
         }
 
     def _eta(self, state: TrainingState) -> str:
-        now = self._pixels_before(state.step)
-        pace = (perf_counter() - self._start) / max(1, now - self._pixels_before(self._first))
-        left = pace * (sum(self._pixels) - now)
+        now, first = self._pixels_before(state.step), self._pixels_before(self._first)
+        if now == first:  # resumed for an epoch's figures alone
+            return "-:--:--"
+        left = (perf_counter() - self._start) / (now - first) * (sum(self._pixels) - now)
         return f"{int(left // 3600)}:{int(left // 60 % 60):02}:{int(left % 60):02}"
 
     def _pixels_before(self, step: int) -> float:

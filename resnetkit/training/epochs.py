@@ -89,7 +89,7 @@ class Epochs:
     def begin(self) -> int:
         """The epoch that comes, goes on or lacks its figures alone, counted from 0; of one that comes the tally is
         emptied, and the images that it passes over are drawn."""
-        if not self.state.judged:
+        if self.state.ended is not None:
             return self.state.step // self.steps - 1
         epoch, first = divmod(self.state.step, self.steps)
         if first == 0:
@@ -101,7 +101,7 @@ class Epochs:
     def train(self, after_step: AfterStep) -> None:
         """Train to the end of the epoch; see `train_epoch`. Its figures are then in the state's tally. Raises Diverged
         where the last step spoilt the network."""
-        if not self.state.judged:
+        if self.state.ended is not None:
             return
         state, recipe = self.state, self.prepared.recipe
         epoch, first = divmod(state.step, self.steps)
@@ -135,6 +135,12 @@ class FramedBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         if not self._fit:
-            return self._read()
-        self._kept = self._kept or list(self._read())
-        return iter(self._kept)
+            yield from self._read()
+        elif self._kept:
+            yield from self._kept
+        else:
+            kept = []
+            for batch in self._read():
+                kept.append(batch)
+                yield batch
+            self._kept = kept

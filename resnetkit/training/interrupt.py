@@ -7,7 +7,7 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-HEARD = b"resnet: stopping after this step; a second signal stops at once\n"
+HEARD = b"resnet: stopping; a second signal stops at once\n"
 
 
 class StopRequest:
@@ -32,7 +32,7 @@ class StopRequest:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
         self._restore()
-        with suppress(OSError):  # a stream that is no file
+        with suppress(OSError, ValueError, AttributeError):  # a stream that is no file, closed or None
             os.write(sys.stderr.fileno(), HEARD)  # print raises where the signal came in the middle of another
 
     def _restore(self) -> None:

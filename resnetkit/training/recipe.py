@@ -155,7 +155,7 @@ def comes_along(source: str) -> bool:
 
 def load_recipe(source: str, settings: dict[str, Any] | None = None) -> Recipe:
     """A recipe by name or TOML file, with `settings` in place of its own; `train_size` follows an `img_size` that is
-    given without it, and of `epochs` that are given at most a fifth warm up.
+    given without it, and of fewer `epochs` than its own at most a fifth warm up.
 
     Raises ResnetkitError that names the setting, the value, and the nearest setting for one unknown.
     """
@@ -170,22 +170,33 @@ def load_recipe(source: str, settings: dict[str, Any] | None = None) -> Recipe:
         values = tomllib.loads(data.decode(errors="surrogateescape"))  # as paths have it that are not UTF-8
     except tomllib.TOMLDecodeError as error:
         raise ResnetkitError(f"{source}: not valid TOML: {error}") from error
-    if isinstance(own := values.get("weights"), str) and not (own.startswith("hf:") or by_id(own)):
-        values["weights"] = str((path.parent / own).resolve())  # from wherever it is read
+    if isinstance(own := values.get("weights"), str) and not own.startswith("hf:"):
+        beside = path.parent / own
+        if beside.exists() or not by_id(own):
+            values["weights"] = str(beside.resolve())  # from wherever it is read
     return make_recipe(values | _in_proportion(values, settings or {}) | (settings or {}))
 
 
 def _in_proportion(values: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """What of a recipe follows the settings: it trains at the same share of the size that it evaluates at, and of
-    other epochs most are no warm-up."""
+    fewer epochs most are no warm-up."""
+    side, epochs = (_number(settings.get(name)) for name in ("img_size", "epochs"))
+    names = ("img_size", "train_size", "epochs", "warmup_epochs")
+    own_side, train_size, own_epochs, warmup = (_number(values.get(name)) for name in names)
     followed: dict[str, Any] = {}
-    side, epochs = (str(settings.get(name) or "") for name in ("img_size", "epochs"))
-    own, train_size, warmup = (values.get(name) for name in ("img_size", "train_size", "warmup_epochs"))
-    if isinstance(own, int) and isinstance(train_size, int) and side.isdigit():
-        followed["train_size"] = round(train_size * int(side) / own)
-    if isinstance(warmup, (int, float)) and epochs.isdigit():
-        followed["warmup_epochs"] = min(warmup, WARMUP_SHARE * int(epochs))
+    if own_side and train_size and side:
+        followed["train_size"] = round(train_size * side / own_side)
+    if 0 < epochs < own_epochs:
+        followed["warmup_epochs"] = min(warmup, WARMUP_SHARE * epochs)
     return followed
+
+
+def _number(value: Any) -> float:
+    """0 for what is none; what is wrong with that is told when the recipe is made."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def make_recipe(values: dict[str, Any]) -> Recipe:

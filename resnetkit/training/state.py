@@ -43,8 +43,8 @@ class Tally:
 @dataclass
 class TrainingState:
     """A network on its way. `step` counts optimizer steps from the start of the run; `best` is the best of the figure
-    that its task chooses by, so far, `stale` the epochs since; `judged` is False from an epoch's last step until its
-    figures are in."""
+    that its task chooses by, so far, `stale` the epochs since; `ended` is the speed of an epoch whose last step is
+    done and whose figures are not in yet."""
 
     net: ResNet
     optimizer: Optimizer
@@ -53,7 +53,7 @@ class TrainingState:
     step: int = 0
     best: float = -1.0
     stale: int = 0
-    judged: bool = True
+    ended: dict[str, float] | None = None
     tally: Tally = field(default_factory=Tally)
 
     def final_tensors(self) -> dict[str, Tensor]:
@@ -84,7 +84,7 @@ class TrainingState:
             for key, value in self.optimizer.state[parameter].items():
                 if isinstance(value, Tensor):
                     tensors[f"optimizer.{key}.{name}"] = value
-        record = {"step": self.step, "best": self.best, "stale": self.stale, "judged": self.judged}
+        record = {"step": self.step, "best": self.best, "stale": self.stale, "ended": self.ended}
         save_tensors(path, tensors, record | {"tally": vars(self.tally.read()), "spec": asdict(self.net.spec)})
 
     def restore(self, path: Path) -> None:
@@ -103,7 +103,7 @@ class TrainingState:
             if {n: v.shape for n, v in kept.items()} != {n: v.shape for n, v in own.items()}:
                 raise ResnetkitError("its prune_easy is not of this recipe")
             self.step, self.best, self.stale = record["step"], record["best"], record["stale"]
-            self.judged = record.get("judged", True)  # earlier versions saved no others
+            self.ended = record.get("ended")  # earlier versions saved after the figures alone
             self.tally = Tally(**record["tally"])
         except (ResnetkitError, KeyError, TypeError, AttributeError) as error:
             raise ModelFileRefused(f"{path}: not a checkpoint of this run: {error}") from error

@@ -81,7 +81,7 @@ class Trainer:
             keep_freed_memory()
             give_back_holes(state.net)
         if self.folder.last.exists():
-            finished = state.step // self.steps - (not state.judged)
+            finished = state.step // self.steps - (state.ended is not None)
             self.journal.resume(finished)
             self.journal.write("resumed", step=state.step, epochs=finished)
         else:
@@ -90,10 +90,10 @@ class Trainer:
             for line in self._introduction():
                 self.display.line(line)
             try:
-                while (state.step < self.total or not state.judged) and not self._given_up():
+                while (state.step < self.total or state.ended is not None) and not self._given_up():
                     self._epoch()
                 self.display.line("testing")
-                return self._finish()
+                metrics = self._finish()
             except Diverged:
                 self.journal.write("diverged", step=state.step)
                 raise
@@ -103,6 +103,9 @@ class Trainer:
                 with suppress(ResourceExhausted):  # it may be the disk that failed
                     self.journal.write("failed", step=state.step)
                 raise
+            write_report(self.folder.path, metrics)
+            write_metrics(self.folder.metrics, metrics)  # last: with it the run is finished, no resume goes on with it
+            return Run(self.folder.path, metrics)
 
     def _new_display(self) -> Display:
         return Display(pixels_by_epoch(self.prepared), self.steps, self.state.step, self.prepared.task.LEARNING)
@@ -142,7 +145,7 @@ class Trainer:
             "epoch": epoch + 1,
             "size": self.epochs.size(epoch)[0],
             "lr": learning_rate(self.prepared.recipe, state.step - 1, self.steps),
-        } | self.display.speed(state)
+        } | (state.ended or self.display.speed(state))
         task = self.prepared.task
         values |= {"train_loss": tally.loss / tally.images, f"train_{task.LEARNING}": tally.right / tally.images}
         watched = [name for name in ("holdout", "val") if name in self.prepared.parts]
@@ -151,7 +154,7 @@ class Trainer:
         for name in watched:
             figures = self._answer(delivered, name, self.prepared.recipe.precision).metrics()
             values |= {f"{name}_{figure}": figures[figure] for figure in ("loss", task.CHOOSING)}
-        state.judged = True
+        state.ended = None
         state.stale += 1
         if values.get(f"holdout_{task.CHOOSING}", -1.0) > state.best:
             state.best, state.stale = values[f"holdout_{task.CHOOSING}"], 0
@@ -168,7 +171,9 @@ class Trainer:
 
     def _after_step(self, state: TrainingState, waited: float) -> None:
         self.display.step(state, waited)
-        state.judged = state.step % self.steps != 0
+        if state.step % self.steps == 0:
+            state.require_finite()  # waits for the device, whose time it is
+            state.ended = self.display.speed(state)
         if self.stop.requested:
             self._interrupt()
         if perf_counter() - self.saved_at > SAVE_EVERY:
@@ -214,7 +219,8 @@ class Trainer:
             net, prepared.dataset.classes, prepared.preprocessing, metrics, provenance, calibration=uncalibrated
         )
 
-    def _finish(self) -> Run:
+    def _finish(self) -> dict[str, Any]:
+        """The files of what the run delivers, and its figures."""
         from resnetkit.evaluation.plots import draw_curves  # loads matplotlib, which the first step need not wait for
 
         prepared, folder = self.prepared, self.folder
@@ -238,6 +244,4 @@ class Trainer:
         model.calibration = calibration
         save_model(model, folder.model)
         self.journal.write("finished", **short)
-        write_report(folder.path, metrics)
-        write_metrics(folder.metrics, metrics)  # last: with it the run is finished, and no resume goes on with it
-        return Run(folder.path, metrics)
+        return metrics

@@ -139,10 +139,12 @@ def build_resnet(
     """
     sides = tuple(input_shape) if isinstance(input_shape, (tuple, list)) else ()
     possible = len(sides) == 3 and all(isinstance(side, int) and side >= 1 for side in sides)
-    if not possible or (sides[0] in (1, 3, 4) and sides[2] > 16):  # PyTorch's order
+    if not possible:
         raise ResnetkitError(
             f"input_shape={input_shape!r} is impossible; it must be (height, width, channels), each at least 1"
         )
+    if sides[0] in (1, 3, 4) and sides[2] > 16:
+        raise ResnetkitError(f"input_shape={input_shape!r} is PyTorch's order; give (height, width, channels)")
     height, width, channels = sides
     network_spec = spec("resnet34_notebook", num_classes, channels, strides=strides)
     return ResNet(network_spec, image_size=(height, width))
@@ -208,8 +210,11 @@ def locate(source: str | Path) -> Path:
     Raises ModelFileRefused for none, and as `fetch` and `fetch_url`.
     """
     if not isinstance(source, (str, Path)):
-        what = f"a Model, run folder, model file or checkpoint is wanted, not {type(source).__name__}"
-        raise ModelFileRefused(f"{what}; of a network make a Model: rk.Model(network, classes, preprocessing)")
+        cure = "; of a network make a Model: rk.Model(network, classes, preprocessing)"
+        raise ModelFileRefused(
+            f"a run folder, a model file, a checkpoint or an id is wanted, not {type(source).__name__}"
+            + (cure if isinstance(source, ResNet) else "")
+        )
     if place := _on_the_hub(source):
         return fetch(place)
     if entry := _published(source):

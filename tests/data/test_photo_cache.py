@@ -114,7 +114,7 @@ def test_a_photo_that_went_away_is_named(part, tmp_path, monkeypatch, apart):
     if apart:  # measured by other processes
         monkeypatch.setattr(parallel, "FEWEST", 2)
         monkeypatch.setattr(parallel, "CHUNK", 2)
-        monkeypatch.setattr(parallel, "usable_cores", lambda: {0, 1})
+        monkeypatch.setattr(parallel, "core_count", lambda: 2)
         monkeypatch.setattr(parallel, "LARGE_FILE", 10**9)
     part.images[3].unlink()
     with pytest.raises(BadImage, match=rf"^{part.names[3]} can no longer be read: no such file$"):

@@ -308,6 +308,8 @@ def test_a_network_is_no_model(photos):
     ):
         with pytest.raises(rk.ResnetkitError, match=r"not ResNet; of a network make a Model: rk.Model\("):
             use()
+    with pytest.raises(rk.ResnetkitError, match="a checkpoint or an id is wanted, not Model$"):
+        rk.load(small_model())
 
 
 def test_what_lies_on_the_hub_keeps_no_calibration(digits_runs, monkeypatch, tmp_path):

@@ -77,6 +77,16 @@ def test_one_path_is_one_image(images):
         assert list(predictor.predict(path)) == list(predictor.predict([path]))
 
 
+def test_one_image_is_not_many(images):
+    """Neither the rows of an array nor the bytes of a file are images."""
+    predictor, picture = Predictor(small_model()), Image.open(images[0]).convert("RGB")
+    expected = predictor(images[0]) | {"path": None}
+    for image in (picture, np.asarray(picture), images[0].read_bytes()):
+        (answer,) = predictor.predict(image)
+        assert answer == expected
+    assert len(list(predictor.predict(np.asarray(picture)[None]))) == 1
+
+
 def test_images_are_read_ahead_by_threads_and_no_further(images):
     """The answers are those to the images one at a time."""
     predictor = Predictor(small_model())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from resnetkit.cores import usable_cores
+from resnetkit.cores import core_count
 from resnetkit.errors import ResourceExhausted
 from resnetkit.lab.cells import MOST, measured
 from resnetkit.lab.experiment import conduct
@@ -17,8 +17,8 @@ from resnetkit.lab.gradients import Gradients
 
 # Four cells, as many as are ever measured at a time.
 LONG = "lab degradation digits --depths 8 --depths 14 --images 1400 --epochs 200 --batch 16 --seeds 1 --out".split()
-TOGETHER = min(MOST, len(usable_cores()))
-several_cores = pytest.mark.skipif(len(usable_cores()) < 2, reason="one core measures one cell at a time")
+TOGETHER = min(MOST, core_count())
+several_cores = pytest.mark.skipif(core_count() < 2, reason="one core measures one cell at a time")
 
 
 def test_numbers_are_those_of_cells_one_after_the_other(tmp_path):

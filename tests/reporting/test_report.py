@@ -241,7 +241,8 @@ def test_a_name_that_is_not_utf8(tmp_path):
 
 
 def test_pauses_are_not_counted():
-    """Begun on Friday, interrupted after an hour and resumed on Monday, killed within minutes and resumed again."""
+    """Begun on Friday, interrupted after an hour, resumed on Monday, killed within minutes and resumed again; and once
+    more for a page that could not be written."""
     log = {
         "started": "2026-11-27T10:00:00",
         "interrupted": "2026-11-27T11:00:00",
@@ -249,8 +250,10 @@ def test_pauses_are_not_counted():
         "epoch": "2026-11-30T09:20:00",
         "resumed again": "2026-11-30T12:00:00",
         "finished": "2026-11-30T12:30:00",
+        "resumed for the page": "2026-11-30T15:30:00",
+        "finished for the page": "2026-11-30T15:31:00",
     }
-    events = [{"event": name.removesuffix(" again"), "time": f"{time}+00:00"} for name, time in log.items()]
+    events = [{"event": name.split()[0], "time": f"{time}+00:00"} for name, time in log.items()]
     assert _times(SimpleNamespace(events=events)) == {
         "Begun": "2026-11-27 10:00 UTC",
         "Took": "1:50:00 (hours, minutes, seconds)",

@@ -26,6 +26,12 @@ def test_the_time_left_goes_by_pixels(monkeypatch, capsys):
         assert said.endswith(f"ETA {left}\n") and "lr 4e-05" in said
 
 
+def test_a_run_that_is_resumed_for_figures_alone_has_no_time_to_tell(capsys):
+    follower = Display([1000, 2000], steps=2, first=2, figure="top1")
+    follower.epoch(State(2), {"epoch": 1, "size": 8, "lr": 0.1, "images_per_second": 1, "data_share": 0})
+    assert capsys.readouterr().err.endswith("ETA -:--:--\n")
+
+
 def test_the_rate_told_is_the_recipes(tmp_path):
     """With `rate_decay` each part has a share of it, and what Muon leaves to AdamW a rate of its own."""
     run = rk.train(

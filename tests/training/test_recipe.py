@@ -89,6 +89,13 @@ def test_the_training_size_follows_an_image_size():
 def test_a_short_run_is_not_all_warm_up():
     assert load_recipe("photos").warmup_epochs == load_recipe("photos", {"epochs": 25}).warmup_epochs == 5
     assert load_recipe("photos", {"epochs": "5"}).warmup_epochs == pytest.approx(1)
+    assert load_recipe("photos", {"epochs": 3.0}).warmup_epochs == load_recipe("photos", {"epochs": " 3"}).warmup_epochs
+    assert load_recipe("photos", {"epochs": 3.0}).warmup_epochs == pytest.approx(0.6)
     assert load_recipe("photos", {"epochs": 100}).warmup_epochs == 5
     assert load_recipe("photos", {"epochs": 5, "warmup_epochs": 3}).warmup_epochs == 3
     assert load_recipe("small", {"epochs": 1}).warmup_epochs == 0
+
+
+def test_a_recipes_own_epochs_have_its_own_warm_up(tmp_path):
+    (tmp_path / "own.toml").write_text('model = "resnet18"\nepochs = 2\nlr = 1\nwarmup_epochs = 1\n')
+    assert load_recipe(str(tmp_path / "own.toml"), {"epochs": 2}).warmup_epochs == 1
