@@ -253,7 +253,7 @@ def _require_batches_of_two(prepared: Prepared) -> None:
     """The batches of an epoch are alike, so those of a small set may be smaller than the recipe says."""
     recipe, images = prepared.recipe, len(prepared.parts["train"])
     most = max(passed_over(recipe.prune_easy, images, epoch, recipe.epochs) for epoch in range(recipe.epochs))
-    if (images - most) // -(-images // recipe.batch_size) < 2:
+    if (images - most) // prepared.steps < 2:
         raise ResnetkitError(
             f"{images} training images in batches of up to {recipe.batch_size} leave batch norm one of a single image; "
             "give another batch_size, or more images"

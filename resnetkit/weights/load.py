@@ -44,18 +44,18 @@ def build(
     if weights is not None:
         source = load(find(name, str(weights)).id if _is_tag(weights) else weights)
         try:
-            note = _start(network, source, new_head=num_classes is not None)
-            _require_same_function(network.spec, source, choices)
+            note = _start(network, source, choices, new_head=num_classes is not None)
         except ResnetkitError as error:
             raise ModelFileRefused(f"{weights}: {error}") from error
         if note:
-            warnings.warn(f"{weights}: {note}", stacklevel=2)
+            warnings.warn(f"{weights}: {note}, which is to be trained", stacklevel=2)
     return network
 
 
-def _start(network: ResNet, source: Model, *, new_head: bool) -> str:
+def _start(network: ResNet, source: Model, choices: dict[str, Any], *, new_head: bool) -> str:
     """Give a network the tensors of a trained one, but for the classifier where the classes are not as many and
-    `new_head` allows it; what to know of that. Raises ResnetkitError for other channels, classes or tensors."""
+    `new_head` allows it; what to know of that. Raises ResnetkitError for other channels, classes or tensors, and for
+    another function of them that is not among the `choices` of the caller."""
     own, theirs = network.spec, source.network.spec
     if own.in_channels != theirs.in_channels:
         grey = f": x.expand(-1, {theirs.in_channels}, -1, -1)" if own.in_channels == 1 else ""
@@ -66,7 +66,7 @@ def _start(network: ResNet, source: Model, *, new_head: bool) -> str:
     tensors, note = source.network.state_dict(), ""
     if own.num_classes != theirs.num_classes:
         had = f"in place of {theirs.num_classes}" if theirs.num_classes else "where the weights have none"
-        note = f"a new head for {own.num_classes} classes {had}, which is to be trained" if own.num_classes else ""
+        note = f"a new head for {own.num_classes} classes {had}" if own.num_classes else ""
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(CLASSIFIER)}
         tensors |= {name: tensor for name, tensor in network.state_dict().items() if name.startswith(CLASSIFIER)}
     check_tensors(network, tensors)
@@ -75,6 +75,7 @@ def _start(network: ResNet, source: Model, *, new_head: bool) -> str:
             f"it has {theirs.num_classes} classes, and {own.name} {own.num_classes} where nothing is said; give "
             f"num_classes={theirs.num_classes}, or another number for a new head"
         )
+    _require_same_function(own, source, choices)
     network.load_state_dict(tensors)
     return note
 
@@ -155,23 +156,11 @@ def transfer(network: ResNet, source: Model) -> list[str]:
 
     Raises ModelFileRefused when anything else differs that changes its answers.
     """
-    tensors = source.network.state_dict()
-    own = network.state_dict()
-    new = [n for n in own if n.startswith("head.") and (n not in tensors or own[n].shape != tensors[n].shape)]
     try:
-        check_tensors(network, tensors | {name: own[name] for name in new})
+        note = _start(network, source, {}, new_head=True)
     except ResnetkitError as error:
         raise ModelFileRefused(f"weights: {error}; name the network that they are of with --model") from error
-    try:
-        _require_same_function(network.spec, source, {})
-    except ResnetkitError as error:
-        raise ModelFileRefused(f"weights: {error}") from error
-    network.load_state_dict(tensors | {name: own[name] for name in new})
-    if not new:
-        return []
-    had = source.network.spec.num_classes
-    where = f"in place of {had}" if had else "where the weights have none"
-    return [f"a new head for {network.spec.num_classes} classes {where}"]
+    return [note] if note else []
 
 
 def load(source: str | Path, preprocessing: str | None = None, *, force: bool = False) -> Model:
