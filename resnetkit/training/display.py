@@ -72,8 +72,9 @@ class Display:
         self._progress.update(self._task, completed=state.step)
         width = len(str(self._epochs))
         self.line(
-            f"epoch {values['epoch']:>{width}}/{self._epochs}  {values['size']} px  lr {values['lr']:.3g}  {figures}  "
-            f"{values['images_per_second']:,.0f} images/s  data {values['data_share']:.0%}  ETA {self._eta(state)}"
+            f"epoch {values['epoch']:>{width}}/{self._epochs}  {values['size']} px  lr {values['lr']:<8.3g}  "
+            f"{figures}  {values['images_per_second']:,.0f} images/s  data {values['data_share']:.0%}  "
+            f"ETA {self._eta(state)}"
         )
 
     def _shares(self, values: dict[str, float], part: str) -> str:
