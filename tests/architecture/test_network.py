@@ -221,7 +221,9 @@ def test_what_is_no_name_is_told():
 
 @pytest.mark.parametrize("shape", [224, None, (224, 224), (0, 224, 3), (3, 224, 224), (1, 28, 28)])
 def test_the_notebooks_shape_is_height_width_channels(shape):
-    with pytest.raises(rk.ResnetkitError, match=r"(is impossible; it must be|is PyTorch.s order; give) \(height, width, channels\)"):
+    with pytest.raises(
+        rk.ResnetkitError, match=r"(is impossible; it must be|is PyTorch.s order; give) \(height, width, channels\)"
+    ):
         rk.build_resnet(shape, 10)
     with pytest.raises(rk.ResnetkitError, match="strides=2 is impossible"):
         rk.build_resnet((64, 64, 3), 10, strides=2)
