@@ -141,21 +141,14 @@ def split(
 
 def _preprocessing(read: "Ingested", settings: dict[str, Any]) -> "Preprocessing":
     """What `resnet train` would do with the images, by the recipe that it chooses, but for the normalisation."""
-    from resnetkit.data.ingest import SMALL
-    from resnetkit.data.preprocess import PHOTO_SIZE, Preprocessing, count_channels
-    from resnetkit.training.prepare import DEFAULT_RECIPES
+    from resnetkit.data.preprocess import PHOTO_SIZE, count_channels
+    from resnetkit.training.prepare import DEFAULT_RECIPES, framed_for, is_small
     from resnetkit.training.recipe import load_recipe
 
     flat = (0.5,) * count_channels(read.channels)
-    channels: dict[str, Any] = {"channels": read.channels, "mean": flat, "std": flat}
-    small = read.side if read.side and max(read.side) <= SMALL else None
-    recipe = load_recipe(read.dataset.recipe or DEFAULT_RECIPES[small is not None, False], settings)
-    own = (recipe.img_size, recipe.img_size) if recipe.img_size else None
-    if small:
-        return Preprocessing(size=own or small, framing="squash", **channels)
-    size = own or (PHOTO_SIZE, PHOTO_SIZE)
-    resize = round(max(size) / recipe.crop_pct) if recipe.framing == "crop" else None
-    return Preprocessing(size=size, resize=resize, framing=recipe.framing, **channels)
+    recipe = load_recipe(read.dataset.recipe or DEFAULT_RECIPES[is_small(read), False], settings)
+    moments = {"channels": read.channels, "mean": flat, "std": flat}
+    return framed_for(read, recipe, (PHOTO_SIZE, PHOTO_SIZE), moments)
 
 
 def _summary(seen: "Survey") -> dict[str, Any]:

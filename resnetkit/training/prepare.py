@@ -153,11 +153,11 @@ def read_source(
     read = ingest(dataset, max_bad, start.preprocessing.channels if start else None, _band_sums, whole=False)
     _require_every_class(read.dataset)
     if chosen is None:
-        chosen = load_recipe(dataset.recipe or DEFAULT_RECIPES[_small(read), start is not None], settings)
+        chosen = load_recipe(dataset.recipe or DEFAULT_RECIPES[is_small(read), start is not None], settings)
     if recipe is None or (isinstance(recipe, str) and comes_along(recipe)):
         coloured, multilabel = read.channels in COLOURS, read.dataset.multilabel
         chosen = _fitting(chosen, settings, coloured=coloured, trained=start is not None, multilabel=multilabel)
-    _require_settings_that_apply(chosen, _small(read), read.channels)
+    _require_settings_that_apply(chosen, is_small(read), read.channels)
     if chosen.prune_easy:
         _require_own_losses(chosen, multilabel=read.dataset.multilabel)
     _require_no_idle_settings(chosen, settings)
@@ -253,25 +253,33 @@ def _require_every_class(dataset: Dataset) -> None:
             raise ResnetkitError(f"no {part} image has any of the classes, so nothing can be measured on them")
 
 
-def _small(read: Ingested) -> bool:
+def is_small(read: Ingested) -> bool:
     return read.side is not None and max(read.side) <= SMALL
 
 
 def _preprocessing(
     read: Ingested, train: Part, recipe: Recipe, start: Model | None, sums: list[Tensor | None]
 ) -> Preprocessing:
-    own = (recipe.img_size, recipe.img_size) if recipe.img_size else None
     known = start.preprocessing if start else None
-    moments: dict[str, Any] | None = None
     if known:
-        moments = {"channels": known.channels, "mean": known.mean, "std": known.std}
-    if not _small(read):
-        size = own or (known.size if known else (PHOTO_SIZE, PHOTO_SIZE))
-        resize = round(max(size) / recipe.crop_pct) if recipe.framing == "crop" else None
-        moments = moments or _photo_moments(read.channels, sums)
-        return Preprocessing(size=size, resize=resize, framing=recipe.framing, **moments)
-    assert read.side and isinstance(train.images, Tensor)
-    return Preprocessing(size=own or read.side, framing="squash", **moments or _moments(train.images, read.channels))
+        moments: dict[str, Any] = {"channels": known.channels, "mean": known.mean, "std": known.std}
+    elif is_small(read):
+        assert isinstance(train.images, Tensor)
+        moments = _moments(train.images, read.channels)
+    else:
+        moments = _photo_moments(read.channels, sums)
+    return framed_for(read, recipe, known.size if known else (PHOTO_SIZE, PHOTO_SIZE), moments)
+
+
+def framed_for(read: Ingested, recipe: Recipe, size: tuple[int, int], moments: dict[str, Any]) -> Preprocessing:
+    """How a recipe has the images framed: photos at `size`, small ones at their own, where it says none."""
+    own = (recipe.img_size, recipe.img_size) if recipe.img_size else None
+    if is_small(read):
+        assert read.side
+        return Preprocessing(size=own or read.side, framing="squash", **moments)
+    size = own or size
+    resize = round(max(size) / recipe.crop_pct) if recipe.framing == "crop" else None
+    return Preprocessing(size=size, resize=resize, framing=recipe.framing, **moments)
 
 
 def _photo_moments(channels: str, sums: list[Tensor | None]) -> dict[str, Any]:
