@@ -5,7 +5,8 @@ python benchmarks/accuracy.py cifar10-resnet20 --data PATH/cifar10
 python benchmarks/accuracy.py cifar10-fast --data PATH/cifar10      # hours
 python benchmarks/accuracy.py cifar10-strong --data PATH/cifar10    # hours
 
-The interval of a mean is Student's, over several seeds: what other seeds would give on the same test part.
+The files' names end with -gpu where the commands ran on one. The interval of a mean is Student's, over several seeds:
+what other seeds would give on the same test part.
 """
 
 import argparse
@@ -33,7 +34,7 @@ JUDGING = ["--tta", "--precision", "bfloat16" if has_bfloat16(DEVICE) else "floa
 MEASUREMENTS: dict[str, dict] = {
     "digits": {"data": "digits", "flags": [], "seeds": 5},
     "cifar10-fast": {"flags": ["--recipe", "cifar10_fast"], "judging": JUDGING, "seeds": 3},
-    "cifar10-strong": {"flags": ["--recipe", "cifar10_strong"], "judging": JUDGING, "seeds": 1},
+    "cifar10-strong": {"flags": ["--recipe", "cifar10_strong"], "judging": JUDGING, "seeds": 3},
     "cifar10-resnet20": {"flags": ["--model", "resnet20_cifar", "--epochs", "10"], "seeds": 3},
     "flowers-resnet18": {"flags": FLOWERS, "seeds": 5},
     "flowers-resnet18-unregularised": {
@@ -87,7 +88,10 @@ def matrix_products() -> dict[str, int]:
 def measure(name: str, data: str) -> dict:
     """What is saved after every seed, `seeds_planned` being how many there are to be; over an older result when there
     are as many seeds as that has."""
-    plan, file = MEASUREMENTS[name], RESULTS / f"{name}.json"
+    plan = MEASUREMENTS[name]
+    if DEVICE.type == "cuda":
+        name += "-gpu"
+    file = RESULTS / f"{name}.json"
     older = min(plan["seeds"], len(json.loads(file.read_text())["seeds"])) if file.exists() else 0
     flags, judging = plan["flags"], plan.get("judging", [])
     before = header(name, command_of(data, flags, judging), [], DEVICE)
@@ -146,7 +150,7 @@ def main() -> None:
         parser.error(f"{arguments.name} needs --data")
     result = measure(arguments.name, data)
     spread = f", spread {result['top1_std']:.2%}" if result["top1_std"] is not None else ""
-    print(f"mean top-1 {result['top1_mean']:.2%}{spread}, written to results/{arguments.name}.json")
+    print(f"mean top-1 {result['top1_mean']:.2%}{spread}, written to results/{result['id']}.json")
 
 
 if __name__ == "__main__":
