@@ -1,16 +1,17 @@
 """Training-time changes of images. Every draw is a function of (seed, epoch, sample), so that a resume is exact."""
 
 from collections.abc import Sequence
-from math import isqrt
+from math import isqrt, prod
 from random import Random
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from resnetkit.data.guard import MAX_PIXELS
-from resnetkit.data.policies import apply_policy, erase
+from resnetkit.data.policies import apply_policy, box_of_noise, erase
 from resnetkit.data.preprocess import letterbox, resize
 
 LARGEST_SQUARE = isqrt(MAX_PIXELS)  # a longer side is shrunk to it: the square of a strip would take gigabytes
@@ -30,11 +31,6 @@ class Augmentation(NamedTuple):
     erasing: float = 0.0
     policy_level: int = 9
     padding_mode: str = "zeros"
-
-    @property
-    def changes_pixels(self) -> bool:
-        """Whether there is anything beside crop and flip."""
-        return self.policy != "none" or self.erasing > 0
 
 
 def epoch_generator(seed: int, epoch: int, purpose: int) -> torch.Generator:
@@ -124,6 +120,27 @@ def _random_box(
     box_height = min(height, max(1, round((height * width * scale / aspect) ** 0.5)))
     box_width = min(width, max(1, round((height * width * scale * aspect) ** 0.5)))
     return int(y * (height - box_height + 1)), int(x * (width - box_width + 1)), box_height, box_width
+
+
+def erase_some(images: Tensor, drawn: Tensor, augmentation: Augmentation) -> None:
+    """Put into uint8 (N, C, H, W) on any device, by draws (N, DRAWS) on the processor, the boxes that
+    `recolour_and_erase` without a policy puts into one image after another."""
+    shape = tuple(images.shape[1:])
+    places = np.arange(prod(shape)).reshape(shape)
+    where, what = [], []
+    random = Random()
+    for number, seed in enumerate(drawn[:, 5].tolist()):
+        random.seed(seed)
+        if random.random() < augmentation.erasing:
+            rows, columns, noise = box_of_noise(shape, random)
+            where.append(places[:, rows, columns].ravel() + number * places.size)
+            what.append(noise.ravel())
+    if where:
+        changes = [torch.from_numpy(np.concatenate(parts)) for parts in (where, what)]
+        if images.device.type == "cuda":  # a copy from other memory may wait for all that the device has to do
+            changes = [change.pin_memory() for change in changes]
+        index, noise = (change.to(images.device, non_blocking=True) for change in changes)
+        images.put_(index, noise)
 
 
 def recolour_and_erase(image: Tensor, drawn: Sequence[float], augmentation: Augmentation) -> Tensor:

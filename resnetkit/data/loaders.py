@@ -12,6 +12,7 @@ from resnetkit.data.augment import (
     crop_and_flip,
     draws,
     epoch_generator,
+    erase_some,
     random_resized_crop,
     recolour_and_erase,
     spare,
@@ -36,7 +37,7 @@ class TrainingBatches:
     each augmented in its own way, and an epoch sees as many times fewer images (Hoffer et al. 2020). Photos come from
     `cache` where there is one, else are decoded no larger than their crop needs, by processes that live as long as this
     object: an epoch of photos is not read on once the next has begun. Small images are kept and augmented on `device`
-    where they leave it room and need nothing but crops and flips.
+    where they leave it room and need no policy.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class TrainingBatches:
         self._pinned = device is not None and device.type == "cuda"
         self._device = torch.device("cpu")
         if isinstance(part.images, Tensor):
-            if device is not None and not augmentation.changes_pixels and _leaves_room(part.images, device):
+            if device is not None and augmentation.policy == "none" and _leaves_room(part.images, device):
                 self._device = device
             self._images, self._labels = part.images.to(self._device), part.labels.to(self._device)
 
@@ -80,9 +81,8 @@ class TrainingBatches:
         batches = self._batches(epoch, first, kept)
         drawn = draws(self.seed, epoch, len(self.part) * self.repeats)
         if isinstance(self.part.images, Tensor):
-            drawn = drawn.to(self._device)
-            for batch in batches:
-                chosen, rows = batch.to(self._device, non_blocking=True)
+            for samples, rows in batches:
+                chosen = samples.to(self._device, non_blocking=True)
                 yield self._small_images(chosen, drawn[rows], size), self._labels[chosen]
         else:
             requests = (_photo_requests(chosen, drawn[rows], size) for chosen, rows in batches)
@@ -123,10 +123,14 @@ class TrainingBatches:
         return torch.stack([samples, copies * count + samples])
 
     def _small_images(self, chosen: Tensor, drawn: Tensor, size: tuple[int, int]) -> Tensor:
-        images = crop_and_flip(self._images[chosen], drawn, self.augmentation)
-        if self.augmentation.changes_pixels:
+        """Augmented by draws (n, DRAWS), which are on the processor."""
+        on_device = drawn.to(self._device, non_blocking=True)
+        images = crop_and_flip(self._images[chosen], on_device, self.augmentation)
+        if self.augmentation.policy != "none":
             changed = [recolour_and_erase(image, own, self.augmentation) for image, own in zip(images, drawn.tolist())]
             images = torch.stack(changed)
+        elif self.augmentation.erasing:
+            erase_some(images, drawn, self.augmentation)
         return images if tuple(images.shape[2:]) == size else resize(images, list(size))
 
 
@@ -187,6 +191,4 @@ class _AugmentedPhoto:
             else:
                 image = decode(self.part.images[sample], self.channels, partial(spare, drawn=drawn, **crop))
         box = random_resized_crop(image, drawn, **crop)
-        if self.augmentation.changes_pixels:
-            box = recolour_and_erase(box, drawn, self.augmentation)
-        return box.permute(1, 2, 0)
+        return recolour_and_erase(box, drawn, self.augmentation).permute(1, 2, 0)

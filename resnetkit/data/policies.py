@@ -111,12 +111,19 @@ def apply_policy(image: Tensor, policy: str, random: Random, level: int) -> Tens
 
 def erase(image: Tensor, random: Random) -> Tensor:
     """uint8 (C, H, W) with one box of noise, a fiftieth to a third of the area (Zhong et al. 2017, section 3.2)."""
-    height, width = image.shape[1:]
+    rows, columns, noise = box_of_noise(tuple(image.shape), random)
+    erased = image.clone()
+    erased[:, rows, columns] = torch.from_numpy(noise)
+    return erased
+
+
+def box_of_noise(shape: tuple[int, ...], random: Random) -> tuple[slice, slice, np.ndarray]:
+    """Where `erase` puts its box in an image (C, H, W), and what: uint8 (C, h, w)."""
+    channels, height, width = shape
     area, aspect = random.uniform(0.02, 1 / 3) * height * width, 0.3 ** random.uniform(-1, 1)
     box_height = min(height, max(1, round((area * aspect) ** 0.5)))
     box_width = min(width, max(1, round((area / aspect) ** 0.5)))
     top, left = random.randint(0, height - box_height), random.randint(0, width - box_width)
-    erased = image.clone()
-    noise = torch.frombuffer(bytearray(random.randbytes(len(image) * box_height * box_width)), dtype=torch.uint8)
-    erased[:, top : top + box_height, left : left + box_width] = noise.reshape(len(image), box_height, box_width)
-    return erased
+    noise = np.frombuffer(bytearray(random.randbytes(channels * box_height * box_width)), np.uint8)
+    box = slice(top, top + box_height), slice(left, left + box_width)
+    return *box, noise.reshape(channels, box_height, box_width)

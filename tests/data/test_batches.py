@@ -11,7 +11,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from resnetkit.data.augment import Augmentation, crop_and_flip, draws, random_resized_crop
+from resnetkit.data.augment import (
+    Augmentation,
+    crop_and_flip,
+    draws,
+    erase_some,
+    random_resized_crop,
+    recolour_and_erase,
+)
 from resnetkit.data.datasets import Part
 from resnetkit.data.encoded import BadImage
 from resnetkit.data.loaders import TrainingBatches, evaluation_batches
@@ -25,9 +32,9 @@ def part(count=50):
     return Part(images, torch.arange(count), [str(i) for i in range(count)])
 
 
-def batches(seed=0, batch_size=16, count=50, **options):
+def batches(seed=0, batch_size=16, count=50, erasing=0.0, **options):
     preprocessing = Preprocessing(size=SIZE, framing="squash")
-    augmentation = Augmentation(2, 1.0, True)
+    augmentation = Augmentation(2, 1.0, True, erasing=erasing)
     return TrainingBatches(
         part(count), preprocessing, augmentation, batch_size=batch_size, seed=seed, workers=0, **options
     )
@@ -56,11 +63,13 @@ def test_repeats_are_copies_in_one_batch_augmented_each_in_its_own_way():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="small images are augmented on a GPU where there is one")
+@pytest.mark.parametrize("erasing", [0.0, 0.5])
 @pytest.mark.parametrize(("size", "apart"), [((8, 8), 0), ((5, 6), 1)], ids=["whole", "resized"])
-def test_a_gpu_gives_the_batches_of_a_processor(size, apart):
+def test_a_gpu_gives_the_batches_of_a_processor(size, apart, erasing):
     """Resized in float32 there and in whole numbers here: by a step of a byte at most."""
     kept = torch.arange(50) % 3 > 0
-    here, there = (list(batches(device=torch.device(name)).epoch(1, size, 1, kept)) for name in ("cpu", "cuda"))
+    loaders = [batches(device=torch.device(name), erasing=erasing) for name in ("cpu", "cuda")]
+    here, there = (list(loader.epoch(1, size, 1, kept)) for loader in loaders)
     for (x, y), (gx, gy) in zip(here, there, strict=True):
         assert gx.device.type == gy.device.type == "cuda" and gx.dtype == torch.uint8
         assert torch.equal(y, gy.cpu())
@@ -108,6 +117,19 @@ def test_crop_and_flip_is_a_padded_crop(mode):
         flips += row[0] < 0.5
         assert torch.equal(out, crop.flip(2) if row[0] < 0.5 else crop)
     assert 15 < flips < 50
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_boxes_of_a_batch_are_those_of_its_images_one_by_one(share):
+    augmentation = Augmentation(0, 1.0, False, erasing=share)
+    images, drawn = part(64).images, torch.rand(64, 6)
+    wanted = torch.stack([recolour_and_erase(x, own, augmentation) for x, own in zip(images, drawn.tolist())])
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        got = images.clone(memory_format=memory_format)
+        erase_some(got, drawn, augmentation)
+        assert torch.equal(got, wanted)
+    changed = (wanted != images).flatten(1).any(1)
+    assert share * 64 - 12 < changed.sum() <= share * 64 + 12
 
 
 def test_a_rim_may_be_wider_than_the_image():
