@@ -26,6 +26,13 @@ def core_count() -> int:
     return count
 
 
+def follow_quota() -> None:
+    """Before PyTorch is imported, have it compute with as many threads as a quota pays for: it goes by the cores, and
+    what its threads spend beyond the quota all of them wait for. A value of the user's own stays."""
+    if core_count() < len(usable_cores()):
+        os.environ.setdefault("OMP_NUM_THREADS", str(core_count()))
+
+
 def default_workers() -> int:
     """Processes that decode photos, where nothing else is said."""
     return min(4, core_count())

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from resnetkit import cgroups, cores
+from resnetkit.cli.main import main
 from resnetkit.training import memory
 
 
@@ -61,3 +62,18 @@ def test_cores_are_as_many_as_the_least_quota_pays_for(job, own, above, count):
 def test_without_control_groups_all_cores_are_usable(job):
     cgroups.OWN.unlink()
     assert cores.core_count() == 4
+
+
+@pytest.mark.parametrize(
+    ("quota", "set_before", "threads"),
+    [("150000 100000", None, "2"), ("150000 100000", "3", "3"), ("max 100000", None, None)],
+)
+def test_commands_compute_with_the_threads_of_a_quota(job, monkeypatch, quota, set_before, threads):
+    (job / "cpu.max").write_text(f"{quota}\n")
+    monkeypatch.setenv("OMP_NUM_THREADS", set_before or "")
+    if set_before is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("sys.argv", ["resnet", "--version"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ.get("OMP_NUM_THREADS") == threads

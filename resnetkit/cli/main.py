@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from resnetkit.cli import benchmark, convert, data, evaluate, export, inspect, lab, models, predict, report, train, tune
+from resnetkit.cores import follow_quota
 from resnetkit.errors import ResnetkitError, ResourceExhausted
 
 GAVE_OUT = (ENOSPC, EDQUOT, EIO, ENOMEM, EMFILE, ENFILE)  # what the machine lacks; all else is a path's fault
@@ -51,6 +52,7 @@ app.add_typer(lab.app, name="lab")
 
 def main() -> None:
     """Run the command; a user's mistake is one line on standard error and the exit code of its kind."""
+    follow_quota()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not UTF-8 keep their bytes
     try:
