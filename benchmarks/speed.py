@@ -11,6 +11,7 @@ some were void, 1 where some could not be made.
 
 import argparse
 import sys
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -80,7 +81,7 @@ def measured(name: str, kind: str, model: str, against: str) -> str:
     try:
         before = header(f"benchmark-{name}", command, [0], find_device(choices.get("device", "cpu")))
         began = perf_counter()
-        found = benchmark(kind, model, against=against.split(","), **choices)
+        found = benchmark(kind, model, against=against.split(","), tell=partial(tell, name, began), **choices)
     except ResnetkitError as error:
         print(f"{name}: {error}", flush=True)
         return "failed"
@@ -93,6 +94,10 @@ def measured(name: str, kind: str, model: str, against: str) -> str:
         return "void"
     save(before | found | {"environment": before["environment"], "benchmark_seconds": round(seconds)})
     return "written"
+
+
+def tell(name: str, began: float, line: str) -> None:
+    print(f"{name}: {perf_counter() - began:.0f} s: {line}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

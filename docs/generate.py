@@ -256,6 +256,50 @@ def growth() -> str:
     return "\n".join(lines) + "\n" if len(lines) > 2 else NOT_YET
 
 
+def certainty() -> str:
+    """One row a coverage: how often the sets of calibrated runs held the right class."""
+    r = json.loads((ROOT / "results/calibration.json").read_text())
+    lines = ["| asked for | sets that held the right class, a run each | classes in a set |", "|--:|---|---|"]
+    for asked in r["share_mean"]:
+        sets = [run["sets"][asked] for run in r["runs"]]
+        shares = ", ".join("{share:.1%} ({0:.1%} to {1:.1%})".format(*s["share_interval"], **s) for s in sets)
+        sizes = ", ".join(f"{s['mean_size']:.2f}" for s in sets)
+        lines.append(f"| {float(asked):.0%} | {shares} | {sizes} |")
+    return "\n".join(lines) + "\n" + origin(r)
+
+
+def finetuning() -> str:
+    """One row a way of training without the weights."""
+    r = json.loads((ROOT / "results/transfer.json").read_text())
+    names = {"scratch": "the recipe `photos`", "untrained": "the recipe of fine-tuning without weights"}
+    lines = ["| trained by | top-1 | fine-tuned | more, interval over the photos |", "|---|--:|--:|--:|"]
+    for name, found in r["finetuned_against"].items():
+        before, after = found["top1"]
+        low, high = found["difference_interval"]
+        gained = f"{100 * found['difference']:.1f} points ({100 * low:.1f} to {100 * high:.1f})"
+        lines.append(f"| {names[name]} | {before:.1%} | {after:.1%} | {gained} |")
+    return "\n".join(lines) + "\n" + origin(r)
+
+
+def copies() -> str:
+    """What a search for copies found of those that are known."""
+    r = json.loads((ROOT / "results/duplicates.json").read_text())
+    lines = ["| pictures | copies | found |", "|---|---|--:|"]
+    for kind in r["planted"][0]["found"]:
+        found = sum(trial["found"][kind] for trial in r["planted"]) / len(r["planted"])
+        lines.append(f"| {r['originals']['images']} flowers | {kind} | {found:.1%} |")
+    known = r["cifar10"]
+    for kind in ("near_duplicates", "very_similar"):
+        what = f"{known[f'known_{kind}']} {kind.replace('_', ' ')} in the test part, listed by Barz & Denzler (2020)"
+        lines.append(f"| {known['images']:,} of CIFAR-10 | {what} | {known[f'known_{kind}_found']:.1%} |")
+    return "\n".join(lines) + "\n" + origin(r)
+
+
+def origin(result: dict) -> str:
+    here = result["environment"]
+    return f"\nSeeds {', '.join(map(str, result['seeds']))}, {machine(here)}, commit `{here['commit']}`.\n"
+
+
 def errors() -> str:
     """One row an error and its exit code."""
     kinds = [ResnetkitError, *ResnetkitError.__subclasses__()]
@@ -308,6 +352,9 @@ def regenerated(text: str) -> str:
         "verdict": verdict,
         "memory": memory,
         "errors": errors,
+        "certainty": certainty,
+        "finetuning": finetuning,
+        "copies": copies,
         "python": python,
     }
     return MARK.sub(lambda match: match[1] + makers[match[2]]() + match[3], text)
