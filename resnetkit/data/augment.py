@@ -139,8 +139,8 @@ def erase_some(images: Tensor, drawn: Tensor, augmentation: Augmentation) -> Non
         changes = [torch.from_numpy(np.concatenate(parts)) for parts in (where, what)]
         if images.device.type == "cuda":  # a copy from other memory may wait for all that the device has to do
             changes = [change.pin_memory() for change in changes]
-        index, noise = (change.to(images.device, non_blocking=True) for change in changes)
-        images.put_(index, noise)
+        index, values = (change.to(images.device, non_blocking=True) for change in changes)
+        images.put_(index, values)
 
 
 def recolour_and_erase(image: Tensor, drawn: Sequence[float], augmentation: Augmentation) -> Tensor:
