@@ -2,8 +2,11 @@
 
 import os
 from math import ceil
+from pathlib import Path
 
 from resnetkit.cgroups import own_cgroups
+
+CPUS = Path("/sys/devices/system/cpu")
 
 
 def usable_cores() -> list[int]:
@@ -27,10 +30,19 @@ def core_count() -> int:
 
 
 def follow_quota() -> None:
-    """Before PyTorch is imported, have it compute with as many threads as a quota pays for: it goes by the cores, and
-    what its threads spend beyond the quota all of them wait for. A value of the user's own stays."""
-    if core_count() < len(usable_cores()):
+    """Before PyTorch is imported, have it compute with as many threads as a quota pays for, where it would take more, a
+    thread for each core: what threads spend beyond the quota all of them wait for. A value of the user's own stays."""
+    whole = {_threads_of_core(number) for number in usable_cores()}
+    if core_count() < len(whole):
         os.environ.setdefault("OMP_NUM_THREADS", str(core_count()))
+
+
+def _threads_of_core(number: int) -> str:
+    """Which of the numbered cores are threads of one, as one of them tells it."""
+    try:
+        return (CPUS / f"cpu{number}" / "topology" / "thread_siblings_list").read_text()
+    except OSError:
+        return str(number)
 
 
 def default_workers() -> int:

@@ -66,10 +66,19 @@ def test_without_control_groups_all_cores_are_usable(job):
 
 @pytest.mark.parametrize(
     ("quota", "set_before", "threads"),
-    [("150000 100000", None, "2"), ("150000 100000", "3", "3"), ("max 100000", None, None)],
+    [
+        ("150000 100000", None, "2"),
+        ("150000 100000", "3", "3"),
+        ("300000 100000", None, None),  # of four threads on three cores PyTorch takes three
+        ("max 100000", None, None),
+    ],
 )
 def test_commands_compute_with_the_threads_of_a_quota(job, monkeypatch, quota, set_before, threads):
     (job / "cpu.max").write_text(f"{quota}\n")
+    monkeypatch.setattr(cores, "CPUS", job)
+    for number in (0, 1):
+        (job / f"cpu{number}" / "topology").mkdir(parents=True)
+        (job / f"cpu{number}" / "topology" / "thread_siblings_list").write_text("0-1\n")
     monkeypatch.setenv("OMP_NUM_THREADS", set_before or "")
     if set_before is None:
         monkeypatch.delenv("OMP_NUM_THREADS")

@@ -4,10 +4,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from resnetkit.architecture.variants import spec
 from resnetkit.cores import usable_cores
 from resnetkit.device import find_device, find_precision
 from resnetkit.errors import ResnetkitError, did_you_mean
+from resnetkit.weights.load import spec_by_name
 
 Kind = Literal["step", "inference", "loader", "memory", "startup"]
 KINDS: tuple[Kind, ...] = ("step", "inference", "loader", "memory", "startup")
@@ -74,7 +74,7 @@ def make_job(
         find_precision(precision)
     if compile == "graphs" and device == "cpu":
         raise ResnetkitError("compile=graphs records CUDA graphs; give device=cuda, or compile=on")
-    network = spec(model)
+    network = spec_by_name(model)
     small = model.endswith("_cifar")
     one_image = kind in ("inference", "startup")
     usable = usable_cores()

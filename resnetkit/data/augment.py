@@ -1,7 +1,7 @@
 """Training-time changes of images. Every draw is a function of (seed, epoch, sample), so that a resume is exact."""
 
 from collections.abc import Sequence
-from math import isqrt, prod
+from math import isqrt
 from random import Random
 from typing import NamedTuple
 
@@ -122,25 +122,26 @@ def _random_box(
     return int(y * (height - box_height + 1)), int(x * (width - box_width + 1)), box_height, box_width
 
 
-def erase_some(images: Tensor, drawn: Tensor, augmentation: Augmentation) -> None:
-    """Put into uint8 (N, C, H, W) on any device, by draws (N, DRAWS) on the processor, the boxes that
-    `recolour_and_erase` without a policy puts into one image after another."""
+def erase_some(images: Tensor, seeds: Sequence[float], share: float) -> None:
+    """Put into uint8 (N, C, H, W) without gaps, on any device, the boxes that `recolour_and_erase` without a policy
+    puts into images with `seeds` (N,), their last draws, one after another."""
     shape = tuple(images.shape[1:])
-    places = np.arange(prod(shape)).reshape(shape)
+    next_image, *steps = images.stride()
+    places = np.asarray(sum(step * axis for step, axis in zip(steps, np.ogrid[tuple(map(slice, shape))])))
     where, what = [], []
     random = Random()
-    for number, seed in enumerate(drawn[:, 5].tolist()):
+    for number, seed in enumerate(seeds):
         random.seed(seed)
-        if random.random() < augmentation.erasing:
+        if random.random() < share:
             rows, columns, noise = box_of_noise(shape, random)
-            where.append(places[:, rows, columns].ravel() + number * places.size)
+            where.append(places[:, rows, columns].ravel() + number * next_image)
             what.append(noise.ravel())
     if where:
         changes = [torch.from_numpy(np.concatenate(parts)) for parts in (where, what)]
         if images.device.type == "cuda":  # a copy from other memory may wait for all that the device has to do
             changes = [change.pin_memory() for change in changes]
         index, values = (change.to(images.device, non_blocking=True) for change in changes)
-        images.put_(index, values)
+        images.as_strided((images.numel(),), (1,))[index] = values
 
 
 def recolour_and_erase(image: Tensor, drawn: Sequence[float], augmentation: Augmentation) -> Tensor:

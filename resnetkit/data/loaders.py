@@ -81,9 +81,10 @@ class TrainingBatches:
         batches = self._batches(epoch, first, kept)
         drawn = draws(self.seed, epoch, len(self.part) * self.repeats)
         if isinstance(self.part.images, Tensor):
-            for samples, rows in batches:
-                chosen = samples.to(self._device, non_blocking=True)
-                yield self._small_images(chosen, drawn[rows], size), self._labels[chosen]
+            on_device, seeds = drawn.to(self._device), drawn[:, 5]
+            for batch in batches:
+                chosen, rows = batch.to(self._device, non_blocking=True)
+                yield self._small_images(chosen, on_device[rows], seeds[batch[1]], size), self._labels[chosen]
         else:
             requests = (_photo_requests(chosen, drawn[rows], size) for chosen, rows in batches)
             photos = self._photo_workers().batches(requests, _shape(size, self.preprocessing))
@@ -122,15 +123,14 @@ class TrainingBatches:
         copies = torch.arange(count) % self.repeats
         return torch.stack([samples, copies * count + samples])
 
-    def _small_images(self, chosen: Tensor, drawn: Tensor, size: tuple[int, int]) -> Tensor:
-        """Augmented by draws (n, DRAWS), which are on the processor."""
-        on_device = drawn.to(self._device, non_blocking=True)
-        images = crop_and_flip(self._images[chosen], on_device, self.augmentation)
+    def _small_images(self, chosen: Tensor, drawn: Tensor, seeds: Tensor, size: tuple[int, int]) -> Tensor:
+        """Augmented by draws (n, DRAWS), whose last ones, `seeds`, are on the processor."""
+        images = crop_and_flip(self._images[chosen], drawn, self.augmentation)
         if self.augmentation.policy != "none":
             changed = [recolour_and_erase(image, own, self.augmentation) for image, own in zip(images, drawn.tolist())]
             images = torch.stack(changed)
         elif self.augmentation.erasing:
-            erase_some(images, drawn, self.augmentation)
+            erase_some(images, seeds.tolist(), self.augmentation.erasing)
         return images if tuple(images.shape[2:]) == size else resize(images, list(size))
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnetkit.architecture.variants import spec
 from resnetkit.data.augment import Augmentation
 from resnetkit.data.datasets import Dataset, Part, open_dataset, with_test
 from resnetkit.data.ingest import SMALL, Ingested, ingest
@@ -20,7 +19,7 @@ from resnetkit.tables import csv_text
 from resnetkit.tasks.task import Task, task_of
 from resnetkit.training.recipe import Recipe, comes_along, load_recipe, make_recipe
 from resnetkit.weights.files import Model
-from resnetkit.weights.load import lasting, load
+from resnetkit.weights.load import lasting, load, spec_by_name
 
 # By whether the images are all of one small size, and whether training starts from trained weights.
 DEFAULT_RECIPES = {
@@ -149,7 +148,7 @@ def read_source(
         # A wrong setting is refused before the images are read.
         checked = make_recipe({"model": "resnet18", "epochs": 1, "lr": 1} | settings)
         if start is None or checked.model != start.network.spec.name:
-            spec(checked.model)
+            spec_by_name(checked.model)
     read = ingest(dataset, max_bad, start.preprocessing.channels if start else None, _band_sums, whole=False)
     _require_every_class(read.dataset)
     if chosen is None:

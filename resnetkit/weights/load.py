@@ -39,7 +39,7 @@ def build(
     warning says so. Raises ResnetkitError for what cannot be built, and for weights that were trained with another
     stride, padding, epsilon, ...
     """
-    network = ResNet(_spec(name, num_classes, in_channels, choices))
+    network = ResNet(spec_by_name(name, num_classes, in_channels, **choices))
     network.register_load_state_dict_pre_hook(take_foreign_names)
     if weights is not None:
         source = load(find(name, str(weights)).id if _is_tag(weights) else weights)
@@ -80,7 +80,7 @@ def _start(network: ResNet, source: Model, choices: dict[str, Any], *, new_head:
     return note
 
 
-def _spec(name: str, num_classes: int | None, in_channels: int, choices: dict[str, Any]) -> NetworkSpec:
+def spec_by_name(name: str, num_classes: int | None = None, in_channels: int = 3, **choices: Any) -> NetworkSpec:
     """As `spec`; the refusal of a publisher's name says what it is called here."""
     try:
         return spec(name, num_classes, in_channels, **choices)
@@ -89,8 +89,8 @@ def _spec(name: str, num_classes: int | None, in_channels: int, choices: dict[st
             raise
         chosen = ", ".join(f"{choice}={value!r}" for choice, value in entry.choices.items())
         raise ResnetkitError(
-            f"no network is called {name!r} here; it is {entry.variant}{chosen and ' with ' + chosen}, and "
-            f"load({entry.id!r}) gives published weights of it"
+            f"no network is called {name!r} here; it is {entry.variant}{chosen and ' with ' + chosen}, and its "
+            f"published weights, {entry.id}, need no name beside them"
         ) from error
 
 

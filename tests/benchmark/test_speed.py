@@ -22,11 +22,12 @@ def speed(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("ends", "code"), [("void written", 7), ("failed void written", 1), ("written", 0)])
-def test_all_cases_are_tried(speed, monkeypatch, tmp_path, ends, code):
+def test_all_cases_are_tried(speed, monkeypatch, tmp_path, capsys, ends, code):
     waiting, asked = ends.split(), []
 
     def benchmark(kind, model, **choices):
         asked.append(choices)
+        choices["tell"]("starting ours")
         end = waiting[len(asked) - 1]
         if end == "failed":
             raise ResnetkitError("timm is not there")
@@ -38,6 +39,7 @@ def test_all_cases_are_tried(speed, monkeypatch, tmp_path, ends, code):
     with pytest.raises(SystemExit) as stopped:
         speed.main()
     assert stopped.value.code == code and len(asked) == len(waiting)
+    assert capsys.readouterr().err.count("s: starting ours\n") == len(waiting)
     (file,) = (tmp_path / "results").iterdir()
     assert file.name == "benchmark-step-resnet18.json"
     assert json.loads(file.read_text())["command"].endswith(

@@ -119,6 +119,18 @@ def test_crop_and_flip_is_a_padded_crop(mode):
     assert 15 < flips < 50
 
 
+def test_a_batch_has_one_box_of_noise_in_as_many_images_as_asked_for():
+    plain, erased = epoch(batches(), 0), epoch(batches(erasing=1.0), 0)
+    for (x, y), (ex, ey) in zip(plain, erased, strict=True):
+        assert torch.equal(y, ey)
+        for changed in (x != ex).any(1):
+            rows, columns = changed.any(1).nonzero()[:, 0], changed.any(0).nonzero()[:, 0]
+            area = (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
+            assert 0 < area <= 64 / 2 and changed.sum() > 0.6 * area
+    some = torch.cat([x for x, _ in epoch(batches(count=500, erasing=0.25), 0)])
+    assert 95 < (some != torch.cat([x for x, _ in epoch(batches(count=500), 0)])).flatten(1).any(1).sum() < 155
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_boxes_of_a_batch_are_those_of_its_images_one_by_one(share):
     augmentation = Augmentation(0, 1.0, False, erasing=share)
@@ -126,7 +138,7 @@ def test_boxes_of_a_batch_are_those_of_its_images_one_by_one(share):
     wanted = torch.stack([recolour_and_erase(x, own, augmentation) for x, own in zip(images, drawn.tolist())])
     for memory_format in (torch.contiguous_format, torch.channels_last):
         got = images.clone(memory_format=memory_format)
-        erase_some(got, drawn, augmentation)
+        erase_some(got, drawn[:, 5].tolist(), share)
         assert torch.equal(got, wanted)
     changed = (wanted != images).flatten(1).any(1)
     assert share * 64 - 12 < changed.sum() <= share * 64 + 12

@@ -6,6 +6,7 @@ import pytest
 
 import resnetkit as rk
 from resnetkit.architecture.variants import spec
+from resnetkit.benchmark.job import make_job
 from resnetkit.data.datasets import open_dataset
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ResnetkitError
@@ -47,14 +48,19 @@ def test_find_by_our_name_and_the_publishers():
 @pytest.mark.parametrize(
     ("name", "here"),
     [
-        ("resnet26", r"resnet50 with depths=\(2, 2, 2, 2\), and load\('resnet26.bt_in1k'\)"),
-        ("resnet50_gn", r"resnet50 with norm='group', and load\('resnet50_gn.a1h_in1k'\)"),
-        ("resnetv2_50", r"preact_resnet50, and load\('preact_resnet50.a1h_in1k'\)"),
+        ("resnet26", r"resnet50 with depths=\(2, 2, 2, 2\), and its published weights, resnet26.bt_in1k"),
+        ("resnet50_gn", r"resnet50 with norm='group', and its published weights, resnet50_gn.a1h_in1k"),
+        ("resnetv2_50", r"preact_resnet50, and its published weights, preact_resnet50.a1h_in1k"),
     ],
 )
 def test_a_publishers_name_is_refused_with_ours(name, here):
-    with pytest.raises(ResnetkitError, match=f"no network is called '{name}' here; it is {here} gives published"):
+    refusal = f"no network is called '{name}' here; it is {here}"
+    with pytest.raises(ResnetkitError, match=refusal):
         rk.build(name, weights="a1h_in1k")
+    with pytest.raises(ResnetkitError, match=refusal):
+        rk.train("digits", model=name)
+    with pytest.raises(ResnetkitError, match=refusal):
+        make_job("step", name)
 
 
 def test_by_hash():
