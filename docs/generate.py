@@ -291,8 +291,8 @@ def copies() -> str:
     for kind in planted[0]["found"]:
         found = sum(trial["found"][kind] for trial in planted) / len(planted)
         lines.append(f"| {r['originals']['images']} flowers | {count} {kind} | {found:.1%} |")
-    for kind in ("near_duplicates", "very_similar"):
-        what = f"{known[f'known_{kind}']} test images that are {kind.replace('_', ' ')} of training images"
+    for kind, words in {"near_duplicates": "near duplicates of", "very_similar": "very similar to"}.items():
+        what = f"{known[f'known_{kind}']} test images that are {words} training images"
         lines.append(f"| {known['images']:,} of CIFAR-10 | {what} | {known[f'known_{kind}_found']:.1%} |")
     wrong = sum(trial["images_wrongly_paired"] for trial in planted)
     lines += [
