@@ -21,8 +21,16 @@ def find_device(name: str) -> torch.device:
             raise ResnetkitError(f"device {name!r} is not one that we compute on; give cpu or cuda")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ResnetkitError(f"device {name!r} is not to be had here: {str(error).splitlines()[0]}") from error
+        raise ResnetkitError(
+            f"device {name!r} is not to be had here: {str(error).splitlines()[0]}; give cpu"
+        ) from error
     return device
+
+
+def processor_has(*instructions: str) -> bool:
+    """Whether the processor has any of these, by PyTorch's names."""
+    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(known.get(name) for name in instructions)
 
 
 def find_precision(name: str) -> torch.dtype:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from resnetkit.architecture.blocks import ResidualBlock
+from resnetkit.architecture.layers import SameConv2d
 from resnetkit.architecture.resnet import ResNet
 
 AMPERE = (8, 0)  # compute capability
@@ -82,7 +83,9 @@ def _layers(chain: nn.Sequential) -> list[nn.Module]:
 
 def _fusable(layer: nn.Module) -> bool:
     """Grouped convolutions are left out: cuDNN has no kernel for them in every precision."""
-    return type(layer) is nn.Conv2d and layer.groups == 1 and isinstance(layer.padding, tuple)
+    if not isinstance(layer, nn.Conv2d) or isinstance(layer, SameConv2d):
+        return False
+    return layer.groups == 1 and isinstance(layer.padding, tuple)
 
 
 def _ends_in_relu(block: ResidualBlock) -> bool:

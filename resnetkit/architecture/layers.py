@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resnetkit.architecture.convolution import Conv2d
 from resnetkit.architecture.spec import NetworkSpec
 from resnetkit.architecture.stages import Conv, Row
 
 
 def conv(spec: NetworkSpec, shape: Conv) -> nn.Conv2d:
     """A convolution that keeps ceil(size / stride); with a bias where the spec asks or has no norms."""
-    make = SameConv2d if spec.padding != "symmetric" and shape.stride > 1 else nn.Conv2d
+    make = SameConv2d if spec.padding != "symmetric" and shape.stride > 1 else Conv2d
     in_channels, out_channels, kernel, stride, dilation, groups, _ = shape
     padding = dilation * (kernel // 2)
     bias = spec.conv_bias or spec.norm == "none"

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from resnetkit.architecture import layers
+from resnetkit.architecture.convolution import Conv2d
 from resnetkit.architecture.resnet import Head, ResNet
 from resnetkit.atomic import write_atomically
 from resnetkit.errors import ResnetkitError
@@ -204,7 +205,7 @@ def _array(tensor: Tensor) -> Any:
 
 Make = Callable[[_Writer, str, Any, Any], Any]
 WRITERS: dict[type[nn.Module], Make] = {
-    nn.Conv2d: _Writer.conv,
+    Conv2d: _Writer.conv,
     layers.SameConv2d: _Writer.conv,
     nn.BatchNorm2d: _Writer.batch_norm,
     layers.FrozenBatchNorm2d: _Writer.batch_norm,

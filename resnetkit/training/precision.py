@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resnetkit.device import PRECISIONS, autocast
+from resnetkit.device import PRECISIONS, autocast, processor_has
 
 SIDE = 1024  # of the matrices that are timed: some milliseconds a product
 TRIALS = 5
@@ -27,8 +27,7 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # oneDNN emulates bfloat16 elsewhere, several times slower than float32.
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # x86, x86 and ARM
+    return processor_has("avx512_bf16", "amx_bf16", "bf16")  # x86, x86 and ARM
 
 
 def bfloat16_is_faster(device: torch.device) -> bool:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from resnetkit.architecture import layers
+from resnetkit.architecture.convolution import Conv2d
 from resnetkit.architecture.resnet import Head, ResNet
 from resnetkit.errors import ModelFileRefused
 from resnetkit.weights.keras_graph import Graph
@@ -230,7 +231,7 @@ class Matcher:
 VERBS = {True: "should", False: "as it should be"}
 Handler = Callable[[Matcher, str, Any], None]
 HANDLERS: dict[type[nn.Module], Handler] = {
-    nn.Conv2d: Matcher.conv,
+    Conv2d: Matcher.conv,
     layers.SameConv2d: Matcher.conv,
     nn.BatchNorm2d: Matcher.norm,
     layers.FrozenBatchNorm2d: Matcher.norm,

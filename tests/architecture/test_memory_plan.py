@@ -11,7 +11,6 @@ import resnetkit as rk
 from resnetkit.architecture.live_memory import LiveMemory
 from resnetkit.cli.main import app
 from resnetkit.sizes import parse_bytes, written_bytes
-from resnetkit.training.precision import has_bfloat16
 
 NETWORKS = [
     ("resnet14_cifar", 32, 32, {}),
@@ -53,7 +52,7 @@ def test_the_plan_is_what_a_step_takes(name, images, side, choices, precision):
         with LiveMemory() as memory:
             step(twin, x, arithmetic)
         assert live == pytest.approx(memory.peak, rel=0.02), mode
-        if precision == "float32" or has_bfloat16(x.device):  # emulated, a kernel takes several times its input
+        if precision == "float32":  # in bfloat16 kernels take much more or little of their own, by processor
             assert live == pytest.approx(recorded_peak(twin, x, arithmetic), rel=0.2), mode
 
 

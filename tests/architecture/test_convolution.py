@@ -1,0 +1,112 @@
+"""Convolutions with matrix units against PyTorch's own, on any processor: elsewhere bfloat16 is emulated."""
+
+import pytest
+import torch
+from torch import nn
+
+from resnetkit.architecture import convolution
+from resnetkit.architecture.convolution import Conv2d
+
+TOLERANCE = 0.01  # of the norm; bfloat16 rounds to 0.4 %
+
+
+@pytest.fixture(autouse=True)
+def matrix_units(monkeypatch):
+    monkeypatch.setattr(convolution, "AMX", True)
+
+
+def twins(*arguments, **choices):
+    """Ours and PyTorch's with the same filters, which are numbers of bfloat16, as all that goes in; channels_last."""
+    pair = Conv2d(*arguments, bias=False, **choices), nn.Conv2d(*arguments, bias=False, **choices)
+    filters = {name: value.bfloat16() for name, value in pair[0].state_dict().items()}
+    for conv in pair:
+        conv.load_state_dict(filters)
+    return [conv.to(memory_format=torch.channels_last) for conv in pair]
+
+
+def images(count, channels, height, width):
+    x = torch.randn(count, channels, height, width, generator=torch.Generator().manual_seed(0))
+    return x.bfloat16().float().contiguous(memory_format=torch.channels_last)
+
+
+def run(conv, x, precision=torch.bfloat16):
+    """(output, gradient of the images, gradient of the filters, the output's node)."""
+    x, conv.weight.grad = x.clone().requires_grad_(), None
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        y = conv(x)
+    y.backward(torch.linspace(-1, 1, y.numel()).bfloat16().reshape(y.shape).to(y.dtype))
+    return y.detach().float(), x.grad, conv.weight.grad, y.grad_fn.name()
+
+
+def apart(first, second):
+    return float((first - second).norm() / second.norm())
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "size"),
+    [
+        *((1, 1, (12, 9)), (1, 2, (12, 9)), (1, 2, (7, 8))),
+        *((3, 1, (9, 10)), (3, 1, (4, 3)), (3, 1, (1, 1))),
+        *((3, 2, (14, 14)), (3, 2, (9, 7)), (3, 2, (8, 5)), (3, 2, (1, 1))),
+    ],
+)
+def test_values_and_gradients_are_those_of_pytorch(kernel, stride, size):
+    mine, theirs = twins(16, 24, kernel, stride, kernel // 2)
+    x = images(12, 16, *size)
+    *got, node = run(mine, x)
+    assert node != run(theirs, x)[3], "the usual way was taken"
+    *wanted, _ = run(theirs, x, torch.float32)  # its own bfloat16 is wrong for one pixel and stride 2 with oneDNN 3.12
+    for own, other in zip(got, wanted, strict=True):
+        assert own.shape == other.shape and own.dtype == other.dtype
+        assert apart(own, other) < TOLERANCE
+    assert got[0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("choices", "size", "count"),
+    [
+        ({"groups": 4}, 8, 12),
+        ({"dilation": 2}, 8, 12),
+        ({"padding": 0}, 8, 12),
+        ({}, 11, 12),
+        ({}, 8, 7),
+    ],
+    ids=["grouped", "dilated", "unpadded", "wide", "few images"],
+)
+def test_others_go_the_usual_way(choices, size, count):
+    mine, theirs = twins(16, 24, 3, **{"padding": 1} | choices)
+    x = images(count, 16, size, size)
+    assert all(
+        own == other if isinstance(own, str) else torch.equal(own, other)
+        for own, other in zip(run(mine, x), run(theirs, x), strict=True)
+    )
+
+
+def test_float32_and_other_orders_of_memory_go_the_usual_way():
+    mine, theirs = twins(16, 24, 3, padding=1)
+    x = images(12, 16, 8, 8)
+    for own, other in zip(run(mine, x, torch.float32), run(theirs, x, torch.float32), strict=True):
+        assert own == other if isinstance(own, str) else torch.equal(own, other)
+    assert run(mine, x.contiguous())[3] == run(theirs, x.contiguous())[3]
+
+
+def test_frozen_filters_have_no_gradient_and_images_theirs():
+    mine, theirs = twins(16, 24, 3, padding=1)
+    x = images(12, 16, 8, 8)
+    for conv in (mine, theirs):
+        conv.weight.requires_grad_(False)
+    got, wanted = run(mine, x), run(theirs, x)
+    assert got[2] is None and apart(got[1], wanted[1]) < TOLERANCE
+
+
+def test_gradients_have_gradients():
+    mine, theirs = twins(8, 8, 3, padding=1)
+    found = []
+    for conv in (mine, theirs):
+        x = images(12, 8, 6, 6).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = conv(x)
+        (slope,) = torch.autograd.grad(y.float().square().sum(), conv.weight, create_graph=True)
+        slope.square().sum().backward()
+        found.append(x.grad)
+    assert apart(*found) < TOLERANCE
