@@ -49,7 +49,7 @@ Turn = Callable[[], int]  # an epoch, and how many images it had
 def from_folder(prepared: Prepared) -> Turn:
     """Epochs of a run, one after another."""
     state, _ = new_state(prepared, DEVICE)
-    epochs = Epochs(prepared, state, default_workers())
+    epochs = Epochs(prepared, state, default_workers(DEVICE.type))
 
     def turn() -> int:
         epochs.begin()
@@ -108,7 +108,7 @@ def main() -> None:
     keep_freed_memory()
     precision = resolve_precision("auto", DEVICE)
     result = header("benchmark-folder", "python benchmarks/folder.py flowers", seeds=[0])
-    result |= {"settings": SETTINGS, "precision": precision, "workers": default_workers(), "cases": []}
+    result |= {"settings": SETTINGS, "precision": precision, "workers": default_workers(DEVICE.type), "cases": []}
     with tempfile.TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache
         for recipe, what in RECIPES.items():

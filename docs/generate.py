@@ -265,6 +265,8 @@ def coverage() -> str:
         shares = ", ".join("{share:.1%} ({0:.1%} to {1:.1%})".format(*s["share_interval"], **s) for s in sets)
         sizes = ", ".join(f"{s['mean_size']:.2f}" for s in sets)
         lines.append(f"| {float(asked):.0%} | {shares} | {sizes} |")
+    raw, fitted = (", ".join(f"{run[key]:.2%}" for run in r["runs"]) for key in ("ece_uncalibrated", "ece"))
+    lines += ["", f"The calibration error of the runs is {fitted}, and without the temperature {raw}."]
     return "\n".join(lines) + "\n" + origin(r)
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,16 +40,22 @@ def check(
     max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of unreadable images tolerated.")] = 0.1,
     json: JsonFlag = False,
 ) -> None:
-    """Find what spoils a training or its figures: leaks between parts, bad files, poor classes. Worst first."""
+    """Find what spoils a training or its figures: leaks between parts, bad files, poor classes. Worst first.
+
+    Images that are in no parts are looked at as training will divide them.
+    """
     from resnetkit.data import health
     from resnetkit.data.copies import find_copies
-    from resnetkit.data.datasets import open_dataset
+    from resnetkit.data.datasets import open_dataset, with_test
     from resnetkit.data.preprocess import FRAMINGS
     from resnetkit.data.survey import survey
 
     if framing is not None and framing not in FRAMINGS:
         raise ResnetkitError(f"framing {framing!r}: {did_you_mean(framing, FRAMINGS)}")
-    seen = survey(open_dataset(data))
+    whole = dataset = open_dataset(data)
+    with suppress(ResnetkitError):  # what cannot train is looked at, too
+        dataset = with_test(whole)
+    seen = survey(dataset)
     given = {"img_size": img_size, "framing": framing}
     preprocessing = _preprocessing(seen.ingested, {name: value for name, value in given.items() if value is not None})
     copies = find_copies(seen.pictures)
@@ -65,9 +72,11 @@ def check(
             seen.dataset.parts.get("train", part), seen.dataset.classes, preprocessing, out / "contact_sheet.png"
         )
     if json:
-        print_json(_summary(seen) | {"grave": grave, "findings": [finding.to_dict() for finding in findings]})
+        told = {"grave": grave, "findings": [finding.to_dict() for finding in findings]}
+        print_json(_summary(seen) | {"divided_by_training": dataset.parts.keys() != whole.parts.keys()} | told)
     else:
-        _print_findings(seen, findings, out)
+        by = "" if dataset.parts.keys() == whole.parts.keys() else ", as training divides them"
+        _print_findings(seen, findings, by, out)
     count = len(seen.pictures) + seen.unreadable
     if seen.unreadable > max_bad * count:
         raise TooManyBadImages(
@@ -162,9 +171,9 @@ def _summary(seen: "Survey") -> dict[str, Any]:
     }
 
 
-def _print_findings(seen: "Survey", findings: list["Finding"], out: Path | None) -> None:
+def _print_findings(seen: "Survey", findings: list["Finding"], by: str, out: Path | None) -> None:
     parts = ", ".join(f"{name} {count:,}" for name, count in _summary(seen)["parts"].items())
-    print(f"{seen.dataset.name}: {seen.total:,} images of {len(seen.dataset.classes):,} classes; {parts}")
+    print(f"{seen.dataset.name}: {seen.total:,} images of {len(seen.dataset.classes):,} classes; {parts}{by}")
     for finding in findings:
         record = finding.to_dict()
         print(f"\n{'LEAK: ' if finding.kind == 'leak' else ''}{record['message']}")

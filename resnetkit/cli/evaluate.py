@@ -6,7 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from resnetkit.cli.output import JsonFlag, PreprocessingOption, describe_comparison, describe_evaluation, print_json
+from resnetkit.cli.output import (
+    JsonFlag,
+    PreprocessingOption,
+    WorkersOption,
+    describe_comparison,
+    describe_evaluation,
+    print_json,
+)
 from resnetkit.errors import ResnetkitError
 
 
@@ -42,9 +49,7 @@ def evaluate(
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that decode photos [default: one a core, at most 4].")
-    ] = None,
+    workers: WorkersOption = None,
     max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of unreadable images left out.")] = 0.0,
     json: JsonFlag = False,
 ) -> None:

@@ -20,6 +20,11 @@ PreprocessingOption = Annotated[
     ),
 ]
 
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="Processes that decode photos [default: one a core, at most 4, with a GPU 16]."),
+]
+
 ProbeOption = Annotated[
     str | None,
     typer.Option(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from resnetkit.cli.output import JsonFlag, describe_metrics, print_json
+from resnetkit.cli.output import JsonFlag, WorkersOption, describe_metrics, print_json
 
 
 def train(
@@ -46,9 +46,7 @@ def train(
         float | None, typer.Option(min=0, max=1, help="Share of unreadable images left out [default: 0.1].")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that decode photos [default: one a core, at most 4].")
-    ] = None,
+    workers: WorkersOption = None,
     cache: Annotated[
         bool, typer.Option("--cache", help="Keep photos decoded in ~/.cache/resnetkit, for fast later epochs.")
     ] = False,

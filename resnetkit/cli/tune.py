@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnetkit.cli.output import JsonFlag, print_json
+from resnetkit.cli.output import JsonFlag, WorkersOption, print_json
 
 if TYPE_CHECKING:
     from resnetkit.training.tune import Tuning
@@ -29,9 +29,7 @@ def tune(
     out: Annotated[Path | None, typer.Option(help="The folder [default: runs/tune-<data>-<number>].")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Run the trials that are missing.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that decode photos [default: one a core, at most 4].")
-    ] = None,
+    workers: WorkersOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Search for better settings, on training images alone. They are written as a recipe."""

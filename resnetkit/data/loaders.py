@@ -84,7 +84,10 @@ class TrainingBatches:
             on_device, seeds = drawn.to(self._device), drawn[:, 5]
             for batch in batches:
                 chosen, rows = batch.to(self._device, non_blocking=True)
-                yield self._small_images(chosen, on_device[rows], seeds[batch[1]], size), self._labels[chosen]
+                images = self._small_images(chosen, on_device[rows], seeds[batch[1]], size)
+                if self._pinned and self._device.type == "cpu":
+                    images = images.pin_memory()
+                yield images, self._labels[chosen]
         else:
             requests = (_photo_requests(chosen, drawn[rows], size) for chosen, rows in batches)
             photos = self._photo_workers().batches(requests, _shape(size, self.preprocessing))

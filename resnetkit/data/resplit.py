@@ -103,7 +103,9 @@ def require_files(dataset: Dataset) -> None:
     """Raise ResnetkitError for images that are no files of their own, which no table can list."""
     for part in dataset.parts.values():
         if not all(isinstance(image, Path) for image in part.images):
-            raise ResnetkitError(f"{dataset.name}: a split lists files, and its images are not files of their own")
+            raise ResnetkitError(
+                f"{dataset.name}: a split lists files, and its images are not files of their own; unpack them first"
+            )
 
 
 def write_division(division: Division, survey: Survey, path: Path) -> None:
@@ -176,7 +178,9 @@ def _found(pictures: list[Picture], pattern: str) -> list[str]:
     for picture in pictures:
         found = compiled.search(picture.name)
         if found is None or found[1] is None:
-            raise ResnetkitError(f"split: group {pattern!r} finds nothing in {picture.name}")
+            raise ResnetkitError(
+                f"split: group {pattern!r} finds nothing in {picture.name}; every path must have a group"
+            )
         keys.append(found[1])
     return keys
 

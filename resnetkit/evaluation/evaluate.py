@@ -46,11 +46,12 @@ class Computing:
 
         Processes that are not forked import torch first, and run the caller's script once more: none by default.
         """
+        place = find_device(device)
         if workers is None:
-            workers = default_workers() if processes_fork() else 0
+            workers = default_workers(place.type) if processes_fork() else 0
         require_number("batch_size", batch_size, 1)
         require_number("workers", workers, 0)
-        return cls(find_device(device), find_precision(precision), batch_size, workers)
+        return cls(place, find_precision(precision), batch_size, workers)
 
     def answers(self, model: Model, images: Labelled, *, forward: Forward = once) -> Answers:
         batches, count = self._batches(model, images)

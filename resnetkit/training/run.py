@@ -69,11 +69,13 @@ def train(
     which Interrupted means saved and resumable.
     """
     execution = Execution(*_memory(memory, memory_budget), check_compile(compile))
-    workers = default_workers() if workers is None else workers
-    require_number("workers", workers, 0)
+    if workers is not None:
+        require_number("workers", workers, 0)
     if resume is not None:
         if any(given is not None for given in (data, recipe, out, max_bad)) or track or settings:
-            raise ResnetkitError("a resumed run keeps its data and settings; give --resume alone")
+            raise ResnetkitError(
+                "a resumed run keeps its data and settings; give --resume alone (--weights RUN starts another)"
+            )
         folder = RunFolder.reopen(Path(resume))
         if folder.finished:
             return Run(folder.path, folder.read("evaluation/metrics.json"))
@@ -85,6 +87,7 @@ def train(
     if out is not None:
         RunFolder.require_free(Path(out))
     place = find_device(device)
+    workers = default_workers(place.type) if workers is None else workers
     if compile == "graphs":
         check_graphs(place, execution.memory or "plain")
     max_bad = MAX_BAD if max_bad is None else max_bad
@@ -117,7 +120,8 @@ class Start(NamedTuple):
     notes: list[str]
     command: dict[str, Any]
 
-    def run(self, workers: int) -> Run:
+    def run(self, workers: int | None) -> Run:
+        workers = default_workers(self.device.type) if workers is None else workers
         trackers = tracking.Trackers(self.folder.path, self.command.get("track", {}))
         trainer = Trainer(self.prepared, self.folder, self.state, self.device, workers, self.notes, trackers)
         with _within_memory(self.device, self.state.net.memory, "resume with"):

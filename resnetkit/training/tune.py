@@ -86,8 +86,8 @@ def tune(
     runs the trials that an interrupted search lacks. Raises ResnetkitError, of which Interrupted means resumable.
     """
     require_optuna()
-    workers = default_workers() if workers is None else workers
-    require_number("workers", workers, 0)
+    if workers is not None:
+        require_number("workers", workers, 0)
     if resume is not None:
         if data is not None or recipe is not None or out is not None or trials is not None or settings:
             raise ResnetkitError("a resumed search keeps its data and settings; give --resume alone")
@@ -97,7 +97,7 @@ def tune(
     else:
         job = _begin(data, recipe, settings, TRIALS if trials is None else trials, out, device)
     with within_memory(job.device, "lower batch_size or img_size"):
-        return _search(job, workers)
+        return _search(job, default_workers(job.device.type) if workers is None else workers)
 
 
 @dataclass(frozen=True)

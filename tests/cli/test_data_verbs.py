@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from resnetkit.training.prepare import read_source
+from resnetkit.tables import read_csv
+from resnetkit.training.prepare import prepare, read_source
 from tests.cli.test_cli import resnet
 from tests.data.test_duplicates import cloud, encoded
 from tests.data.test_health import make, sound
@@ -28,6 +29,23 @@ def test_check_prints_the_leak_first_and_fails_only_when_strict(leaky):
     assert lines[2].startswith("LEAK: 1 of 9 held-out images") and "val/cat/again.jpg" in lines[3]
     assert "bad.png" in done.stdout
     assert resnet("data", "check", leaky, "--strict").returncode == 2
+
+
+def test_a_folder_without_parts_is_looked_at_as_training_divides_it(tmp_path):
+    images = {f"{kind}/{i}.png": cloud(i + 20 * (kind == "dog"), side=64) for kind in ("cat", "dog") for i in range(10)}
+    copies = {name.replace(".png", "-again.jpg"): encoded(x, "JPEG", quality=60) for name, x in images.items()}
+    make(tmp_path, {name: encoded(x) for name, x in images.items()} | copies)
+    tested = set(prepare(tmp_path, None, {"epochs": 1}, 0.0).parts["test"].names)
+    done = resnet("data", "check", tmp_path, "--strict", "--out", tmp_path.with_name("found"))
+    assert done.returncode == 2, done.stderr
+    assert done.stdout.splitlines()[0].endswith("train 32, test 8, as training divides them")
+    assert "LEAK: " in done.stdout and "resnet data split DATA --out split.csv" in done.stdout
+    rows = read_csv(tmp_path.with_name("found") / "findings.csv")
+    leaks = {row["what"] for row in rows if row["finding"] == "leak"}
+    assert leaks and leaks <= tested
+    table = tmp_path.with_name("split.csv")
+    assert resnet("data", "split", tmp_path, "--out", table).returncode == 0
+    assert resnet("data", "check", table, "--strict").returncode == 0
 
 
 def test_check_json_and_files(leaky, tmp_path):
