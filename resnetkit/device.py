@@ -22,7 +22,7 @@ def find_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ResnetkitError(
-            f"device {name!r} is not to be had here: {str(error).splitlines()[0]}; give cpu"
+            f"device {name!r} is not to be had here: {str(error).splitlines()[0]}; give auto or cpu"
         ) from error
     return device
 

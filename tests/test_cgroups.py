@@ -59,6 +59,16 @@ def test_cores_are_as_many_as_the_least_quota_pays_for(job, own, above, count):
     assert cores.core_count() == count and cores.usable_cores() == [0, 1, 2, 5]
 
 
+def test_more_processes_decode_for_a_gpu(job):
+    assert cores.default_workers("cpu") == cores.default_workers("cuda") == 4
+    (job / "cpu.max").write_text("100000 100000\n")
+    assert cores.default_workers("cpu") == cores.default_workers("cuda") == 1
+    (job / "cpu.max").write_text("max 100000\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sched_getaffinity", lambda process: set(range(64)))
+        assert (cores.default_workers("cpu"), cores.default_workers("cuda")) == (4, 16)
+
+
 def test_without_control_groups_all_cores_are_usable(job):
     cgroups.OWN.unlink()
     assert cores.core_count() == 4

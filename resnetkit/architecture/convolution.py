@@ -11,6 +11,7 @@ from resnetkit.device import processor_has
 
 AMX = processor_has("amx_bf16")
 NARROW = 10  # pixels in a row of the output, up to which a gradient by long rows was measured to be the faster
+CAST = {torch.float32, torch.bfloat16}  # by autocast, which leaves double precision alone
 IMAGES = 8  # at least, for rows to become long
 
 
@@ -19,30 +20,34 @@ class Conv2d(nn.Conv2d):
     filters over small maps is taken over the images side by side."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if AMX and bias is None and self._is_plain() and _in_bfloat16(input, weight):
+        if AMX and _in_bfloat16(input, weight) and bias is None and self._is_plain():
             stride, pixels, filters = self.stride[0], input.bfloat16(), weight.bfloat16()
             if self.kernel_size == (1, 1):
                 pixels = pixels.permute(0, 2, 3, 1)[:, ::stride, ::stride]
                 return F.linear(pixels, filters.flatten(1)).permute(0, 3, 1, 2)
-            if self.kernel_size == (3, 3) and input.shape[3] <= NARROW * stride and len(input) >= IMAGES:
+            narrow = input.shape[3] <= NARROW * stride and len(input) >= IMAGES
+            if self.kernel_size == (3, 3) and narrow and torch.is_grad_enabled() and weight.requires_grad:
                 return _SideBySide.apply(pixels, filters, stride)
         return super()._conv_forward(input, weight, bias)
 
     def _is_plain(self) -> bool:
         reach = tuple(side // 2 for side in self.kernel_size)
         square = self.stride[0] == self.stride[1] and self.dilation == (1, 1)
-        return square and self.groups == 1 and self.padding == reach
+        return square and self.groups == 1 and self.padding == reach and self.padding_mode == "zeros"
 
 
 def _in_bfloat16(x: Tensor, weight: Tensor) -> bool:
-    """Whether a convolution of them would be on the processor in bfloat16, op by op and over pixels in order."""
-    if x.device.type != "cpu" or not x.is_contiguous(memory_format=torch.channels_last):
+    """Whether a convolution of them would be on the processor in bfloat16, op by op and with a pixel's channels side by
+    side."""
+    if not isinstance(x, Tensor) or x.device.type != "cpu":
         return False
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return False
     if torch.is_autocast_enabled("cpu"):
-        return torch.get_autocast_dtype("cpu") is torch.bfloat16
-    return x.dtype is weight.dtype is torch.bfloat16
+        cast = torch.get_autocast_dtype("cpu") is torch.bfloat16 and {x.dtype, weight.dtype} <= CAST
+    else:
+        cast = x.dtype is weight.dtype is torch.bfloat16
+    return cast and x.ndim == 4 and x.stride(1) == 1
 
 
 class _SideBySide(torch.autograd.Function):

@@ -2,7 +2,6 @@
 
 import sys
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,7 +41,7 @@ def check(
 ) -> None:
     """Find what spoils a training or its figures: leaks between parts, bad files, poor classes. Worst first.
 
-    Images that are in no parts are looked at as training will divide them.
+    A set without a test part is looked at as training will divide it.
     """
     from resnetkit.data import health
     from resnetkit.data.copies import find_copies
@@ -53,8 +52,11 @@ def check(
     if framing is not None and framing not in FRAMINGS:
         raise ResnetkitError(f"framing {framing!r}: {did_you_mean(framing, FRAMINGS)}")
     whole = dataset = open_dataset(data)
-    with suppress(ResnetkitError):  # what cannot train is looked at, too
+    refusal = None
+    try:
         dataset = with_test(whole)
+    except ResnetkitError as error:  # what cannot train is looked at, too
+        refusal = str(error)
     seen = survey(dataset)
     given = {"img_size": img_size, "framing": framing}
     preprocessing = _preprocessing(seen.ingested, {name: value for name, value in given.items() if value is not None})
@@ -72,11 +74,11 @@ def check(
             seen.dataset.parts.get("train", part), seen.dataset.classes, preprocessing, out / "contact_sheet.png"
         )
     if json:
-        told = {"grave": grave, "findings": [finding.to_dict() for finding in findings]}
-        print_json(_summary(seen) | {"divided_by_training": dataset.parts.keys() != whole.parts.keys()} | told)
+        division = {"divided_by_training": dataset.parts.keys() != whole.parts.keys(), "refused_by_training": refusal}
+        print_json(_summary(seen) | division | {"grave": grave, "findings": [found.to_dict() for found in findings]})
     else:
         by = "" if dataset.parts.keys() == whole.parts.keys() else ", as training divides them"
-        _print_findings(seen, findings, by, out)
+        _print_findings(seen, findings, f"{by}\ntraining refuses it: {refusal}" if refusal else by, out)
     count = len(seen.pictures) + seen.unreadable
     if seen.unreadable > max_bad * count:
         raise TooManyBadImages(

@@ -154,6 +154,7 @@ def evaluation_batches(part: Part, preprocessing: Preprocessing, batch_size: int
             yield preprocessing.frame(part.images[chosen]), part.labels[chosen]
     else:
         shape = _shape(preprocessing.size, preprocessing)
+        workers = min(workers, len(batches))
         photos = PhotoWorkers(_FramedPhoto(part, preprocessing), len(batches[0]), shape, workers)
         requests = (chosen.tolist() for chosen in batches)
         for chosen, images in zip(batches, photos.batches(requests, shape), strict=True):

@@ -104,7 +104,7 @@ def require_files(dataset: Dataset) -> None:
     for part in dataset.parts.values():
         if not all(isinstance(image, Path) for image in part.images):
             raise ResnetkitError(
-                f"{dataset.name}: a split lists files, and its images are not files of their own; unpack them first"
+                f"{dataset.name}: a split lists files, and its images are not files of their own; unpack archives first"
             )
 
 

@@ -206,6 +206,7 @@ def _array(tensor: Tensor) -> Any:
 Make = Callable[[_Writer, str, Any, Any], Any]
 WRITERS: dict[type[nn.Module], Make] = {
     Conv2d: _Writer.conv,
+    nn.Conv2d: _Writer.conv,
     layers.SameConv2d: _Writer.conv,
     nn.BatchNorm2d: _Writer.batch_norm,
     layers.FrozenBatchNorm2d: _Writer.batch_norm,

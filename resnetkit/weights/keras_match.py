@@ -232,6 +232,7 @@ VERBS = {True: "should", False: "as it should be"}
 Handler = Callable[[Matcher, str, Any], None]
 HANDLERS: dict[type[nn.Module], Handler] = {
     Conv2d: Matcher.conv,
+    nn.Conv2d: Matcher.conv,
     layers.SameConv2d: Matcher.conv,
     nn.BatchNorm2d: Matcher.norm,
     layers.FrozenBatchNorm2d: Matcher.norm,

@@ -82,6 +82,35 @@ def test_others_go_the_usual_way(choices, size, count):
     )
 
 
+def test_other_padding_double_precision_and_no_gradient_go_the_usual_way():
+    mine, theirs = twins(16, 24, 3, padding=1)
+    x = images(12, 16, 8, 8)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(mine(x), theirs(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert mine.double()(x.double()).dtype == torch.float64
+    mine.float().padding_mode = theirs.padding_mode = "circular"
+    for conv in (mine, theirs):
+        conv._reversed_padding_repeated_twice = [1, 1, 1, 1]
+    assert torch.equal(run(mine, x)[0], run(theirs, x)[0])
+
+
+def test_gradients_by_sample():
+    """As `torch.func` takes them, in float32, too."""
+    mine, theirs = twins(8, 8, 3, padding=1)
+    x = images(12, 8, 6, 6)[:, None]
+    for precision in (torch.float32, torch.bfloat16):
+        found = []
+        for conv in (mine, theirs):
+
+            def loss(weight, image, conv=conv, precision=precision):
+                with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+                    return torch.func.functional_call(conv, {"weight": weight}, (image,)).float().square().sum()
+
+            found.append(torch.vmap(torch.func.grad(loss), (None, 0))(conv.weight.detach(), x))
+        assert apart(*found) < TOLERANCE
+
+
 def test_float32_and_other_orders_of_memory_go_the_usual_way():
     mine, theirs = twins(16, 24, 3, padding=1)
     x = images(12, 16, 8, 8)

@@ -48,6 +48,14 @@ def test_a_folder_without_parts_is_looked_at_as_training_divides_it(tmp_path):
     assert resnet("data", "check", table, "--strict").returncode == 0
 
 
+def test_what_training_refuses_is_looked_at_and_the_refusal_told(tmp_path):
+    make(tmp_path, {f"cat/{i}.png": encoded(cloud(i, side=64)) for i in range(4)})
+    done = resnet("data", "check", tmp_path)
+    assert done.returncode == 0 and "training refuses it: " in done.stdout and "two classes are needed" in done.stdout
+    record = json.loads(resnet("data", "check", tmp_path, "--json").stdout)
+    assert "two classes are needed" in record["refused_by_training"] and not record["divided_by_training"]
+
+
 def test_check_json_and_files(leaky, tmp_path):
     done = resnet("data", "check", leaky, "--json", "--out", tmp_path / "out", "--max-bad", "0")
     assert done.returncode == 3 and "1 of 30 images cannot be read" in done.stderr
