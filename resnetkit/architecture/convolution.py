@@ -1,5 +1,5 @@
 """Convolutions in bfloat16 on processors with matrix units (AMX). For the gradient of filters oneDNN goes by rows of an
-image; where they are short, those units idle, and it takes up to seven times as long."""
+image; where they are short, those units idle, and it takes several times as long."""
 
 from typing import Any
 
