@@ -1,5 +1,7 @@
 """Convolutions in bfloat16 on processors with matrix units (AMX). For the gradient of filters oneDNN goes by rows of an
-image; where they are short, those units idle, and it takes several times as long."""
+image; where they are short, those units idle, and it takes several times as long. Matrix products do not. (To give it
+long rows, all images side by side, is faster still, but for some lengths oneDNN then reads memory that nobody wrote.)
+"""
 
 from typing import Any
 
@@ -10,14 +12,13 @@ from torch import Tensor, nn
 from resnetkit.device import processor_has
 
 AMX = processor_has("amx_bf16")
-NARROW = 10  # pixels in a row of the output, up to which a gradient by long rows was measured to be the faster
+NARROW, CHANNELS = 8, 64  # pixels in a row at most, and channels at least, where products were measured to be faster
 CAST = {torch.float32, torch.bfloat16}  # by autocast, which leaves double precision alone
-IMAGES = 8  # at least, for rows to become long
 
 
 class Conv2d(nn.Conv2d):
-    """As PyTorch's, up to rounding. In bfloat16 with AMX one of 1x1 is a matrix product, and the gradient of 3x3
-    filters over small maps is taken over the images side by side."""
+    """As PyTorch's, up to rounding. In bfloat16 with AMX one of 1x1 is a matrix product, and nine are the gradient of
+    3x3 filters over small maps."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if AMX and _in_bfloat16(input, weight) and bias is None and self._is_plain():
@@ -25,9 +26,9 @@ class Conv2d(nn.Conv2d):
             if self.kernel_size == (1, 1):
                 pixels = pixels.permute(0, 2, 3, 1)[:, ::stride, ::stride]
                 return F.linear(pixels, filters.flatten(1)).permute(0, 3, 1, 2)
-            narrow = input.shape[3] <= NARROW * stride and len(input) >= IMAGES
+            narrow = stride == 1 and input.shape[3] <= NARROW and min(weight.shape[:2]) >= CHANNELS
             if self.kernel_size == (3, 3) and narrow and torch.is_grad_enabled() and weight.requires_grad:
-                return _SideBySide.apply(pixels, filters, stride)
+                return _ByPixels.apply(pixels, filters)
         return super()._conv_forward(input, weight, bias)
 
     def _is_plain(self) -> bool:
@@ -50,44 +51,41 @@ def _in_bfloat16(x: Tensor, weight: Tensor) -> bool:
     return cast and x.ndim == 4 and x.stride(1) == 1
 
 
-class _SideBySide(torch.autograd.Function):
-    """A 3x3 convolution, whose filters get their gradient from one image of all of them in a row, zeros between
-    neighbours."""
+class _ByPixels(torch.autograd.Function):
+    """A 3x3 convolution of stride 1, whose filters get their gradient by nine products over all pixels of the batch."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, filters: Tensor, stride: int) -> Tensor:
-        return F.conv2d(x, filters, stride=stride, padding=1)
+    def forward(x: Tensor, filters: Tensor) -> Tensor:
+        return F.conv2d(x, filters, padding=1)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
-        ctx.stride = inputs[2]
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, filters = ctx.saved_tensors
-        of_images = of_filters = None
-        if ctx.needs_input_grad[0]:
-            of_images = _gradients(gradient, x, filters, ctx.stride, (True, False, False))[0]
-        if ctx.needs_input_grad[1]:
-            width = gradient.shape[3] + (ctx.stride * gradient.shape[3] == x.shape[3])  # with a column between, or none
-            rows = _in_a_row(gradient, width), _in_a_row(x, ctx.stride * width)
-            of_filters = _gradients(*rows, filters, ctx.stride, (False, True, False))[1]
-        return of_images, of_filters, None
+        of_images, of_filters = ctx.needs_input_grad
+        once, wanted = (1, 1), (True, False, False)
+        whole = (gradient, x, filters, None, once, once, once, False, (0, 0), 1, wanted)
+        images = torch.ops.aten.convolution_backward(*whole)[0] if of_images else None
+        return images, _filters_gradient(gradient, x) if of_filters else None
 
 
-def _gradients(
-    gradient: Tensor, x: Tensor, filters: Tensor, stride: int, wanted: tuple[bool, bool, bool]
-) -> tuple[Tensor, ...]:
-    return torch.ops.aten.convolution_backward(
-        gradient, x, filters, None, (stride, stride), (1, 1), (1, 1), False, (0, 0), 1, wanted
-    )
+def _filters_gradient(gradient: Tensor, x: Tensor) -> Tensor:
+    """(out, in, 3, 3). Where every image ends in a row of zeros and every row in a pixel of them, a neighbour lies as
+    far off in memory for all pixels."""
+    slopes, pixels = _with_zeros(gradient), _with_zeros(x)
+    count, row = len(pixels), x.shape[3] + 1
+    products = []
+    for offset in (down * row + right for down in (-1, 0, 1) for right in (-1, 0, 1)):
+        back, on = max(0, -offset), max(0, offset)
+        products.append(slopes[back : count - on].t() @ pixels[on : count - back])
+    return torch.stack(products, -1).unflatten(-1, (3, 3))
 
 
-def _in_a_row(x: Tensor, width: int) -> Tensor:
-    """(N, C, H, W) -> (1, C, H, N `width`), channels_last, each image filled up with columns of zeros."""
-    count, channels, height, own = x.shape
-    row = F.pad(x.permute(2, 0, 3, 1), (0, 0, 0, width - own))
-    return row.reshape(1, height, count * width, channels).permute(0, 3, 1, 2)
+def _with_zeros(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N (H + 1) (W + 1), C)."""
+    return F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 1, 0, 1)).flatten(0, 2)

@@ -46,16 +46,15 @@ def apart(first, second):
     ("kernel", "stride", "size"),
     [
         *((1, 1, (12, 9)), (1, 2, (12, 9)), (1, 2, (7, 8))),
-        *((3, 1, (9, 10)), (3, 1, (4, 3)), (3, 1, (1, 1))),
-        *((3, 2, (14, 14)), (3, 2, (9, 7)), (3, 2, (8, 5)), (3, 2, (1, 1))),
+        *((3, 1, (9, 8)), (3, 1, (4, 3)), (3, 1, (2, 2)), (3, 1, (1, 1))),
     ],
 )
 def test_values_and_gradients_are_those_of_pytorch(kernel, stride, size):
-    mine, theirs = twins(16, 24, kernel, stride, kernel // 2)
-    x = images(12, 16, *size)
+    mine, theirs = twins(64, 72, kernel, stride, kernel // 2)
+    x = images(12, 64, *size)
     *got, node = run(mine, x)
     assert node != run(theirs, x)[3], "the usual way was taken"
-    *wanted, _ = run(theirs, x, torch.float32)  # its own bfloat16 is wrong for one pixel and stride 2 with oneDNN 3.12
+    *wanted, _ = run(theirs, x, torch.float32)
     for own, other in zip(got, wanted, strict=True):
         assert own.shape == other.shape and own.dtype == other.dtype
         assert apart(own, other) < TOLERANCE
@@ -68,14 +67,14 @@ def test_values_and_gradients_are_those_of_pytorch(kernel, stride, size):
         ({"groups": 4}, 8, 12),
         ({"dilation": 2}, 8, 12),
         ({"padding": 0}, 8, 12),
-        ({}, 11, 12),
-        ({}, 8, 7),
+        ({"stride": 2}, 8, 12),
+        ({}, 9, 12),
     ],
-    ids=["grouped", "dilated", "unpadded", "wide", "few images"],
+    ids=["grouped", "dilated", "unpadded", "strided", "wide"],
 )
 def test_others_go_the_usual_way(choices, size, count):
-    mine, theirs = twins(16, 24, 3, **{"padding": 1} | choices)
-    x = images(count, 16, size, size)
+    mine, theirs = twins(64, 72, 3, **{"padding": 1} | choices)
+    x = images(count, 64, size, size)
     assert all(
         own == other if isinstance(own, str) else torch.equal(own, other)
         for own, other in zip(run(mine, x), run(theirs, x), strict=True)
@@ -83,8 +82,8 @@ def test_others_go_the_usual_way(choices, size, count):
 
 
 def test_other_padding_double_precision_and_no_gradient_go_the_usual_way():
-    mine, theirs = twins(16, 24, 3, padding=1)
-    x = images(12, 16, 8, 8)
+    mine, theirs = twins(64, 72, 3, padding=1)
+    x = images(12, 64, 8, 8)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(mine(x), theirs(x))
     with torch.autocast("cpu", torch.bfloat16):
@@ -97,8 +96,8 @@ def test_other_padding_double_precision_and_no_gradient_go_the_usual_way():
 
 def test_gradients_by_sample():
     """As `torch.func` takes them, in float32, too."""
-    mine, theirs = twins(8, 8, 3, padding=1)
-    x = images(12, 8, 6, 6)[:, None]
+    mine, theirs = twins(64, 64, 3, padding=1)
+    x = images(12, 64, 6, 6)[:, None]
     for precision in (torch.float32, torch.bfloat16):
         found = []
         for conv in (mine, theirs):
@@ -112,16 +111,32 @@ def test_gradients_by_sample():
 
 
 def test_float32_and_other_orders_of_memory_go_the_usual_way():
-    mine, theirs = twins(16, 24, 3, padding=1)
-    x = images(12, 16, 8, 8)
+    mine, theirs = twins(64, 72, 3, padding=1)
+    x = images(12, 64, 8, 8)
     for own, other in zip(run(mine, x, torch.float32), run(theirs, x, torch.float32), strict=True):
         assert own == other if isinstance(own, str) else torch.equal(own, other)
     assert run(mine, x.contiguous())[3] == run(theirs, x.contiguous())[3]
 
 
+def test_few_channels_go_the_usual_way():
+    mine, theirs = twins(32, 64, 3, padding=1)
+    x = images(12, 32, 8, 8)
+    assert run(mine, x)[3] == run(theirs, x)[3]
+
+
+def test_no_memory_is_read_that_nobody_wrote():
+    """Numbers of an earlier tensor, here NaN, must not come into a gradient."""
+    mine, _ = twins(64, 96, 3, padding=1)
+    for count, side in ((72, 2), (71, 4), (31, 7), (16, 8)):
+        x = images(count, 64, side, side)
+        spoilt = [torch.full((2**size,), float("nan")) for size in range(8, 22)]
+        del spoilt
+        assert all(found.isfinite().all() for found in run(mine, x)[:3])
+
+
 def test_frozen_filters_have_no_gradient_and_images_theirs():
-    mine, theirs = twins(16, 24, 3, padding=1)
-    x = images(12, 16, 8, 8)
+    mine, theirs = twins(64, 72, 3, padding=1)
+    x = images(12, 64, 8, 8)
     for conv in (mine, theirs):
         conv.weight.requires_grad_(False)
     got, wanted = run(mine, x), run(theirs, x)
@@ -129,10 +144,10 @@ def test_frozen_filters_have_no_gradient_and_images_theirs():
 
 
 def test_gradients_have_gradients():
-    mine, theirs = twins(8, 8, 3, padding=1)
+    mine, theirs = twins(64, 64, 3, padding=1)
     found = []
     for conv in (mine, theirs):
-        x = images(12, 8, 6, 6).requires_grad_()
+        x = images(12, 64, 6, 6).requires_grad_()
         with torch.autocast("cpu", torch.bfloat16):
             y = conv(x)
         (slope,) = torch.autograd.grad(y.float().square().sum(), conv.weight, create_graph=True)
