@@ -21,7 +21,14 @@ class Conv2d(nn.Conv2d):
     3x3 filters over small maps."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if AMX and _in_bfloat16(input, weight) and bias is None and self._is_plain():
+        if not _in_bfloat16(input, weight):
+            return super()._conv_forward(input, weight, bias)
+        if input.shape[3] == 1 and self.stride[1] > 1 and self.kernel_size[1] > 1:
+            # oneDNN 3.12 reads and writes beyond its memory there for the gradient of filters.
+            with torch.autocast("cpu", enabled=False):
+                exact = input.float(), weight.float(), None if bias is None else bias.float()
+                return super()._conv_forward(*exact).bfloat16()
+        if AMX and bias is None and self._is_plain() and _eager() and input.stride(1) == 1:  # channels_last
             stride, pixels, filters = self.stride[0], input.bfloat16(), weight.bfloat16()
             if self.kernel_size == (1, 1):
                 pixels = pixels.permute(0, 2, 3, 1)[:, ::stride, ::stride]
@@ -38,17 +45,18 @@ class Conv2d(nn.Conv2d):
 
 
 def _in_bfloat16(x: Tensor, weight: Tensor) -> bool:
-    """Whether a convolution of them would be on the processor in bfloat16, op by op and with a pixel's channels side by
-    side."""
+    """Whether a convolution of images and filters would be on the processor in bfloat16."""
     if not isinstance(x, Tensor) or x.device.type != "cpu":
-        return False
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return False
     if torch.is_autocast_enabled("cpu"):
         cast = torch.get_autocast_dtype("cpu") is torch.bfloat16 and {x.dtype, weight.dtype} <= CAST
     else:
         cast = x.dtype is weight.dtype is torch.bfloat16
-    return cast and x.ndim == 4 and x.stride(1) == 1
+    return cast and x.ndim == 4
+
+
+def _eager() -> bool:
+    return not torch.compiler.is_compiling() and not torch.jit.is_tracing()  # type: ignore[attr-defined]
 
 
 class _ByPixels(torch.autograd.Function):
