@@ -17,25 +17,26 @@ CAST = {torch.float32, torch.bfloat16}  # by autocast, which leaves double preci
 
 
 class Conv2d(nn.Conv2d):
-    """As PyTorch's, up to rounding. In bfloat16 with AMX one of 1x1 is a matrix product, and nine are the gradient of
-    3x3 filters over small maps."""
+    """As PyTorch's, up to rounding. In bfloat16 on a processor one with a stride over fewer columns is computed in
+    float32; with AMX one of 1x1 is a matrix product, and nine are the gradient of 3x3 filters over narrow maps."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not _in_bfloat16(input, weight):
             return super()._conv_forward(input, weight, bias)
-        if input.shape[3] == 1 and self.stride[1] > 1 and self.kernel_size[1] > 1:
-            # oneDNN 3.12 reads and writes beyond its memory there for the gradient of filters.
+        if self.stride[1] > 1 and self.kernel_size[1] > 1 and input.shape[3] < self.stride[1]:
+            # There oneDNN 3.12 leaves memory unwritten that it then reads, for the gradient of filters.
             with torch.autocast("cpu", enabled=False):
                 exact = input.float(), weight.float(), None if bias is None else bias.float()
                 return super()._conv_forward(*exact).bfloat16()
         if AMX and bias is None and self._is_plain() and _eager() and input.stride(1) == 1:  # channels_last
-            stride, pixels, filters = self.stride[0], input.bfloat16(), weight.bfloat16()
+            stride = self.stride[0]
             if self.kernel_size == (1, 1):
-                pixels = pixels.permute(0, 2, 3, 1)[:, ::stride, ::stride]
-                return F.linear(pixels, filters.flatten(1)).permute(0, 3, 1, 2)
+                pixels = input.bfloat16().permute(0, 2, 3, 1)[:, ::stride, ::stride]
+                products = F.linear(pixels.flatten(0, 2), weight.bfloat16().flatten(1))
+                return products.unflatten(0, pixels.shape[:3]).permute(0, 3, 1, 2)
             narrow = stride == 1 and input.shape[3] <= NARROW and min(weight.shape[:2]) >= CHANNELS
             if self.kernel_size == (3, 3) and narrow and torch.is_grad_enabled() and weight.requires_grad:
-                return _ByPixels.apply(pixels, filters)
+                return _ByPixels.apply(input.bfloat16(), weight.bfloat16())
         return super()._conv_forward(input, weight, bias)
 
     def _is_plain(self) -> bool:
@@ -91,7 +92,7 @@ def _filters_gradient(gradient: Tensor, x: Tensor) -> Tensor:
     for offset in (down * row + right for down in (-1, 0, 1) for right in (-1, 0, 1)):
         back, on = max(0, -offset), max(0, offset)
         products.append(slopes[back : count - on].t() @ pixels[on : count - back])
-    return torch.stack(products, -1).unflatten(-1, (3, 3))
+    return torch.stack(products, 1).unflatten(1, (3, 3)).permute(0, 3, 1, 2)
 
 
 def _with_zeros(x: Tensor) -> Tensor:

@@ -118,15 +118,25 @@ def test_float32_and_other_orders_of_memory_go_the_usual_way():
     assert run(mine, x.contiguous())[3] == run(theirs, x.contiguous())[3]
 
 
-@pytest.mark.parametrize("choices", [{}, {"groups": 4}, {"dilation": 2, "padding": 2}], ids=str)
-def test_maps_of_one_column_at_stride_2_are_right(choices):
+@pytest.mark.parametrize("choices", [{}, {"groups": 4}, {"dilation": 2, "padding": 2}, {"stride": 3}], ids=str)
+def test_strides_over_fewer_columns_are_right(choices):
     """oneDNN's gradient of filters is wrong there, or no number, or ends the process."""
     mine, theirs = twins(16, 32, 3, **{"stride": 2, "padding": 1} | choices)
     for height in (1, 2, 7):
-        x = images(12, 16, height, 1)
-        *got, _ = run(mine, x)
-        *wanted, _ = run(theirs, x, torch.float32)
+        x = images(12, 16, height, mine.stride[1] - 1)
+        *got, node = run(mine, x)
+        *wanted, usual = run(theirs, x, torch.float32)
+        assert node != usual, "the output is not cast from float32"
         assert got[0].isfinite().all() and all(apart(own, other) < TOLERANCE for own, other in zip(got, wanted))
+
+
+def test_pointwise_without_gradients():
+    mine, theirs = twins(64, 72, 1, 2)
+    x = images(12, 64, 7, 9)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = mine(x)
+        assert found.dtype == torch.bfloat16 and apart(found.float(), theirs(x).float()) < TOLERANCE
+        assert mine(x[:0]).shape == theirs(x[:0]).shape
 
 
 def test_few_channels_go_the_usual_way():
