@@ -57,6 +57,7 @@ def check(
         dataset = with_test(whole)
     except ResnetkitError as error:  # what cannot train is looked at, too
         refusal = str(error)
+    divided = dataset.parts.keys() != whole.parts.keys()
     seen = survey(dataset)
     given = {"img_size": img_size, "framing": framing}
     preprocessing = _preprocessing(seen.ingested, {name: value for name, value in given.items() if value is not None})
@@ -74,11 +75,11 @@ def check(
             seen.dataset.parts.get("train", part), seen.dataset.classes, preprocessing, out / "contact_sheet.png"
         )
     if json:
-        division = {"divided_by_training": dataset.parts.keys() != whole.parts.keys(), "refused_by_training": refusal}
+        division = {"divided_by_training": divided, "refused_by_training": refusal}
         print_json(_summary(seen) | division | {"grave": grave, "findings": [found.to_dict() for found in findings]})
     else:
-        by = "" if dataset.parts.keys() == whole.parts.keys() else ", as training divides them"
-        _print_findings(seen, findings, f"{by}\ntraining refuses it: {refusal}" if refusal else by, out)
+        by = ", as training divides them" if divided else f"\ntraining refuses it: {refusal}" if refusal else ""
+        _print_findings(seen, findings, by, out)
     count = len(seen.pictures) + seen.unreadable
     if seen.unreadable > max_bad * count:
         raise TooManyBadImages(

@@ -96,7 +96,7 @@ class Predictor:
     def _read(self, images: Iterable[Any]) -> Iterator[list[Read]]:
         """BATCH images at a time, each with its frame or why there is none; threads are at the next meanwhile."""
         remaining = iter(images)
-        pool = ThreadPoolExecutor(default_workers("cpu"))
+        pool = ThreadPoolExecutor(default_workers("cpu"))  # threads share Python's lock: no more for a GPU
         try:
             coming = pool.map(self._frame, list(islice(remaining, BATCH)))
             while chunk := list(coming):
