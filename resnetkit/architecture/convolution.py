@@ -1,8 +1,7 @@
 """Convolutions in bfloat16 on processors with matrix units (AMX). For the gradient of filters oneDNN goes by rows of an
-image; where they are short, those units idle, and it takes several times as long. Matrix products do not. (To give it
-long rows, all images side by side, is faster still, but for some lengths oneDNN then reads memory that nobody wrote.)
-"""
+image; where they are short, those units idle, and it takes several times as long, unless images lie side by side."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,13 +11,15 @@ from torch import Tensor, nn
 from resnetkit.device import processor_has
 
 AMX = processor_has("amx_bf16")
-NARROW, CHANNELS = 8, 64  # pixels in a row at most, and channels at least, where products were measured to be faster
+NARROW, CHANNELS = 8, 64  # pixels in a row at most, and channels at least, where side by side was measured to be faster
+ROW = 64  # pixels; for rows of other lengths oneDNN 3.12 may read memory that nobody wrote
 CAST = {torch.float32, torch.bfloat16}  # by autocast, which leaves double precision alone
 
 
 class Conv2d(nn.Conv2d):
     """As PyTorch's, up to rounding. In bfloat16 on a processor one with a stride over fewer columns is computed in
-    float32; with AMX one of 1x1 is a matrix product, and nine are the gradient of 3x3 filters over narrow maps."""
+    float32; with AMX one of 1x1 is a matrix product, and 3x3 filters over narrow maps get their gradient from images
+    that lie side by side."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not _in_bfloat16(input, weight):
@@ -36,7 +37,7 @@ class Conv2d(nn.Conv2d):
                 return products.unflatten(0, pixels.shape[:3]).permute(0, 3, 1, 2)
             narrow = stride == 1 and input.shape[3] <= NARROW and min(weight.shape[:2]) >= CHANNELS
             if self.kernel_size == (3, 3) and narrow and torch.is_grad_enabled() and weight.requires_grad:
-                return _ByPixels.apply(input.bfloat16(), weight.bfloat16())
+                return _SideBySide.apply(input.bfloat16(), weight.bfloat16())
         return super()._conv_forward(input, weight, bias)
 
     def _is_plain(self) -> bool:
@@ -60,8 +61,8 @@ def _eager() -> bool:
     return not torch.compiler.is_compiling() and not torch.jit.is_tracing()  # type: ignore[attr-defined]
 
 
-class _ByPixels(torch.autograd.Function):
-    """A 3x3 convolution of stride 1, whose filters get their gradient by nine products over all pixels of the batch."""
+class _SideBySide(torch.autograd.Function):
+    """A 3x3 convolution of stride 1, whose filters get their gradient from images side by side."""
 
     generate_vmap_rule = True
 
@@ -76,25 +77,30 @@ class _ByPixels(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, filters = ctx.saved_tensors
-        of_images, of_filters = ctx.needs_input_grad
-        once, wanted = (1, 1), (True, False, False)
-        whole = (gradient, x, filters, None, once, once, once, False, (0, 0), 1, wanted)
-        images = torch.ops.aten.convolution_backward(*whole)[0] if of_images else None
-        return images, _filters_gradient(gradient, x) if of_filters else None
+        images = of_filters = None
+        if ctx.needs_input_grad[0]:
+            images = _backward(gradient, x, filters, (True, False, False))[0]
+        if ctx.needs_input_grad[1]:
+            of_filters = _backward(_in_rows(gradient), _in_rows(x), filters, (False, True, False))[1]
+        return images, of_filters
 
 
-def _filters_gradient(gradient: Tensor, x: Tensor) -> Tensor:
-    """(out, in, 3, 3). Where every image ends in a row of zeros and every row in a pixel of them, a neighbour lies as
-    far off in memory for all pixels."""
-    slopes, pixels = _with_zeros(gradient), _with_zeros(x)
-    count, row = len(pixels), x.shape[3] + 1
-    products = []
-    for offset in (down * row + right for down in (-1, 0, 1) for right in (-1, 0, 1)):
-        back, on = max(0, -offset), max(0, offset)
-        products.append(slopes[back : count - on].t() @ pixels[on : count - back])
-    return torch.stack(products, 1).unflatten(1, (3, 3)).permute(0, 3, 1, 2)
+def _backward(gradient: Tensor, x: Tensor, filters: Tensor, wanted: tuple[bool, ...]) -> Sequence[Tensor]:
+    once = (1, 1)
+    whole = (gradient, x, filters, None, once, once, once, False, (0, 0), 1, wanted)
+    return torch.ops.aten.convolution_backward(*whole)
 
 
-def _with_zeros(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N (H + 1) (W + 1), C)."""
-    return F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 1, 0, 1)).flatten(0, 2)
+def _in_rows(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N / k, C, H, ROW), rounded up: k images side by side, zeros right of each."""
+    height, width = x.shape[2:]
+    side_by_side = ROW // (width + 1)
+    whole, rest = divmod(len(x), side_by_side)
+    pixels = x.permute(0, 2, 3, 1)
+    rows = x.new_zeros(whole + bool(rest), height, ROW, x.shape[1])
+    places = rows[:, :, : side_by_side * (width + 1)].unflatten(2, (side_by_side, width + 1))
+    places = places[..., :width, :].transpose(1, 2)
+    places[:whole] = pixels[: len(x) - rest].unflatten(0, (whole, side_by_side))
+    if rest:
+        places[whole, :rest] = pixels[len(x) - rest :]
+    return rows.permute(0, 3, 1, 2)

@@ -96,6 +96,9 @@ class ZeroPadShortcut(nn.Module):
         self.after = new_channels - self.before
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.stride(1) == 1:  # channels_last: so is then the gradient
+            pixels = x.permute(0, 2, 3, 1)[:, :: self.stride, :: self.stride]
+            return F.pad(pixels, (self.before, self.after)).permute(0, 3, 1, 2)
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
 
 
@@ -179,6 +182,13 @@ class Scale(nn.Module):
         return x * self.weight
 
 
+def global_average(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C)."""
+    if x.stride(1) == 1:  # channels_last: so is then the gradient, which that of a mean over two dimensions is not
+        return x.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
+    return x.mean((2, 3))
+
+
 class SqueezeExcite(nn.Module):
     """Channel gates from pooled features, through channels / 16 (Hu et al. 2018), which timm rounds to eights."""
 
@@ -189,7 +199,7 @@ class SqueezeExcite(nn.Module):
         self.expand = nn.Conv2d(reduced, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = x.mean((2, 3), keepdim=True)
+        pooled = global_average(x)[:, :, None, None]
         return x * self.expand(self.reduce(pooled).relu()).sigmoid()
 
 
@@ -206,7 +216,7 @@ class EfficientChannelAttention(nn.Module):
         self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = x.mean((2, 3))[:, None]
+        pooled = global_average(x)[:, None]
         return x * self.conv(pooled).sigmoid()[:, 0, :, None, None]
 
 

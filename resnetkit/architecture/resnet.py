@@ -40,7 +40,7 @@ class Head(nn.Module):
         self.classifier = nn.Linear(channels, num_classes) if num_classes else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(x.mean((2, 3)))
+        return self.classifier(layers.global_average(x))
 
 
 class ResNet(nn.Module):

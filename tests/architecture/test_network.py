@@ -255,6 +255,37 @@ def test_gates_are_rounded_as_timm_rounds_them(channels, reduced):
     assert SqueezeExcite(channels).reduce.out_channels == reduced
 
 
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("resnet18", {}),
+        ("seresnet50", {}),
+        ("ecaresnet50d", {"output_stride": 8}),
+        ("resnet20_cifar", {"activation": "gelu"}),
+        ("preact_resnet110_cifar", {}),
+        ("fast_resnet8_cifar", {}),
+    ],
+)
+def test_maps_and_gradients_stay_in_channels_last(name, choices):
+    """Maps in two orders of memory are added, normed and activated several times as slowly."""
+    net, others = rk.build(name, **choices).to(memory_format=torch.channels_last), []
+
+    def check(what, x):
+        if not x.is_contiguous(memory_format=torch.channels_last):
+            others.append(what)
+
+    def watch(module, _, x):
+        if x.ndim == 4 and x.shape[2:] != (1, 1):
+            check(f"map of {type(module).__name__}", x)
+            x.register_hook(lambda gradient: check(f"gradient of {type(module).__name__}", gradient))
+
+    for module in net.modules():
+        if not isinstance(module, nn.ReLU):  # in place
+            module.register_forward_hook(watch)
+    net(torch.randn(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)).square().sum().backward()
+    assert not others
+
+
 def test_names():
     assert rk.variants("resnext50*") == ["resnext50_32x4d"]
     assert rk.variants("plain*") == ["plain34", "plain56_cifar"]
