@@ -12,7 +12,7 @@ from resnetkit.device import processor_has
 
 AMX = processor_has("amx_bf16")
 NARROW, CHANNELS = 8, 64  # pixels in a row at most, and channels at least, where side by side was measured to be faster
-ROW = 64  # pixels; for rows of other lengths oneDNN 3.12 may read memory that nobody wrote
+ROW = 64  # pixels; for rows of an odd length oneDNN 3.12 reads memory that nobody wrote
 CAST = {torch.float32, torch.bfloat16}  # by autocast, which leaves double precision alone
 
 
@@ -35,10 +35,13 @@ class Conv2d(nn.Conv2d):
                 pixels = input.bfloat16().permute(0, 2, 3, 1)[:, ::stride, ::stride]
                 products = F.linear(pixels.flatten(0, 2), weight.bfloat16().flatten(1))
                 return products.unflatten(0, pixels.shape[:3]).permute(0, 3, 1, 2)
-            narrow = stride == 1 and input.shape[3] <= NARROW and min(weight.shape[:2]) >= CHANNELS
-            if self.kernel_size == (3, 3) and narrow and torch.is_grad_enabled() and weight.requires_grad:
+            if torch.is_grad_enabled() and weight.requires_grad and self._is_narrow(input):
                 return _SideBySide.apply(input.bfloat16(), weight.bfloat16())
         return super()._conv_forward(input, weight, bias)
+
+    def _is_narrow(self, x: Tensor) -> bool:
+        of_filters = self.kernel_size == (3, 3) and self.stride == (1, 1) and min(self.weight.shape[:2]) >= CHANNELS
+        return of_filters and x.shape[3] <= NARROW and len(x) * (x.shape[3] + 1) >= ROW
 
     def _is_plain(self) -> bool:
         reach = tuple(side // 2 for side in self.kernel_size)

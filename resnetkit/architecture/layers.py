@@ -13,6 +13,19 @@ from resnetkit.architecture.spec import NetworkSpec
 from resnetkit.architecture.stages import Conv, Row
 
 
+def channels_last(x: Tensor) -> bool:
+    """Whether maps (N, C, H, W) lie in memory as (N, H, W, C). Their gradient does only if what is done to them is done
+    in that order: PyTorch makes that of a slice, or of a mean over H and W, in the order of the dimensions."""
+    return x.stride(1) == 1
+
+
+def global_average(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C)."""
+    if channels_last(x):
+        return x.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
+    return x.mean((2, 3))
+
+
 def conv(spec: NetworkSpec, shape: Conv) -> nn.Conv2d:
     """A convolution that keeps ceil(size / stride); with a bias where the spec asks or has no norms."""
     make = SameConv2d if spec.padding != "symmetric" and shape.stride > 1 else Conv2d
@@ -73,7 +86,12 @@ class DensePool2d(nn.Module):
         self.dilation = dilation
 
     def forward(self, x: Tensor) -> Tensor:
-        for axis in (2, 3):
+        if channels_last(x):
+            return self._means(x.permute(0, 2, 3, 1), (1, 2)).permute(0, 3, 1, 2)
+        return self._means(x, (2, 3))
+
+    def _means(self, x: Tensor, axes: tuple[int, int]) -> Tensor:
+        for axis in axes:
             inside = max(0, x.shape[axis] - self.dilation)
             neighbour = torch.cat(
                 [x.narrow(axis, x.shape[axis] - inside, inside), x.narrow(axis, inside, x.shape[axis] - inside)], axis
@@ -96,7 +114,7 @@ class ZeroPadShortcut(nn.Module):
         self.after = new_channels - self.before
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.stride(1) == 1:  # channels_last: so is then the gradient
+        if channels_last(x):
             pixels = x.permute(0, 2, 3, 1)[:, :: self.stride, :: self.stride]
             return F.pad(pixels, (self.before, self.after)).permute(0, 3, 1, 2)
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
@@ -180,13 +198,6 @@ class Scale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weight
-
-
-def global_average(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C)."""
-    if x.stride(1) == 1:  # channels_last: so is then the gradient, which that of a mean over two dimensions is not
-        return x.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
-    return x.mean((2, 3))
 
 
 class SqueezeExcite(nn.Module):

@@ -105,7 +105,8 @@ class ResNet(nn.Module):
 
     def set_memory(self, mode: str) -> "ResNet":
         """`plain` keeps for the backward pass what the forward pass writes; `checkpoint` keeps little of it and
-        computes the rest again, for about a third more time. Results, gradients and statistics are the same to the bit.
+        computes the rest again, for about a third more time, on a processor more where maps are large. Results,
+        gradients and statistics are the same to the bit.
 
         A mode, no part of the spec. Raises ResnetkitError for another.
         """

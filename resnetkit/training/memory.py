@@ -14,6 +14,7 @@ from resnetkit.architecture.resnet import MEMORY_MODES, ResNet
 from resnetkit.cgroups import own_cgroups
 from resnetkit.errors import ResnetkitError
 from resnetkit.sizes import written_bytes
+from resnetkit.training.allocator import give_back_freed_memory
 from resnetkit.training.freezing import frozen_parts, parts, set_training
 from resnetkit.training.loop import train_epoch
 from resnetkit.training.prepare import Prepared
@@ -28,6 +29,7 @@ GPU_SHARE = 0.9  # of the GPU's; pieces that are free but too small take some
 def free_memory() -> int:
     """Bytes of main memory that can be had without swapping, in a container or a job those it may use. Raises
     ResnetkitError where the system does not say."""
+    give_back_freed_memory()
     try:
         lines = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
         free = int(lines["MemAvailable"].split()[0]) * 1024

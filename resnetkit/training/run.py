@@ -19,6 +19,7 @@ from resnetkit.errors import ResnetkitError, did_you_mean, require_number
 from resnetkit.reporting.record import compiled
 from resnetkit.sizes import parse_bytes
 from resnetkit.training import tracking
+from resnetkit.training.allocator import keep_freed_memory
 from resnetkit.training.averaging import Average
 from resnetkit.training.batch_size import find_batch_size, scaled_rate
 from resnetkit.training.compiling import check_compile, check_graphs, compile_network, compiling_pays
@@ -138,6 +139,8 @@ def _resumed(folder: RunFolder, device: str, execution: Execution) -> Start:
     start = _as_it_was_saved(folder) if recipe.weights and folder.last.exists() else None
     prepared = prepare(command["data"], recipe, {}, command["max_bad"], start)
     folder.check_same_data(prepared)
+    if place.type == "cpu":
+        keep_freed_memory()
     state, notes = new_state(prepared, place)
     memory = execution.memory or command.get("memory", "plain")
     mode, note = choose_memory(prepared, state.net, memory, execution.budget)
@@ -177,6 +180,8 @@ def _tried(
     prepared: Prepared, device: torch.device, workers: int, execution: Execution, *, range_tested: bool
 ) -> Found:
     """What is left to trials: the memory mode, the rate where it is `auto`, and whether compiling pays."""
+    if device.type == "cpu":
+        keep_freed_memory()
     state, notes = new_state(prepared, device)
     mode, told = choose_memory(prepared, state.net, execution.memory or "plain", execution.budget)
     compiled = execution.compile if execution.compile in ("on", "graphs") else "off"

@@ -23,7 +23,7 @@ from resnetkit.evaluation.evaluate import figures_on
 from resnetkit.evaluation.files import write_evaluation, write_metrics
 from resnetkit.evaluation.slices import looks
 from resnetkit.reporting.report import write_report
-from resnetkit.training.allocator import give_back_holes, keep_freed_memory
+from resnetkit.training.allocator import give_back_holes
 from resnetkit.training.display import Display
 from resnetkit.training.epochs import Epochs, FramedBatches, pixels_by_epoch
 from resnetkit.training.folder import RunFolder, environment
@@ -78,7 +78,6 @@ class Trainer:
     def run(self) -> Run:
         state, recipe = self.state, self.prepared.recipe
         if self.device.type == "cpu":
-            keep_freed_memory()
             give_back_holes(state.net)
         if self.folder.last.exists():
             finished = state.step // self.steps - (state.ended is not None)

@@ -43,15 +43,16 @@ def apart(first, second):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "stride", "size"),
+    ("kernel", "stride", "size", "count"),
     [
-        *((1, 1, (12, 9)), (1, 2, (12, 9)), (1, 2, (7, 8))),
-        *((3, 1, (9, 8)), (3, 1, (4, 3)), (3, 1, (2, 2)), (3, 1, (1, 1))),
+        *((1, 1, (12, 9), 12), (1, 2, (12, 9), 12), (1, 2, (7, 8), 12)),
+        *((3, 1, (9, 8), count) for count in (12, 14, 23)),  # 7 side by side
+        *((3, 1, (4, 3), 16), (3, 1, (2, 2), 43), (3, 1, (1, 1), 32)),
     ],
 )
-def test_values_and_gradients_are_those_of_pytorch(kernel, stride, size):
+def test_values_and_gradients_are_those_of_pytorch(kernel, stride, size, count):
     mine, theirs = twins(64, 72, kernel, stride, kernel // 2)
-    x = images(12, 64, *size)
+    x = images(count, 64, *size)
     *got, node = run(mine, x)
     assert node != run(theirs, x)[3], "the usual way was taken"
     *wanted, _ = run(theirs, x, torch.float32)
@@ -69,8 +70,9 @@ def test_values_and_gradients_are_those_of_pytorch(kernel, stride, size):
         ({"padding": 0}, 8, 12),
         ({"stride": 2}, 8, 12),
         ({}, 9, 12),
+        ({}, 8, 7),
     ],
-    ids=["grouped", "dilated", "unpadded", "strided", "wide"],
+    ids=["grouped", "dilated", "unpadded", "strided", "wide", "few"],
 )
 def test_others_go_the_usual_way(choices, size, count):
     mine, theirs = twins(64, 72, 3, **{"padding": 1} | choices)
@@ -97,7 +99,7 @@ def test_other_padding_double_precision_and_no_gradient_go_the_usual_way():
 def test_gradients_by_sample():
     """As `torch.func` takes them, in float32, too."""
     mine, theirs = twins(64, 64, 3, padding=1)
-    x = images(12, 64, 6, 6)[:, None]
+    x = images(24, 64, 6, 6).unflatten(0, (2, 12))
     for precision in (torch.float32, torch.bfloat16):
         found = []
         for conv in (mine, theirs):
@@ -147,12 +149,18 @@ def test_few_channels_go_the_usual_way():
 
 def test_no_memory_is_read_that_nobody_wrote():
     """Numbers of an earlier tensor, here NaN, must not come into a gradient."""
-    mine, _ = twins(64, 96, 3, padding=1)
-    for count, side in ((72, 2), (71, 4), (31, 7), (16, 8)):
-        x = images(count, 64, side, side)
-        spoilt = [torch.full((2**size,), float("nan")) for size in range(8, 22)]
-        del spoilt
-        assert all(found.isfinite().all() for found in run(mine, x)[:3])
+    for choices, shapes in (
+        ({}, ((72, 2), (71, 4), (31, 7), (16, 8), (8, 15))),
+        ({"groups": 4}, ((31, 7), (16, 9), (8, 15))),
+        ({"stride": 2}, ((31, 7), (16, 9), (8, 15))),
+        ({"dilation": 2, "padding": 2}, ((31, 7), (16, 9))),
+    ):
+        mine, _ = twins(64, 96, 3, **{"padding": 1} | choices)
+        for count, side in shapes:
+            x = images(count, 64, side, side)
+            spoilt = [torch.full((2**size,), float("nan")) for size in range(8, 22)]
+            del spoilt
+            assert all(found.isfinite().all() for found in run(mine, x)[:3])
 
 
 def test_frozen_filters_have_no_gradient_and_images_theirs():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import resnetkit as rk
-from resnetkit.architecture import layers
+from resnetkit.architecture import convolution, layers
 from resnetkit.architecture.layers import SqueezeExcite
 from resnetkit.architecture.stages import plan
 from resnetkit.architecture.summary import complexity
@@ -266,8 +266,10 @@ def test_gates_are_rounded_as_timm_rounds_them(channels, reduced):
         ("fast_resnet8_cifar", {}),
     ],
 )
-def test_maps_and_gradients_stay_in_channels_last(name, choices):
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+def test_maps_and_gradients_stay_in_channels_last(name, choices, precision, monkeypatch):
     """Maps in two orders of memory are added, normed and activated several times as slowly."""
+    monkeypatch.setattr(convolution, "AMX", True)
     net, others = rk.build(name, **choices).to(memory_format=torch.channels_last), []
 
     def check(what, x):
@@ -282,7 +284,10 @@ def test_maps_and_gradients_stay_in_channels_last(name, choices):
     for module in net.modules():
         if not isinstance(module, nn.ReLU):  # in place
             module.register_forward_hook(watch)
-    net(torch.randn(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)).square().sum().backward()
+    x = torch.randn(12, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        y = net(x)
+    y.square().sum().backward()
     assert not others
 
 
@@ -308,6 +313,16 @@ def test_images_that_are_too_small_have_no_costs():
     net.image_size = (4, 4)
     with pytest.raises(rk.ResnetkitError, match="resnet18 takes no image of 4x4"):
         complexity(net)
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_networks_are_exported_for_images_of_any_size(order):
+    net = rk.build("resnet20_cifar", attention="se").eval().to(memory_format=order)
+    sizes = ({2: 4 * torch.export.Dim("height", min=8), 3: 4 * torch.export.Dim("width", min=8)},)  # it strides twice
+    image = torch.randn(2, 3, 64, 64).contiguous(memory_format=order)
+    exported = torch.export.export(net, (image,), dynamic_shapes=sizes)
+    x = torch.randn(2, 3, 96, 64).contiguous(memory_format=order)
+    torch.testing.assert_close(exported.module()(x), net(x))
 
 
 def test_network_is_traceable_and_scripts_nothing():
