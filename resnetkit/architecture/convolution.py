@@ -29,7 +29,7 @@ class Conv2d(nn.Conv2d):
             with torch.autocast("cpu", enabled=False):
                 exact = input.float(), weight.float(), None if bias is None else bias.float()
                 return super()._conv_forward(*exact).bfloat16()
-        if AMX and bias is None and self._is_plain() and _eager() and input.stride(1) == 1:  # channels_last
+        if AMX and bias is None and self._is_plain() and _eager() and channels_last(input):
             stride = self.stride[0]
             if self.kernel_size == (1, 1):
                 pixels = input.bfloat16().permute(0, 2, 3, 1)[:, ::stride, ::stride]
@@ -47,6 +47,12 @@ class Conv2d(nn.Conv2d):
         reach = tuple(side // 2 for side in self.kernel_size)
         square = self.stride[0] == self.stride[1] and self.dilation == (1, 1)
         return square and self.groups == 1 and self.padding == reach and self.padding_mode == "zeros"
+
+
+def channels_last(x: Tensor) -> bool:
+    """Whether maps (N, C, H, W) lie in memory as (N, H, W, C). Their gradient does only if what is done to them is done
+    in that order: PyTorch makes that of a slice, or of a mean over H and W, in the order of the dimensions."""
+    return x.stride(1) == 1
 
 
 def _in_bfloat16(x: Tensor, weight: Tensor) -> bool:

@@ -8,15 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnetkit.architecture.convolution import Conv2d
+from resnetkit.architecture.convolution import Conv2d, channels_last
 from resnetkit.architecture.spec import NetworkSpec
 from resnetkit.architecture.stages import Conv, Row
-
-
-def channels_last(x: Tensor) -> bool:
-    """Whether maps (N, C, H, W) lie in memory as (N, H, W, C). Their gradient does only if what is done to them is done
-    in that order: PyTorch makes that of a slice, or of a mean over H and W, in the order of the dimensions."""
-    return x.stride(1) == 1
 
 
 def global_average(x: Tensor) -> Tensor:

@@ -139,8 +139,6 @@ def _resumed(folder: RunFolder, device: str, execution: Execution) -> Start:
     start = _as_it_was_saved(folder) if recipe.weights and folder.last.exists() else None
     prepared = prepare(command["data"], recipe, {}, command["max_bad"], start)
     folder.check_same_data(prepared)
-    if place.type == "cpu":
-        keep_freed_memory()
     state, notes = new_state(prepared, place)
     memory = execution.memory or command.get("memory", "plain")
     mode, note = choose_memory(prepared, state.net, memory, execution.budget)
@@ -161,6 +159,8 @@ def _as_it_was_saved(folder: RunFolder) -> Model | None:
 
 
 def _set_execution(state: TrainingState, memory: str, compiled: str) -> None:
+    if next(state.net.parameters()).device.type == "cpu":
+        keep_freed_memory()
     state.net.set_memory(memory)
     if compiled != "off":
         compile_network(state, compiled)
@@ -180,8 +180,6 @@ def _tried(
     prepared: Prepared, device: torch.device, workers: int, execution: Execution, *, range_tested: bool
 ) -> Found:
     """What is left to trials: the memory mode, the rate where it is `auto`, and whether compiling pays."""
-    if device.type == "cpu":
-        keep_freed_memory()
     state, notes = new_state(prepared, device)
     mode, told = choose_memory(prepared, state.net, execution.memory or "plain", execution.budget)
     compiled = execution.compile if execution.compile in ("on", "graphs") else "off"
