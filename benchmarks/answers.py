@@ -1,4 +1,4 @@
-"""What the network of a run answers to the test part of its own data."""
+"""What the network of a run answers to the part of its own data that its figures are of."""
 
 from pathlib import Path
 

@@ -8,7 +8,6 @@ by photo, each by the share of seeds that answer it rightly.
 """
 
 import argparse
-import csv
 import tempfile
 from pathlib import Path
 
@@ -34,21 +33,10 @@ ARMS = {
 
 
 def write_folds(data: str, folder: Path) -> list[Path]:
-    """A table of `data` for each fold, whose test part it is."""
-    division = folder / "division.csv"
+    """A table of `data` for each fold, which it is judged by."""
     found = survey(open_dataset(data))
-    write_division(divide(found, SplitPlan(by="random", val=0, test=0, folds=FOLDS)), found, division)
-    with open(division, newline="") as file:
-        rows = list(csv.DictReader(file))
-    tables = []
-    for fold in range(1, FOLDS + 1):
-        tables.append(folder / f"fold{fold}.csv")
-        with open(tables[-1], "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("path", "label", "split"))
-            for row in rows:
-                writer.writerow((row["path"], row["label"], "test" if int(row["fold"]) == fold else "train"))
-    return tables
+    division = divide(found, SplitPlan(by="random", val=0, test=0, folds=FOLDS))
+    return write_division(division, found, folder / "split.csv")[1:]
 
 
 def stem_is_equal(first: Path, second: Path) -> bool:

@@ -22,7 +22,7 @@ def find_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ResnetkitError(
-            f"device {name!r} is not to be had here: {str(error).splitlines()[0]}; give auto or cpu"
+            f"device {name!r} is not to be had here: {str(error).splitlines()[0]}; give cpu"
         ) from error
     return device
 
@@ -42,13 +42,16 @@ def find_precision(name: str) -> torch.dtype:
 
 @contextmanager
 def within_memory(device: torch.device, cure: str) -> Iterator[None]:
-    """Raises ResourceExhausted, which names the cure, where a GPU's memory or the machine's is not enough."""
+    """Raises ResourceExhausted, which names the cure, where a GPU's memory or the machine's is not enough, and where a
+    process that reads photos is killed, which torch tells by a signal, whatever is at work then."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise ResourceExhausted(f"{device} has too little memory; {cure}") from error
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "DefaultCPUAllocator" not in str(error):  # torch has no class for it
+        if "DataLoader worker (pid" in str(error):  # torch has no class for it
+            raise ResourceExhausted("a process that reads photos was killed, as where memory runs out") from error
+        if isinstance(error, RuntimeError) and "DefaultCPUAllocator" not in str(error):  # nor for this
             raise
         raise ResourceExhausted(f"the machine has too little memory; {cure}") from error
 

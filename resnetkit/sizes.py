@@ -11,7 +11,7 @@ UNITS |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 def parse_bytes(text: str) -> int:
     """ "4GiB", "500MB" or "1.5 GB" in bytes. Raises ResnetkitError."""
     units = {unit.lower(): size for unit, size in UNITS.items()}
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", text.lower())
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", str(text).lower())
     if match is None or match[2] not in units or float(match[1]) == 0:
         raise ResnetkitError(f"{text!r} is no amount of memory; write a number above 0 and a unit, as 4GiB or 500MB")
     return int(float(match[1]) * units[match[2]])

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import fields
 from fnmatch import fnmatchcase
+from numbers import Integral
 from typing import Any
 
 from resnetkit.architecture.spec import NetworkSpec
@@ -132,12 +133,20 @@ def spec(name: str, num_classes: int | None = None, in_channels: int = 3, **choi
         if choice not in allowed:
             known = did_you_mean(choice, allowed | {"weights"})  # `build` takes these
             raise ResnetkitError(f"{name}: no choice is called {choice!r}; {known}")
-    choices = {key: tuple(value) if isinstance(value, list) else value for key, value in choices.items()}
+    choices = {key: _plain_number(value) for key, value in choices.items()}
     plain = {"shortcut": "none"} if "plain" in name else {}
     row = _row(name, name.removeprefix("plain_").replace("plain", "resnet"), choices.get("block"))
     if num_classes is None:
         num_classes = 10 if name.endswith("_cifar") else 1000
-    return NetworkSpec(name=name, num_classes=num_classes, in_channels=in_channels, **row | plain | choices)
+    counts = {"num_classes": _plain_number(num_classes), "in_channels": _plain_number(in_channels)}
+    return NetworkSpec(name=name, **counts, **row | plain | choices)
+
+
+def _plain_number(value: Any) -> Any:
+    """A whole number of another library as Python's, a list of them as a tuple; anything else as it is."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_plain_number, value))
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
 
 
 def _row(asked: str, name: str, block: str | None) -> Choices:

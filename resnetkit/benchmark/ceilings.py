@@ -12,6 +12,7 @@ SIDE = 2048  # of the square matrices
 EMULATED_SIDE = 256  # a product of larger ones takes a minute where bfloat16 is emulated
 COPIED = 2**28  # bytes; several times any cache of a processor
 GPU_SIDE, GPU_BYTES = 4, 16  # times the sizes here, for a GPU: what takes microseconds there says little
+GPU_SHARE = 32  # of a GPU's free memory one copy takes so small a part at most
 TRIALS = 10
 # Of 32 MiB, which a cache may hold in part, a copy took a sixth longer or shorter from one time to the next.
 PROBE_SIDE, PROBED_BYTES, PROBE_TRIALS = 768, 2**27, 15
@@ -20,11 +21,17 @@ PROBE_SIDE, PROBED_BYTES, PROBE_TRIALS = 768, 2**27, 15
 def ceilings(device: torch.device) -> dict[str, float]:
     """GFLOP/s of a matrix product in each precision, and GB/s of a copy, read and written; the best of TRIALS."""
     found = {f"{name}_gflops": gflops for name, gflops in products(device).items()}
-    copied = COPIED * (GPU_BYTES if device.type == "cuda" else 1)
-    source = torch.randn(copied // 4, device=device)
-    target = torch.empty_like(source)
-    found["copy_gb_per_second"] = 2 * copied / _least(lambda: target.copy_(source), device, TRIALS) / 1e9
+    found["copy_gb_per_second"] = _copied(device)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # what is measured next runs in other processes
     return found
+
+
+def _copied(device: torch.device) -> float:
+    count = _bytes(device, COPIED)
+    source = torch.randn(count // 4, device=device)
+    target = torch.empty_like(source)
+    return 2 * count / _least(lambda: target.copy_(source), device, TRIALS) / 1e9
 
 
 def products(device: torch.device) -> dict[str, float]:
@@ -43,14 +50,22 @@ def _side(device: torch.device, dtype: torch.dtype) -> int:
     return EMULATED_SIDE if dtype == torch.bfloat16 and not has_bfloat16(device) else SIDE
 
 
+def _bytes(device: torch.device, count: int) -> int:
+    """What to copy: on a GPU more, but no more than leaves room for what is measured."""
+    if device.type != "cuda":
+        return count
+    free, _ = torch.cuda.mem_get_info(device)
+    return min(GPU_BYTES * count, free // GPU_SHARE)
+
+
 class Probe:
     """Seconds of a product in float32 and of a copy, each the least of a few."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        more, bytes_more = (GPU_SIDE, GPU_BYTES) if device.type == "cuda" else (1, 1)
-        self._matrix = torch.randn(more * PROBE_SIDE, more * PROBE_SIDE, device=device)
-        self._source = torch.randn(bytes_more * PROBED_BYTES // 4, device=device)
+        side = PROBE_SIDE * (GPU_SIDE if device.type == "cuda" else 1)
+        self._matrix = torch.randn(side, side, device=device)
+        self._source = torch.randn(_bytes(device, PROBED_BYTES) // 4, device=device)
         self._target = torch.empty_like(self._source)
 
     def __call__(self) -> list[float]:

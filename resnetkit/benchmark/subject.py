@@ -96,6 +96,8 @@ def photo_batches(job: dict[str, Any]) -> tuple[TrainingBatches, str]:
     parts = open_dataset(job["data"]).parts
     if "train" not in parts:
         raise ResnetkitError(f"{job['data']}: photos to load must be in class folders below train/")
+    if isinstance(parts["train"].images, Tensor):
+        raise ResnetkitError(f"{job['data']}: no photos, but images of one small size, which no loader reads")
     preprocessing = Preprocessing(size=(side, side), resize=round(side / CROP_PCT))
     cache = PhotoCache(Path(job["cache"]), parts["train"], preprocessing.channels, round(side / CROP_PCT))
     batches = TrainingBatches(

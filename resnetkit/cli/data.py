@@ -121,34 +121,41 @@ def split(
         str | None,
         typer.Option(metavar="REGEX", help="What names the group in a path, in one bracket [default: the folder]."),
     ] = None,
-    folds: Annotated[int | None, typer.Option(help="Divide the training images into so many folds as well.")] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="Divide the training images into so many folds as well, with a table for each to train on."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="For random, and for ties of group [default: 0].")] = None,
     keep_duplicates_together: Annotated[bool, typer.Option(help="Copies of one picture stay in one part.")] = True,
     json: JsonFlag = False,
 ) -> None:
     """Divide images into train, val and test, whatever parts they had."""
     from resnetkit.data.datasets import open_dataset
-    from resnetkit.data.resplit import SplitPlan, divide, require_files, require_other, write_division
+    from resnetkit.data.resplit import SplitPlan, divide, require_files, require_other, table_paths, write_division
     from resnetkit.data.survey import survey
 
     plan = SplitPlan(
         by=by, val=val, test=test, group=group, folds=folds, seed=seed, keep_copies=keep_duplicates_together
     )
     require_other(out, data)
+    for file in table_paths(out, folds or 0):
+        require_other(file, data)
     dataset = open_dataset(data)
     require_files(dataset)
     seen = survey(dataset)
     division = divide(seen, plan)
-    write_division(division, seen, out)
+    files = write_division(division, seen, out)
     counts = division.counts()
     if json:
-        print_json({"file": str(out), "left_out": len(seen.bad)} | counts)
+        held_out = {"folds": [str(file) for file in files[1:]]} if folds else {}
+        print_json({"file": str(out), "left_out": len(seen.bad)} | counts | held_out)
         return
     total = len(division.pictures)
     print(", ".join(f"{part} {count:,} ({count / total:.1%})" for part, count in counts.items()))
     if seen.bad:
         print(f"left out: {len(seen.bad):,} that cannot be read or are of no part")
-    print(f"next: resnet train {quote(str(out))}")
+    for file in files:
+        print(f"next: resnet train {quote(str(file))}")
 
 
 def _preprocessing(read: "Ingested", settings: dict[str, Any]) -> "Preprocessing":

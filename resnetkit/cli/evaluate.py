@@ -50,7 +50,10 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     workers: WorkersOption = None,
-    max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of unreadable images left out.")] = 0.0,
+    max_bad: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of unreadable images of DATA left out; a run's own must all be there."),
+    ] = 0.0,
     json: JsonFlag = False,
 ) -> None:
     """Measure a trained network on labelled images, or compare two."""

@@ -90,6 +90,8 @@ def _opened(target: str, num_classes: int | None, probe: str | None) -> "tuple[R
         from resnetkit.evaluation.probe import probe as run_probe
 
         return _with_its_classes(run_probe(target, probe), num_classes)
+    if (Path(target) / "command.json").is_file():  # a run may be called as its network is
+        return _with_its_classes(load(target), num_classes)
     try:
         with torch.device("meta"):
             return build(target, num_classes), None

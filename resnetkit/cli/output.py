@@ -41,9 +41,10 @@ def print_json(value: dict[str, Any]) -> None:
 def describe_metrics(metrics: dict[str, Any]) -> str:
     if "exact_match" in metrics:
         return _describe_labels(metrics)
+    five = f"top-5 {metrics['top5']:.2%}, " if len(metrics["per_class"]) > 5 else ""
     return (
-        f"{metrics['split']}: top-1 {_with_interval(metrics, 'top1')}, "
-        f"top-5 {metrics['top5']:.2%}, loss {metrics['loss']:.4f}, calibration error {metrics['ece']:.2%}, "
+        f"{metrics['split']}: top-1 {_with_interval(metrics, 'top1')}, {five}"
+        f"loss {metrics['loss']:.4f}, calibration error {metrics['ece']:.2%}, "
         f"{metrics['n']:,} images"
     )
 

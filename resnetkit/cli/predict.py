@@ -33,9 +33,13 @@ def predict(
     coverage: Annotated[
         float | None, typer.Option(help="Give the set of classes that holds the truth this often, for example 0.9.")
     ] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Likeliest classes that an answer lists [default: 5, in a table 3].")
+    ] = None,
     preprocessing: PreprocessingOption = None,
     max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of unreadable images tolerated.")] = 0.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 32,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     json: JsonFlag = False,
 ) -> None:
@@ -53,7 +57,15 @@ def predict(
     model = load(source, preprocessing)
     if "taken_for" in model.provenance:
         print(model.report, file=sys.stderr)
-    predictor = Predictor(model, device=device, precision=precision, coverage=coverage, certainty=certainty)
+    predictor = Predictor(
+        model,
+        device=device,
+        precision=precision,
+        top=top or (3 if written == "table" else 5),
+        batch_size=batch_size,
+        coverage=coverage,
+        certainty=certainty,
+    )
     sorter = Sorter(sort_into, images, predictor.model.task) if sort_into is not None else None
     if out is None:
         answers = _printed(predictor.predict(paths), written)

@@ -90,8 +90,10 @@ def train(
         **settings,
     )
     if json:
-        print_json({"run": str(run.folder), "model": str(run.folder / "model.safetensors")} | run.metrics)
+        files = {"model": "model.safetensors", "report": "report.html"}
+        print_json({"run": str(run.folder)} | {k: str(run.folder / v) for k, v in files.items()} | run.metrics)
     else:
         print(describe_metrics(run.metrics))
         print(f"run folder: {run.folder}")
+        print(f"report: {run.folder / 'report.html'}")
         print(f"next: resnet predict {quote(str(run.folder))} IMAGE...")

@@ -47,10 +47,10 @@ def archive(path: Path) -> Dataset | None:
         return _shards(path.stem, path.parent, {path: listing})
     top = _common_folder(found, listing.folders)
     above = len(top)
-    images = sorted((steps[above:], file) for steps, file in found.items())
+    images = sorted(((_below(top, steps), file) for steps, file in found.items()), key=lambda image: image[0])
     folders = {steps[above:] for steps in listing.folders if len(steps) > above}
     folders |= {steps[:depth] for steps, _ in images for depth in (1, 2) if len(steps) > depth}
-    refused = [(steps[above:] if steps[:above] == top else steps, reason) for steps, reason in listing.refused]
+    refused = [(_below(top, steps), reason) for steps, reason in listing.refused]
     return class_folders(path, path.name.split(".")[0], images, folders, refused)
 
 
@@ -146,15 +146,23 @@ def _suffix(steps: Steps) -> str:
 
 
 def _common_folder(images: Collection[Steps], folders: Collection[Steps]) -> Steps:
-    """The folder that holds all of them, as an archive of a folder has; a split is not such a folder."""
+    """The folder that holds all of them, as an archive of a folder has, but for images beside it, or beside two or more
+    class folders in it; a split is not such a folder."""
     top: Steps = ()
     while True:
         depth = len(top)
-        tops = {steps[depth] for steps in (*images, *folders) if len(steps) > depth}
-        deep = all(len(steps) > depth + 2 for steps in images)
-        if len(tops) != 1 or not deep or tops & SPLITS.keys():
+        below = {steps for steps in images if steps[:depth] == top and len(steps) > depth + 1}
+        tops = {steps[depth] for steps in below} | {steps[depth] for steps in folders if len(steps) > depth}
+        holding = {steps[depth + 1] for steps in below if len(steps) > depth + 2}
+        deep = all(len(steps) > depth + 2 for steps in below) or len(holding) > 1
+        if len(tops) != 1 or not holding or not deep or {name.lower() for name in tops} & SPLITS.keys():
             return top
         top += tuple(tops)
+
+
+def _below(top: Steps, steps: Steps) -> Steps:
+    """The steps from a folder on, where it holds what they lead to."""
+    return steps[len(top) :] if steps[: len(top)] == top else steps
 
 
 def _list(path: Path) -> _Listing | None:

@@ -18,7 +18,7 @@ from resnetkit.data.parallel import map_images
 from resnetkit.data.parts import Dataset
 from resnetkit.data.preprocess import COLOURS, as_channels, count_channels, decode, is_grey, mismatch, stored_grey
 from resnetkit.data.progress import watched
-from resnetkit.errors import ResnetkitError, TooManyBadImages, require_number
+from resnetkit.errors import TooManyBadImages, require_number
 
 GLANCE = 8  # times smaller, the least that a JPEG is decoded to
 SMALL = 64  # pixels a side; a set no larger, all of one size, is kept decoded in memory
@@ -65,7 +65,7 @@ def ingest(
     leaves others out. `measure` sees the uint8 (C, H, W) pixels of every image, grey as rgb, so that who needs more of
     them does not decode twice. Without `whole` large JPEGs are decoded at an eighth of their size, which takes a few
     times less and tells as much of whether they read; `measure` may then see them so. Raises TooManyBadImages past the
-    share `max_bad` of the images of the parts, ResnetkitError when nothing is left of a part.
+    share `max_bad` of the images of the parts, and when nothing is left of one.
     """
     require_number("max_bad", max_bad, 0, 1)
     looks = {
@@ -89,7 +89,8 @@ def ingest(
     parts = {}
     for name, seen in looks.items():
         if not good[name]:
-            raise ResnetkitError(f"{dataset.name}: no readable image in its {name} part")
+            first = f"{dataset.parts[name].names[0]}: {seen[0].reason}" if seen else "it has none"
+            raise TooManyBadImages(f"{dataset.name}: no readable image in its {name} part; the first: {first}")
         part = dataset.parts[name].take(torch.tensor([i for i, s in enumerate(seen) if not s.reason]))
         if side and max(side) <= SMALL and not isinstance(part.images, Tensor):
             part.images = torch.from_numpy(np.stack([s.pixels for s in good[name] if s.pixels is not None]))

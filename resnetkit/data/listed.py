@@ -5,6 +5,7 @@ import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -229,6 +230,7 @@ def _label_problems(rows: list[_Row]) -> list[tuple[int, str]]:
     known = {label for row in rows if row.split in ("train", "all") for label in row.labels}
     first_use: dict[str, tuple[str, int]] = {}
     problems = []
+    nearest = cache(partial(did_you_mean, known=known))  # of one label that many rows have
     for line, label in ((row.line, label) for row in rows for label in row.labels):
         twin, first = first_use.setdefault(same_but_for_case(label), (label, line))
         if problem := flaw(label):
@@ -237,5 +239,5 @@ def _label_problems(rows: list[_Row]) -> list[tuple[int, str]]:
             told = f"label {label!a} differs from {twin!a} on line {first} by case or Unicode form only"
             problems.append((line, told))
         elif known and label not in known:
-            problems.append((line, f"label {label!r} is one that training does not know; {did_you_mean(label, known)}"))
+            problems.append((line, f"label {label!r} is one that training does not know; {nearest(label)}"))
     return problems

@@ -3,8 +3,9 @@
 import multiprocessing
 import pickle
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -32,8 +33,17 @@ def map_images(function: Callable[[Encoded], Result], images: Sequence[Encoded])
     if max(map(encoded.size, images[:8]), default=0) <= LARGE_FILE:
         yield from map_in_processes(function, images)
         return
-    with ThreadPoolExecutor(core_count()) as pool:
-        yield from pool.map(function, images)
+    pool = ThreadPoolExecutor(core_count())
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for image in images:
+            waiting.append(pool.submit(function, image))
+            if len(waiting) == CHUNK:  # not all at once: a million of them take gigabytes, and long to give up
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:

@@ -17,7 +17,6 @@ from resnetkit.data.parallel import map_images
 from resnetkit.data.parts import Part, named
 from resnetkit.data.preprocess import COLOURS, decode, picture_size, resize
 from resnetkit.data.progress import watched
-from resnetkit.errors import ResnetkitError
 from resnetkit.user_cache import require_space
 
 
@@ -26,13 +25,11 @@ class PhotoCache:
 
     Each has a place of its own and a checksum that is written after it, so one that an interruption cut short is
     decoded again; a process that has seen it fit does not look again. A photo has the same pixels whether it was there
-    or not. Nothing stays open here, so that the workers of a loader each open it for themselves. Raises ResnetkitError
-    where the photos are none, BadImage for one that went away, ResourceExhausted where the disk has too little space.
+    or not. Nothing stays open here, so that the workers of a loader each open it for themselves. Raises BadImage for
+    one that went away, ResourceExhausted where the disk has too little space.
     """
 
     def __init__(self, folder: Path, part: Part, channels: str, side: int) -> None:
-        if channels not in COLOURS:
-            raise ResnetkitError("setting cache is for photos, grey or rgb; leave it out")
         self.folder, self.channels = folder, channels
         assert not isinstance(part.images, Tensor)
         self._part, self._images = part, part.images

@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from resnetkit.data.encoded import BadImage
-from resnetkit.errors import ResourceExhausted
 
 AHEAD = 2  # batches that each process may have before they are asked for
 
@@ -61,8 +60,8 @@ class PhotoWorkers:
         """uint8 (N, C, H, W) in channels_last for each list of N requests, every image of `shape`.
 
         What was asked for before and is not yet read is given up: to read it on raises RuntimeError. Raises ValueError
-        for images of another shape, ResourceExhausted where a process is killed, and what `read` raises in place of the
-        batch.
+        for images of another shape, RuntimeError where a process is killed (see `within_memory`), and what `read`
+        raises in place of the batch.
         """
         if prod(shape) > prod(self._largest):
             raise ValueError(f"images of {shape} are larger than {self._largest}, for which there is room")
@@ -85,16 +84,11 @@ class PhotoWorkers:
 
 
 def _told(loader: "DataLoader[_Placed]") -> Iterator[_Placed]:
-    """What comes from a loader: a worker's BadImage without the traceback that torch puts into its message, and that a
-    worker was killed, which torch has no error of its own for, as ours."""
+    """What comes from a loader, and a worker's BadImage without the traceback that torch puts into its message."""
     try:
         yield from loader
     except BadImage as error:
         raise BadImage(str(error).strip().rpartition(f"{BadImage.__name__}: ")[2]) from error
-    except RuntimeError as error:
-        if "DataLoader worker (pid" in str(error):
-            raise ResourceExhausted("a process that reads photos was killed, as where memory runs out") from error
-        raise
 
 
 class _Tasks:

@@ -70,7 +70,7 @@ class Division:
 
 def divide(survey: Survey, plan: SplitPlan) -> Division:
     """Set all readable images of a set apart anew, whatever parts it had. Raises ResnetkitError where that leaves a
-    class without an image to train on, too."""
+    class without an image to train on, too, whichever fold is held out."""
     pictures = survey.pictures
     groups = _groups(survey, plan)
     names = ("train", "val", "test")
@@ -85,6 +85,7 @@ def divide(survey: Survey, plan: SplitPlan) -> Division:
         )
         for i, fold in zip(train, chosen):
             folds[i] = fold + 1
+        _require_folds(survey, folds, plan.folds)
     return Division(pictures, parts, folds)
 
 
@@ -108,24 +109,43 @@ def require_files(dataset: Dataset) -> None:
             )
 
 
-def write_division(division: Division, survey: Survey, path: Path) -> None:
-    """A CSV of path (below the folder of the CSV), label (or labels), split and, where there are folds, fold.
+def table_paths(path: Path, folds: int) -> list[Path]:
+    """Where `write_division` writes the table itself, and one for each fold."""
+    return [path, *(path.with_name(f"{path.stem}-fold{fold}.csv") for fold in range(1, folds + 1))]
+
+
+def write_division(division: Division, survey: Survey, path: Path) -> list[Path]:
+    """A CSV of path (below the folder of the CSV), label (or labels), split and, where there are folds, fold; and for
+    each fold one of the training images, of which it is `val` and the others `train`. Returns their paths.
 
     The images must be files. Raises ResnetkitError for class names that would not be read back.
     """
     require_writable(survey.dataset.name, survey.dataset.classes)
-    root = path.parent.resolve()
-    rows = []
+    files = table_paths(path, max((fold or 0 for fold in division.folds), default=0))
+    rows = _rows(division, survey, files)
+    header = ("path", "labels" if survey.dataset.multilabel else "label", "split", "fold")
+    width = 3 if len(files) == 1 else 4
+    write_text(path, csv_text(header[:width], [row[:width] for row in rows]))
+    for held, file in enumerate(files[1:], start=1):
+        parts = [(*row[:2], "val" if row[3] == held else "train") for row in rows if row[3]]
+        write_text(file, csv_text(header[:3], parts))
+    return files
+
+
+def _rows(division: Division, survey: Survey, files: list[Path]) -> list[tuple[str, str, str, int | str]]:
+    """Path, label, split and fold of each image, for tables beside each other. Raises ResnetkitError where one of these
+    would replace an image."""
+    root = files[0].parent.resolve()
+    rows: list[tuple[str, str, str, int | str]] = []
     for picture, part, fold in zip(division.pictures, division.parts, division.folds):
         assert isinstance(picture.image, Path), "require_files was asked before"
-        if path.exists() and path.samefile(picture.image):
-            raise ResnetkitError(f"{path} is one of the images; choose another --out")
+        for file in files:
+            if file.exists() and file.samefile(picture.image):
+                raise ResnetkitError(f"{file} is one of the images; choose another --out")
         place = os.path.relpath(picture.image.parent.resolve() / picture.image.name, root)
         label = SEPARATOR.join(survey.dataset.classes[label] for label in picture.labels)
         rows.append((place, label, part, "" if fold is None else fold))
-    width = 4 if any(division.folds) else 3
-    header = ("path", "labels" if survey.dataset.multilabel else "label", "split", "fold")
-    write_text(path, csv_text(header[:width], [row[:width] for row in rows]))
+    return rows
 
 
 def _require_training(survey: Survey, parts: list[str], cure: str) -> None:
@@ -136,6 +156,14 @@ def _require_training(survey: Survey, parts: list[str], cure: str) -> None:
             name, images = survey.dataset.classes[label], "1 image" if count == 1 else f"{count} images"
             none = f"split: class {name!r} has {images}, and none would be left to train on"
             raise ResnetkitError(f"{none}; add some, lower val and test, or {cure}")
+
+
+def _require_folds(survey: Survey, folds: list[int | None], count: int) -> None:
+    for held in range(1, count + 1):
+        if held not in folds:
+            raise ResnetkitError(f"split: no training image is in fold {held} of {count}; ask for fewer folds")
+        others = ["train" if fold not in (held, None) else "val" for fold in folds]
+        _require_training(survey, others, f"ask for other folds than {count}")
 
 
 def _place(

@@ -16,7 +16,7 @@ def statistics(survey: Survey) -> dict[str, Any]:
     pictures = survey.pictures
     return {
         "images": len(pictures),
-        "unreadable": len(survey.bad),
+        "unreadable": survey.unreadable,
         "parts": {part: sum(picture.part == part for picture in pictures) for part in parts},
         "classes": {
             name: {part: counts[part][label] for part in parts} for label, name in enumerate(survey.dataset.classes)

@@ -2,20 +2,23 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from errno import EDQUOT, ENOSPC
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from resnetkit.architecture.resnet import ResNet
 from resnetkit.cores import default_workers
 from resnetkit.data.loaders import Batch, evaluation_batches
 from resnetkit.data.parallel import processes_fork
 from resnetkit.data.preprocess import COLOURS
 from resnetkit.data.progress import watched
 from resnetkit.device import find_device, find_precision, within_memory
-from resnetkit.errors import ResnetkitError, require_number
+from resnetkit.errors import ResnetkitError, ResourceExhausted, require_number
 from resnetkit.evaluation.answers import Answers as Answers
 from resnetkit.evaluation.answers import answer as answer
 from resnetkit.evaluation.answers import judge
@@ -56,8 +59,7 @@ class Computing:
     def answers(self, model: Model, images: Labelled, *, forward: Forward = once) -> Answers:
         batches, count = self._batches(model, images)
         batches = watched(batches, count, f"batches of {images.split} images")
-        with within_memory(self.device, CURE):
-            net = model.network.place(self.device)
+        with within_memory(self.device, CURE), self._placed(model.network) as net:
             found = answer(net, batches, model.preprocessing, self.precision, model.calibration, forward=forward)
         found.require_finite(images.split, "use another checkpoint")
         return found
@@ -66,15 +68,23 @@ class Computing:
         from resnetkit.evaluation.corruptions import corruption_curves  # loads scipy
 
         batches, count = self._batches(model, images)
-        net = model.network.place(self.device)
 
         def answer_batch(batch: Batch) -> Answers:
             found = answer(net, [batch], model.preprocessing, self.precision, model.calibration, forward=forward)
             found.require_finite(f"corrupted {images.split}", "use another checkpoint")
             return found
 
-        with within_memory(self.device, CURE):
+        with within_memory(self.device, CURE), self._placed(model.network) as net:
             return corruption_curves(batches, count, answer_batch, clean_top1)
+
+    @contextmanager
+    def _placed(self, net: ResNet) -> Iterator[ResNet]:
+        """On the device that computes, and afterwards where a caller had it."""
+        before = next(net.parameters()).device
+        try:
+            yield net.place(self.device)
+        finally:
+            net.place(before)
 
     def _batches(self, model: Model, images: Labelled) -> tuple[Iterator[Batch], int]:
         batches = evaluation_batches(images.part, model.preprocessing, self.batch_size, self.workers)
@@ -100,16 +110,16 @@ def evaluate(
     """Figures of a run, a model file or a Model on labelled images, as `judge` lists them, and its slices.
 
     Without `data` a run is measured on its own images, as its split.csv lists them. `split` is test by default, else
-    val; data that is not split is taken whole. Classes are matched by name. A share `max_bad` of the images may be
-    unreadable and is left out. `calibrate` names other labelled images (their val part, or all of them) to calibrate on
-    first; the model file then keeps the calibration. `tta` averages the logits of each image and its mirror image (not
-    where it was trained without), small ones moved by a pixel too. `corruptions` measures top1 under 15 corruptions at
-    5 severities each, laid on the pixels that the network sees, too. Of a checkpoint of another library `preprocessing`
-    says what its file does not (see `load`), and `taken_for` among the figures has what it was taken for. A run counts
-    those of `data` that it was trained on as `seen_in_training`, byte for byte. `out` is a new folder for the tables
-    and plots. Raises ResnetkitError when there is no such data, split, class or view, or when it would test on images
-    it calibrates on, or calibrate on training images; TooManyBadImages past `max_bad`; ResourceExhausted where
-    memory gives out; Diverged where answers are not finite.
+    val; data that is not split is taken whole. Classes are matched by name. A share `max_bad` of the images of `data`
+    may be unreadable and is left out. `calibrate` names other labelled images (their val part, or all of them) to
+    calibrate on first; the model file then keeps the calibration. `tta` averages the logits of each image and its
+    mirror image (not where it was trained without), small ones moved by a pixel too. `corruptions` measures top1 under
+    15 corruptions at 5 severities each, laid on the pixels that the network sees, too. Of a checkpoint of another
+    library `preprocessing` says what its file does not (see `load`), and `taken_for` among the figures has what it was
+    taken for. A run counts those of `data` that it was trained on as `seen_in_training`, byte for byte. `out` is a new
+    folder for the tables and plots. Raises ResnetkitError when there is no such data, split, class or view, or when it
+    would test on images it calibrates on, or calibrate on training images; TooManyBadImages past `max_bad`;
+    ResourceExhausted where memory gives out; Diverged where answers are not finite.
     """
     computing = Computing.of(device, precision, batch_size, workers)
     folder = _new_folder(out)
@@ -120,6 +130,7 @@ def evaluate(
         _require_corruptible(model)
     forward = forward_of(model, tta=tta)
     images = choose_images(source, model, data, split, max_bad)
+    _make(folder)  # before what may take hours
     if calibrate is not None:
         calibrating = _calibration_images(source, model, calibrate, max_bad)
         shared = set(images.hashes) & set(calibrating.hashes)
@@ -227,3 +238,12 @@ def _new_folder(out: str | Path | None) -> Path | None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ResnetkitError(f"{folder} is there already and would be overwritten; choose another --out")
     return folder
+
+
+def _make(folder: Path | None) -> None:
+    try:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        kind = ResourceExhausted if error.errno in (ENOSPC, EDQUOT) else ResnetkitError
+        raise kind(f"{folder}: {error.strerror}; choose another --out") from error

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from resnetkit.atomic import write_text
+from resnetkit.data.parts import numbered_where_equal
 from resnetkit.evaluation.answers import Answers
 from resnetkit.evaluation.metrics import reliability
 from resnetkit.tables import csv_text
@@ -23,6 +24,8 @@ def write_evaluation(
     corruptions.csv, and of one label an image confusion_matrix.csv. Plots: confusion_matrix, reliability,
     precision_recall, roc and corruptions.
     """
+    classes = numbered_where_equal(classes)  # a mistake between two of one name is one
+    figures = figures | {"per_class": [row | {"class": name} for row, name in zip(figures["per_class"], classes)]}
     # Here, for training to begin without matplotlib.
     from resnetkit.evaluation.plots import draw_corruptions, draw_ranking, draw_reliability
 

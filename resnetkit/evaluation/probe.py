@@ -99,6 +99,7 @@ def _become(model: Model, pixels: Pixels, open_: Choices, taken: dict[str, str])
     spec = replace(spec, name=taken_for["names"][0])
     model.network = candidates.network(model.network, spec, turned=pixels.turned)
     model.preprocessing = pixels.preprocessing
+    taken_for["blue_first"] ^= pixels.turned
 
 
 def _record(model: Model, verdicts: dict[str, Verdict], data: str) -> None:

@@ -97,7 +97,7 @@ def _figures(model: Model) -> str:
     rows = [
         f"| {title} | {metrics[key]:.4f} | {_interval(metrics.get(f'{key}_interval'))} |"
         for key, title in FIGURES.items()
-        if key in metrics
+        if key in metrics and (key != "top5" or len(model.classes) > 5)
     ]
     if not rows:
         return "Not measured."

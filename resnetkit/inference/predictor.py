@@ -24,7 +24,7 @@ from resnetkit.weights.files import Model
 from resnetkit.weights.load import opened
 
 BATCH = 32
-CURE = "free some of it"
+CURE = "lower batch_size, or free some of it"
 
 Read = tuple[str | None, Tensor | BadImage]  # the path, of what is one, with its framed image, or why there is none
 
@@ -33,11 +33,11 @@ class Predictor:
     """Labels for images: `Predictor("model.safetensors")("photo.jpg")["label"]`.
 
     `source` is a model file, a run folder or a loaded Model, a copy of whose network computes. `engine` is what does:
-    "auto" or "torch". `top` is how many of the likeliest classes an answer lists. A calibrated model can say more: with
-    `certainty` the label is None, for none of these, unless such answers are right at least that often; with `coverage`
-    answers have a `set` of classes, which holds the truth that often. A model of several labels an image answers with
-    `labels`, which are those that reach their threshold. Raises ResnetkitError for what the model cannot,
-    ResourceExhausted where memory gives out.
+    "auto" or "torch". `top` is how many of the likeliest classes an answer lists, `batch_size` how many images are
+    computed at once. A calibrated model can say more: with `certainty` the label is None, for none of these, unless
+    such answers are right at least that often; with `coverage` answers have a `set` of classes, which holds the truth
+    that often. A model of several labels an image answers with `labels`, which are those that reach their threshold.
+    Raises ResnetkitError for what the model cannot, ResourceExhausted where memory gives out.
     """
 
     def __init__(
@@ -48,17 +48,19 @@ class Predictor:
         device: str = "auto",
         precision: str = "float32",
         top: int = 5,
+        batch_size: int = BATCH,
         coverage: float | None = None,
         certainty: float | None = None,
     ) -> None:
         if engine not in ("auto", "torch"):
             raise ResnetkitError(f"engine {engine!r} is not known; it must be auto or torch")
         require_number("top", top, 1)
+        require_number("batch_size", batch_size, 1)
         self.model = opened(source)
         if not self.model.classes:
             raise ResnetkitError(f"{self.model.network.spec.name} has no classifier, so there is nothing to predict")
         self.device, self.precision = find_device(device), find_precision(precision)
-        self.top = top
+        self.top, self.batch_size = top, batch_size
         self.task = TASKS[self.model.task]
         classes = len(self.model.classes)
         self.thresholds = self.model.calibration.thresholds_for(classes, coverage, certainty)
@@ -77,8 +79,8 @@ class Predictor:
 
     def predict(self, images: Any) -> Iterator[dict[str, Any]]:
         """One answer an image, in order, `path` being None for what is no path; one that cannot be read is answered
-        {path, error}. `images` are several of what a call takes, or one, which may also be a folder or a pattern. Up to
-        2 BATCH images are taken ahead of their answers. Raises ResnetkitError where a folder or pattern has no image,
+        {path, error}. `images` are several of what a call takes, or one, which may also be a folder or a pattern. Two
+        batches at most are taken ahead of their answers. Raises ResnetkitError where a folder or pattern has no image,
         Diverged where answers are not finite."""
         if isinstance(images, (str, Path)):
             images = find_images([images])
@@ -94,13 +96,13 @@ class Predictor:
                     yield {"path": path} | self._describe(next(rows))
 
     def _read(self, images: Iterable[Any]) -> Iterator[list[Read]]:
-        """BATCH images at a time, each with its frame or why there is none; threads are at the next meanwhile."""
+        """A batch at a time, each image with its frame or why there is none; threads are at the next meanwhile."""
         remaining = iter(images)
         pool = ThreadPoolExecutor(default_workers("cpu"))  # threads share Python's lock: no more for a GPU
         try:
-            coming = pool.map(self._frame, list(islice(remaining, BATCH)))
+            coming = pool.map(self._frame, list(islice(remaining, self.batch_size)))
             while chunk := list(coming):
-                coming = pool.map(self._frame, list(islice(remaining, BATCH)))
+                coming = pool.map(self._frame, list(islice(remaining, self.batch_size)))
                 yield chunk
         finally:
             pool.shutdown(cancel_futures=True)

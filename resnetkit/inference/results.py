@@ -14,7 +14,8 @@ from resnetkit.inference.predictor import Predictor
 from resnetkit.tables import csv_text
 
 FORMATS = ("table", "jsonl", "csv", "parquet")
-COLUMNS = ("path", "label", "probability", "set", "labels", "error")
+COLUMNS = ("path", "label", "probability", "top", "set", "labels", "error")
+LISTS = ("top", "set", "labels")
 NONE = "none of these"
 
 
@@ -43,7 +44,7 @@ def line(answer: dict[str, Any], format: str) -> str:
     if "labels" in answer:
         ranked = ", ".join(f"{name} {probability:.1%}" for name, probability in answer["top"])
         return f"{answer['path']}: {', '.join(answer['labels']) or NONE} ({ranked})"
-    label, others = answer["label"] or NONE, answer["top"][1:3] if answer["label"] else answer["top"][:3]
+    label, others = answer["label"] or NONE, answer["top"][1:] if answer["label"] else answer["top"]
     if "set" in answer:
         rest = f"one of {', '.join(answer['set'])}" if answer["set"] else "no class fits"
     else:
@@ -61,7 +62,8 @@ def answer_to_file(predictor: Predictor, paths: Sequence[Path], out: Path, forma
 
     Until then a hidden file beside it keeps each answer as it comes. Interrupted and called again, this goes on after
     them: no image is lost, and none asked twice but those that were not readable or are other files now. Raises
-    ResnetkitError when `out` is there already, or was begun with another model, preprocessing, precision or thresholds.
+    ResnetkitError when `out` is there already, or was begun with another model, preprocessing, precision, top or
+    thresholds.
     """
     if out.exists():
         raise ResnetkitError(f"{out} is there already and would be overwritten; choose another --out")
@@ -141,7 +143,7 @@ def _answered(journal: Path, origin: dict[str, Any]) -> dict[str, dict[str, Any]
         ) from error
     if begun != origin:
         raise ResnetkitError(
-            f"{journal}: answers begun with another model, preprocessing, precision or thresholds; "
+            f"{journal}: answers begun with another model, preprocessing, precision, top or thresholds; "
             "delete it to start anew"
         )
     return done
@@ -181,7 +183,7 @@ def _write_parquet(path: Path, answers: Iterable[dict[str, Any]]) -> None:
 
 
 def _row(answer: dict[str, Any]) -> tuple[Any, ...]:
-    """The columns; sets and labels are JSON lists, for class names may hold any separator."""
-    lists = {name: json.dumps(answer[name], ensure_ascii=False) for name in ("set", "labels") if name in answer}
+    """The columns; what is several is a JSON list, for class names may hold any separator."""
+    lists = {name: json.dumps(answer[name], ensure_ascii=False) for name in LISTS if name in answer}
     values = answer | lists
     return tuple("" if values.get(column) is None else values[column] for column in COLUMNS)

@@ -107,7 +107,8 @@ def read_ablation(trials: Mapping[str, Trials]) -> Reading:
     findings = [_survives(residual), *([_collapses(trials["plain"])] if "plain" in trials else [])]
     findings += [_gradual(residual), _order(residual), _short(residual)]
     figures = {
-        net: {"whole": own.whole, "median_without_one": median(own.dropped.values())} for net, own in trials.items()
+        net: {"whole": own.whole, "median_without_one": median(own.dropped.values()) if own.dropped else None}
+        for net, own in trials.items()
     }
     return Reading(findings, _graphs(trials), _tables(trials), figures)
 
@@ -135,8 +136,8 @@ def _survives(residual: Trials) -> Finding:
 
 def _collapses(plain: Trials) -> Finding:
     key, claim = "plain_collapses", "A plain network collapses when it loses one block"
-    if not plain.learned:
-        return _finding(plain, key, claim, None, "")
+    if not plain.learned or not plain.dropped:
+        return _finding(plain, key, claim, None, "Each of its blocks changes the shape, so none can be left out.")
     ends = [wilson_interval(row["right"], row["n"]) for row in plain.of("drop")]
     left = middle([Mean(accuracy(row), low, high) for row, (low, high) in zip(plain.of("drop"), ends)])
     assert left.low is not None and left.high is not None
@@ -230,10 +231,13 @@ def _percent(share: Mean) -> str:
 
 def _graphs(trials: Mapping[str, Trials]) -> list[Graph]:
     residual = trials["residual"]
-    dropped = {net: [(float(b + 1), value) for b, value in own.dropped.items()] for net, own in trials.items()}
+    dropped = {
+        net: [(float(b + 1), value) for b, value in own.dropped.items()] for net, own in trials.items() if own.dropped
+    }
     one = {
         net: [_reach(float(row["block"] + 1), wilson_interval(row["right"], row["n"])) for row in own.of("drop")]
         for net, own in trials.items()
+        if net in dropped
     }
     found = {net: own.by_count("some") for net, own in trials.items()}
     lines = {

@@ -89,8 +89,10 @@ class Experiment(ABC):
             return
         if not depths or len(set(depths)) < len(depths):
             raise ResnetkitError(f"depths={', '.join(map(str, depths))}: give one or more, and each once")
-        for depth in depths:
-            spec(f"resnet{depth}_cifar")  # refuses what does not fit
+        kinds = {spec(f"resnet{depth}_cifar").block: depth for depth in depths}  # refuses what does not fit
+        if len(kinds) > 1:
+            told = " and ".join(f"{depth} layers are {kind} blocks" for kind, depth in kinds.items())
+            raise ResnetkitError(f"depths: {told}; give depths of one kind, which can be compared")
 
     @abstractmethod
     def cells(self) -> list[Cell]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from shlex import quote
+from statistics import fmean
 from typing import Any
 
 from resnetkit.data.preprocess import COLOURS
@@ -71,6 +72,11 @@ def _unfinished(run: Record) -> Finding | None:
     if run.metrics:
         return None
     done, wanted = len(run.epochs), run.recipe["epochs"]
+    if run.events and run.events[-1]["event"] == "diverged":  # and would again, step by step the same
+        slower = (f"--lr {run.recipe['lr'] / 5:.3g}", "smaller steps")
+        longer = (f"--set warmup_epochs={run.recipe.get('warmup_epochs', 0) + 2:g}", "smaller steps at the beginning")
+        cures = [slower] if run.recipe.get("schedule") == "one_cycle" else [slower, longer]  # which warms up by itself
+        return Finding("It diverged.", f"After {done} of {wanted} epochs the loss, or an answer, was no number.", cures)
     cure = (f"resnet train --resume {quote(str(run.folder))}", "goes on where it stopped")
     return Finding("It is not finished.", f"{done} of {wanted} epochs are done, and nothing is tested.", [cure])
 
@@ -113,9 +119,20 @@ def _baseline(run: Record) -> Finding | None:
 
 
 def chance(run: Record) -> float | None:
-    """The mean average precision that answers by chance would get: the mean share of a class's images."""
+    """The mean average precision that a random order of the images would get, in the mean over all orders."""
     counts = [row["n"] for row in run.metrics["per_class"] if row["n"]] if run.metrics else []
-    return sum(counts) / len(counts) / run.metrics["n"] if run.metrics and counts else None
+    if not run.metrics or not counts:
+        return None
+    n = run.metrics["n"]
+    harmonic = sum(1 / rank for rank in range(1, n + 1))
+    return fmean(_random_precision(count, n, harmonic) for count in counts)
+
+
+def _random_precision(positives: int, n: int, harmonic: float) -> float:
+    """The mean of the average precision over all orders of n images, `harmonic` being the sum of 1 / rank: where a
+    positive has rank k, 1 + (k - 1) (positives - 1) / (n - 1) of the first k are expected to be positive."""
+    others = (positives - 1) / (n - 1) if n > 1 else 0.0
+    return others + (1 - others) * harmonic / n
 
 
 def _chance(run: Record) -> Finding | None:

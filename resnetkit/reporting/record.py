@@ -97,7 +97,7 @@ def read_record(folder: Path, metrics: dict[str, Any] | None = None) -> Record:
         raise ResnetkitError(f"{folder} is not a run folder: it has no command.json")
     written, model = folder / "evaluation" / "metrics.json", folder / "model.safetensors"
     try:
-        recipe_text = (folder / "recipe.toml").read_text(encoding="utf-8")
+        recipe_text = (folder / "recipe.toml").read_text(encoding="utf-8", errors="surrogateescape")
         return Record(
             folder,
             command=_json(folder / "command.json"),

@@ -18,7 +18,8 @@ from resnetkit.reporting.record import Answered, Record, compiled
 from resnetkit.reporting.wording import count
 from resnetkit.tasks.task import TITLES, figures_of
 
-LINES = 100  # of bad files and copies; the rest is counted
+LINES = 100  # of bad files and groups of copies; the rest is counted
+COPIES = 20  # of a group
 FRAMED_A_CLASS, FRAMED = 3, 36
 WORST = 24
 MATRIX_CLASSES = 30  # more do not fit across a page; the commonest mistakes are listed instead
@@ -60,10 +61,23 @@ def _data(run: Record, album: Album) -> Facts:
         "check": shlex.join(["resnet", "data", "check", run.command["data"]]),
         "copies": sum(len(group) - 1 for group in groups),
         "lists": [
-            ("The same image in several parts", across[:LINES], len(across)),
-            ("The same image in several classes", contradictory[:LINES], len(contradictory)),
+            ("The same image in several parts", [_some(group) for group in across[:LINES]], len(across)),
+            (
+                "The same image in several classes",
+                [_some(group) for group in contradictory[:LINES]],
+                len(contradictory),
+            ),
         ],
     }
+
+
+def _some(group: list[judgement.Listed]) -> tuple[list[judgement.Listed], int]:
+    """Of equal images one of each part and class, then others, COPIES in all; and how many more there are."""
+    first: dict[tuple[str, str], judgement.Listed] = {}
+    for image in group:
+        first.setdefault((image.part, image.label), image)
+    shown = [*first.values(), *(image for image in group if first[image.part, image.label] is not image)]
+    return shown[:COPIES], max(0, len(group) - COPIES)
 
 
 def _framing(run: Record, album: Album) -> Facts:
@@ -221,6 +235,8 @@ def _reproduce(run: Record, album: Album) -> Facts:
     argv = run.command["argv"]
     folder = str(run.folder)
     again = ["resnet", "train", run.command["data"], "--recipe", str(run.folder / "recipe.toml")]
+    if (memory := run.command.get("memory", "plain")) != "plain":
+        again += ["--memory", memory]
     again += ["--max-bad", f"{run.command['max_bad']:g}", "--device", run.command["device"]]
     if (how := compiled(run.command)) != "off":
         again += ["--compile", how]

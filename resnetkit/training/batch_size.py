@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from resnetkit.errors import ResnetkitError, ResourceExhausted
+from resnetkit.sizes import written_bytes
 from resnetkit.training.memory import (
     CPU_SHARE,
     GPU_SHARE,
@@ -44,8 +45,9 @@ class BatchSize:
         )
 
 
-def find_batch_size(prepared: Prepared, state: TrainingState) -> BatchSize:
-    """The largest power of two that fits the memory, leaves an epoch STEPS steps and is not far from the recipe's.
+def find_batch_size(prepared: Prepared, state: TrainingState, budget: int | None = None) -> BatchSize:
+    """The largest power of two that fits `budget` bytes, by default a share of the memory, leaves an epoch STEPS steps
+    and is not far from the recipe's.
 
     `state` is spent by what is tried. Raises ResnetkitError where a search makes no sense, ResourceExhausted where
     not even SMALLEST images fit.
@@ -61,11 +63,14 @@ def find_batch_size(prepared: Prepared, state: TrainingState) -> BatchSize:
     ceiling = min(by_steps, _power_of_two(FARTHEST * recipe.batch_size))
     device = next(state.net.parameters()).device
     if device.type == "cpu":
-        (size, limit), remembered = _on_cpu(prepared, state, ceiling), False
+        (size, limit), remembered = _on_cpu(prepared, state, ceiling, budget), False
     else:
-        size, limit, remembered = _on_gpu(prepared, state, device, ceiling)
+        size, limit, remembered = _on_gpu(prepared, state, device, ceiling, budget)
     if size < SMALLEST:
-        raise ResourceExhausted(f"{device} has too little memory for {SMALLEST} images a step; lower img_size")
+        where, cure = f"{device} has too little memory", "lower img_size"
+        if budget is not None:
+            where, cure = f"{written_bytes(budget)} are too few", "raise memory_budget, or give batch_size a number"
+        raise ResourceExhausted(f"{where} for {SMALLEST} images a step; {cure}")
     if size == by_steps:
         limit = f"the most that leaves an epoch {-(-images // size)} steps"
     elif size == ceiling:
@@ -80,9 +85,12 @@ def scaled_rate(recipe: Recipe, images: int) -> float:
     return float(f"{recipe.lr * (share if recipe.optimizer == 'sgd' else share**0.5):.6g}")
 
 
-def _on_cpu(prepared: Prepared, state: TrainingState, ceiling: int) -> tuple[int, str]:
-    free = free_memory()
-    budget, limit = CPU_SHARE * free, f"the most in {CPU_SHARE:.0%} of the {free / 1e9:.1f} GB free"
+def _on_cpu(prepared: Prepared, state: TrainingState, ceiling: int, budget: float | None = None) -> tuple[int, str]:
+    if budget is None:
+        free = free_memory()
+        budget, limit = CPU_SHARE * free, f"the most in {CPU_SHARE:.0%} of the {free / 1e9:.1f} GB free"
+    else:
+        limit = f"the most in {written_bytes(budget)}"
     if ceiling < SMALLEST or step_bytes(state, prepared, SMALLEST) > budget:  # with what the optimizer makes
         return 0, limit
     few, many = (planned_bytes(prepared, state.net, images) for images in (SMALLEST, ceiling))
@@ -93,18 +101,22 @@ def _on_cpu(prepared: Prepared, state: TrainingState, ceiling: int) -> tuple[int
     return max(SMALLEST, _power_of_two(int(most))), limit
 
 
-def _on_gpu(prepared: Prepared, state: TrainingState, device: torch.device, ceiling: int) -> tuple[int, str, bool]:
+def _on_gpu(
+    prepared: Prepared, state: TrainingState, device: torch.device, ceiling: int, budget: int | None = None
+) -> tuple[int, str, bool]:
     properties = torch.cuda.get_device_properties(device)
     subject = _subject(prepared, state) | {"device": properties.name, "memory": properties.total_memory}
+    subject |= {} if budget is None else {"budget": budget}
     free = free_gpu_memory(device)
     known = recall(subject)
     if known is not None and abs(known.get("free", 0) - free) > SAME_MEMORY * free:
         known = None
-    limit = f"the most in {GPU_SHARE:.0%} of the memory of {properties.name}"
+    within = f"{GPU_SHARE:.0%} of the memory of {properties.name}" if budget is None else written_bytes(budget)
+    limit = f"the most in {within}"
     # What an earlier run's ceiling cut short says nothing of more.
     if known is not None and (known["fits"] < known["ceiling"] or ceiling <= known["ceiling"]):
         return min(ceiling, known["fits"]), limit, True
-    fits = largest(lambda images: fits_on_gpu(state, prepared, images, GPU_SHARE), ceiling)
+    fits = largest(lambda images: fits_on_gpu(state, prepared, images, budget), ceiling)
     if fits:
         remember(subject, {"fits": fits, "ceiling": ceiling, "free": free})
     return fits, limit, False
@@ -129,7 +141,7 @@ def _subject(prepared: Prepared, state: TrainingState) -> dict[str, Any]:
     return {
         "network": asdict(state.net.spec),
         "memory": state.net.memory,
-        "image_size": prepared.preprocessing.size,
+        "image_size": prepared.training_size,
         "precision": recipe.precision,
         "optimizer": recipe.optimizer,
         "averaged": recipe.ema_decay > 0,

@@ -94,7 +94,7 @@ def _shapes(prepared: Prepared) -> int:
 
 def _whole_epochs(prepared: Prepared) -> float:
     """How many epochs of all images at their full size multiply as much."""
-    return sum(pixels_by_epoch(prepared)) / (len(prepared.parts["train"]) * prod(prepared.preprocessing.size))
+    return sum(pixels_by_epoch(prepared)) / (len(prepared.parts["train"]) * prod(prepared.training_size))
 
 
 def _least(prepared: Prepared, state: TrainingState) -> float:

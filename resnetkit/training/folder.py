@@ -58,7 +58,7 @@ class Folder:
             raise ResnetkitError(f"{path}: not a {cls.kind} folder; give the folder that `resnet {cls.verb}` printed")
         return cls(path)
 
-    def read(self, name: str) -> dict[str, Any]:
+    def read(self, name: str) -> Any:
         """One of the folder's JSON files."""
         return json.loads((self.path / name).read_text(encoding="utf-8"))
 
@@ -66,7 +66,8 @@ class Folder:
         return load_recipe(str(self.path / "recipe.toml"))
 
     def check_same_data(self, prepared: Prepared) -> None:
-        if (self.path / "split.csv").read_text(encoding="utf-8", errors="surrogateescape") != prepared.split_table:
+        """Raises ResnetkitError where the images or what is done to their pixels are others than when the run began."""
+        if (self.path / "split.csv").read_bytes() != prepared.split_table.encode(errors="surrogateescape"):
             raise ResnetkitError(
                 f"{self.path}: the data has changed since the run began, or this version reads it otherwise (split.csv "
                 "has what it was); start a new run"
@@ -103,9 +104,10 @@ def new_run_path(name: str) -> Path:
         path = Path("runs") / f"{name}-{number}"
         try:
             path.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
         except OSError as error:
+            if isinstance(error, FileExistsError) and path.parent.is_dir():  # not a link to nowhere
+                number += 1
+                continue
             raise ResourceExhausted(f"{path}: {error.strerror}; choose another place with --out") from error
         else:
             return path

@@ -67,7 +67,7 @@ def train_epoch(
         if looked_at and not math.isfinite(loss):
             raise Diverged(
                 f"the loss is {loss} at step {state.step}; "
-                f"lower lr (it is {rate(state.step):.3g}) or lengthen warmup_epochs"
+                f"lower lr (it is {recipe.lr:g}, and {rate(state.step):.3g} at this step) or lengthen warmup_epochs"
             )
         if recipe.drop_path_rate:
             _fill_gradients(net)

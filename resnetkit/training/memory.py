@@ -58,7 +58,7 @@ def trial_step(state: TrainingState, prepared: Prepared, images: int) -> None:
     much of the network learning as ever does."""
     recipe, preprocessing, net = prepared.recipe, prepared.preprocessing, state.net
     set_training(net, frozen_parts(net, recipe, recipe.epochs - 1))
-    pixels = torch.zeros(images, len(preprocessing.mean), *preprocessing.size, dtype=torch.uint8)
+    pixels = torch.zeros(images, len(preprocessing.mean), *prepared.training_size, dtype=torch.uint8)
     labels = torch.zeros(images, dtype=torch.long)
     train_epoch(
         state,
@@ -107,7 +107,7 @@ def planned_bytes(prepared: Prepared, net: ResNet, images: int, mode: str | None
     measured: the weights, gradients and the optimizer's memory for those that learn when most do, the average, the
     images, and what the step makes before the optimizer's turn."""
     recipe = prepared.recipe
-    shape = (images, net.spec.in_channels, *prepared.preprocessing.size)
+    shape = (images, net.spec.in_channels, *prepared.training_size)
     learning = parts(net)[frozen_parts(net, recipe, recipe.epochs - 1) :]
     trained = {f"{part}.{name}": p.nbytes for part, module in learning for name, p in module.named_parameters()}
     weights = sum(tensor.nbytes for tensor in net.state_dict().values())
@@ -145,12 +145,13 @@ def free_gpu_memory(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
 
 
-def fits_on_gpu(state: TrainingState, prepared: Prepared, images: int, share: float) -> bool:
-    """Whether a step on so many images stays within a share of the GPU memory that is not others'."""
+def fits_on_gpu(state: TrainingState, prepared: Prepared, images: int, budget: int | None) -> bool:
+    """Whether a step on so many images stays within `budget` bytes and GPU_SHARE of the GPU memory that is not
+    others'."""
     device = next(state.net.parameters()).device
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
-    ours = free_gpu_memory(device)
+    most = min(GPU_SHARE * free_gpu_memory(device), inf if budget is None else budget)
     try:
         trial_step(state, prepared, images)
     except torch.OutOfMemoryError:
@@ -158,4 +159,4 @@ def fits_on_gpu(state: TrainingState, prepared: Prepared, images: int, share: fl
     finally:
         state.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
-    return torch.cuda.max_memory_reserved(device) <= share * ours
+    return torch.cuda.max_memory_reserved(device) <= most

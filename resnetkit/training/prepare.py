@@ -18,6 +18,7 @@ from resnetkit.errors import ResnetkitError
 from resnetkit.tables import csv_text
 from resnetkit.tasks.task import Task, task_of
 from resnetkit.training.recipe import Recipe, comes_along, load_recipe, make_recipe
+from resnetkit.training.schedule import training_size
 from resnetkit.weights.files import Model
 from resnetkit.weights.load import lasting, load, spec_by_name
 
@@ -40,6 +41,7 @@ FOR_SMALL = {
     "padding_mode": "images of one small size; photos are cropped by min_scale",
     "whiten": "images of one small size, whose pixels are in memory",
 }
+FOR_COLOURS = ("policy", "cache")
 # Settings that do nothing without another, and the values of that one with which they do.
 NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "padding_mode": ("crop_padding", ()),
@@ -95,6 +97,11 @@ class Prepared:
         return -(-len(self.parts["train"]) // self.steps)
 
     @property
+    def training_size(self) -> tuple[int, int]:
+        """(height, width) of the largest images that are trained on."""
+        return training_size(self.recipe, self.preprocessing.size, self.recipe.epochs - 1)
+
+    @property
     def headline(self) -> str:
         """The part whose figures are the run's."""
         return "test" if "test" in self.parts else "val"
@@ -111,7 +118,7 @@ class Source:
 
 def prepare(
     data: str | Path | Dataset,
-    recipe: str | Recipe | None,
+    recipe: str | Path | Recipe | None,
     settings: dict[str, Any],
     max_bad: float,
     start: Model | None = None,
@@ -122,7 +129,7 @@ def prepare(
 
 def read_source(
     data: str | Path | Dataset,
-    recipe: str | Recipe | None,
+    recipe: str | Path | Recipe | None,
     settings: dict[str, Any],
     max_bad: float,
     start: Model | None = None,
@@ -153,7 +160,7 @@ def read_source(
     _require_every_class(read.dataset)
     if chosen is None:
         chosen = load_recipe(dataset.recipe or DEFAULT_RECIPES[is_small(read), start is not None], settings)
-    if recipe is None or (isinstance(recipe, str) and comes_along(recipe)):
+    if recipe is None or (not isinstance(recipe, Recipe) and comes_along(str(recipe))):
         coloured, multilabel = read.channels in COLOURS, read.dataset.multilabel
         chosen = _fitting(chosen, settings, coloured=coloured, trained=start is not None, multilabel=multilabel)
     _require_settings_that_apply(chosen, is_small(read), read.channels)
@@ -200,13 +207,12 @@ def _start(weights: str | Path | None) -> Model | None:
 
 
 def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> None:
-    if recipe.policy != "none" and channels not in COLOURS:
-        raise ResnetkitError(
-            f"setting policy={recipe.policy!r} is for grey and rgb; these images have {channels} bands: leave it out"
-        )
-    for name, why in (FOR_PHOTOS if small else FOR_SMALL).items():
-        if getattr(recipe, name) != Recipe.model_fields[name].default:
-            raise ResnetkitError(f"setting {name} is for {why}")
+    not_for = dict(FOR_PHOTOS if small else FOR_SMALL)
+    if channels not in COLOURS:
+        not_for |= dict.fromkeys(FOR_COLOURS, f"grey and rgb; these images have {channels} bands: leave it out")
+    for name, why in not_for.items():
+        if (value := getattr(recipe, name)) != Recipe.model_fields[name].default:
+            raise ResnetkitError(f"setting {name}={value!r} is for {why}")
     if recipe.patience and not recipe.holdout:
         raise ResnetkitError("setting patience needs a holdout to watch, such as holdout=0.1; the test set is no judge")
     if recipe.freeze and not recipe.weights and not (recipe.whiten and recipe.freeze == "stem"):

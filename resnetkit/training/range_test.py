@@ -61,7 +61,7 @@ def range_test(state: TrainingState, batches: TrainingBatches, prepared: Prepare
     try:
         train_epoch(
             state,
-            _endless(batches, prepared.preprocessing.size),
+            _endless(batches, prepared.training_size),
             prepared.recipe,
             rate=rates.__getitem__,
             preprocessing=prepared.preprocessing,

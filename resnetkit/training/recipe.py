@@ -153,17 +153,19 @@ def comes_along(source: str) -> bool:
     return source.replace("-", "_") in recipe_names()
 
 
-def load_recipe(source: str, settings: dict[str, Any] | None = None) -> Recipe:
+def load_recipe(source: str | Path, settings: dict[str, Any] | None = None) -> Recipe:
     """A recipe by name or TOML file, with `settings` in place of its own; `train_size` follows an `img_size` that is
     given without it, and of fewer `epochs` than its own at most a fifth warm up.
 
-    Raises ResnetkitError that names the setting, the value, and the nearest setting for one unknown.
+    Raises ResnetkitError, see also `make_recipe`.
     """
-    path = Path(source)
+    source, path = str(source), Path(source)
     if comes_along(source):
         data = (FOLDER / f"{source.replace('-', '_')}.toml").read_bytes()
     elif path.suffix == ".toml" and path.is_file():
         data = path.read_bytes()
+    elif path.suffix == ".toml":
+        raise ResnetkitError(f"{source}: no such file, and so no recipe")
     else:
         raise ResnetkitError(f"no recipe {source!r}: not a .toml file, and {did_you_mean(source, recipe_names())}")
     try:
@@ -200,6 +202,7 @@ def _number(value: Any) -> float:
 
 
 def make_recipe(values: dict[str, Any]) -> Recipe:
+    """Raises ResnetkitError that names the setting, the value, and the nearest setting for one unknown."""
     for key in values:
         if key not in Recipe.model_fields:
             raise ResnetkitError(f"no setting is called {key!r}; {did_you_mean(key, Recipe.model_fields)}")
@@ -208,6 +211,8 @@ def make_recipe(values: dict[str, Any]) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            raise ResnetkitError(f"setting {name} is missing, which has no default; give it") from error
         value = shorten(repr(first["input"]), 100, placeholder="...")
         raise ResnetkitError(f"setting {name}={value}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
 

@@ -23,14 +23,14 @@ from resnetkit.training.allocator import keep_freed_memory
 from resnetkit.training.averaging import Average
 from resnetkit.training.batch_size import find_batch_size, scaled_rate
 from resnetkit.training.compiling import check_compile, check_graphs, compile_network, compiling_pays
-from resnetkit.training.epochs import training_batches
+from resnetkit.training.epochs import images_by_epoch, training_batches
 from resnetkit.training.folder import RunFolder, new_run_path
 from resnetkit.training.freezing import frozen_parts
 from resnetkit.training.memory import choose_memory
 from resnetkit.training.optimizer import make_optimizer
 from resnetkit.training.precision import has_bfloat16, resolve_precision
 from resnetkit.training.prepare import Prepared, prepare
-from resnetkit.training.pruning import Pruning, passed_over
+from resnetkit.training.pruning import Pruning
 from resnetkit.training.range_test import RangeTest, range_test
 from resnetkit.training.state import TrainingState, checkpoint_spec
 from resnetkit.training.trainer import Run, Trainer
@@ -39,13 +39,14 @@ from resnetkit.weights.files import Model
 from resnetkit.weights.load import build, rebuild, transfer
 
 MAX_BAD = 0.1  # share of the images
+FIRST_WEIGHTS = "resnet18.imagenet1k_v1"  # of the network that photos are trained with where nothing is said
 AUTOMATIC = ("batch_size", "lr")  # settings that may be `auto`
 
 
 def train(
     data: str | Path | None = None,
     *,
-    recipe: str | None = None,
+    recipe: str | Path | None = None,
     out: str | Path | None = None,
     resume: str | Path | None = None,
     device: str = "auto",
@@ -60,14 +61,14 @@ def train(
     """Train on `data`: a named set, a folder of class folders, a CSV, an archive, ...; see datasets.KINDS.
 
     `settings` replace those of the recipe (`model=`, `epochs=`, `lr=`, ...; see Recipe); `batch_size="auto"` finds the
-    largest that fits, `lr="auto"` the rate by a range test. The run is written to `out`, by default
-    runs/<data>-<model>-<number>; a share `max_bad` of the images (a tenth) may be unreadable and is left out. `track`
-    names what follows the run: tensorboard, mlflow, wandb. `memory` is plain, checkpoint (see ResNet.set_memory; the
-    numbers are the same) or auto, which is plain where a step fits `memory_budget`, such as 4GiB, or the free memory.
-    `compile` is off, on (see ResNet.compile; its numbers differ in their last bits), graphs (on, and CUDA graphs) or
-    auto, which tries which of off and on ends the run sooner. `resume` goes on with an interrupted run, on a CPU bit
-    for bit, and takes no other setting than `device`, `workers`, `memory` and `compile`. Raises ResnetkitError, of
-    which Interrupted means saved and resumable.
+    largest that fits (`memory_budget`, where given), `lr="auto"` the rate by a range test. The run is written to `out`,
+    by default runs/<data>-<model>-<number>; a share `max_bad` of the images (a tenth) may be unreadable and is left
+    out. `track` names what follows the run: tensorboard, mlflow, wandb. `memory` is plain, checkpoint (see
+    ResNet.set_memory; the numbers are the same) or auto, which is plain where a step fits `memory_budget`, such as
+    4GiB, or the free memory. `compile` is off, on (see ResNet.compile; its numbers differ in their last bits), graphs
+    (on, and CUDA graphs) or auto, which tries which of off and on ends the run sooner. `resume` goes on with an
+    interrupted run, on a CPU bit for bit, and takes no other setting than `device` (auto: that of the run), `workers`,
+    `memory` and `compile`. Raises ResnetkitError, of which Interrupted means saved and resumable.
     """
     execution = Execution(*_memory(memory, memory_budget), check_compile(compile))
     if workers is not None:
@@ -92,7 +93,7 @@ def train(
     if compile == "graphs":
         check_graphs(place, execution.memory or "plain")
     max_bad = MAX_BAD if max_bad is None else max_bad
-    prepared, notes = _settle(data, recipe, settings, max_bad, place, execution.memory or "plain")
+    prepared, notes = _settle(data, recipe, settings, max_bad, place, execution)
     found = _tried(prepared, place, workers, execution, range_tested=settings.get("lr") == "auto")
     command = {"argv": sys.argv, "data": absolute(data), "max_bad": max_bad, "device": str(place)}
     return _begun(found, notes, command, out, trackers).run(workers)
@@ -124,9 +125,8 @@ class Start(NamedTuple):
     def run(self, workers: int | None) -> Run:
         workers = default_workers(self.device.type) if workers is None else workers
         trackers = tracking.Trackers(self.folder.path, self.command.get("track", {}))
-        trainer = Trainer(self.prepared, self.folder, self.state, self.device, workers, self.notes, trackers)
         with _within_memory(self.device, self.state.net.memory, "resume with"):
-            return trainer.run()
+            return Trainer(self.prepared, self.folder, self.state, self.device, workers, self.notes, trackers).run()
 
 
 def _resumed(folder: RunFolder, device: str, execution: Execution) -> Start:
@@ -144,7 +144,8 @@ def _resumed(folder: RunFolder, device: str, execution: Execution) -> Start:
     mode, note = choose_memory(prepared, state.net, memory, execution.budget)
     _set_execution(state, mode, execution.compile or compiled(command))
     if folder.last.exists():
-        state.restore(folder.last)
+        with _within_memory(place, mode, "resume with"):
+            state.restore(folder.last)
     return Start(folder, prepared, state, place, [*_slowness(prepared, place), *notes, *note], command)
 
 
@@ -230,11 +231,11 @@ def _memory(memory: str | None, budget: str | None) -> tuple[str | None, int | N
 
 def _settle(
     data: str | Path,
-    recipe: str | None,
+    recipe: str | Path | None,
     settings: dict[str, Any],
     max_bad: float,
     device: torch.device,
-    memory: str,
+    execution: Execution,
 ) -> tuple[Prepared, list[str]]:
     """What the run is decided by, its precision and batch size found by trying where they are `auto`, its rate still 1
     where that is; and what a user should know of how they were found."""
@@ -243,11 +244,18 @@ def _settle(
     prepared = prepare(data, recipe, given | ({"lr": 1.0} if "lr" in automatic else {}), max_bad)
     prepared = prepared.with_settings(precision=resolve_precision(prepared.recipe.precision, device))
     notes = _slowness(prepared, device)
+    if prepared.start is None and _are_photos(prepared) and prepared.preprocessing.channels == "rgb":
+        notes.append(f"start  random weights; trained ones, as --weights {FIRST_WEIGHTS}, need fewer photos")
     if "batch_size" in automatic:
-        prepared, note = _with_largest_batch(prepared, device, memory, scale_rate="lr" not in settings)
+        prepared, note = _with_largest_batch(prepared, device, execution, scale_rate="lr" not in settings)
         notes.append(note)
-    _require_batches_of_two(prepared)
+    require_batches_of_two(prepared)
     return prepared, notes
+
+
+def _are_photos(prepared: Prepared) -> bool:
+    """Rather than images of one small size."""
+    return not isinstance(prepared.parts["train"].images, Tensor)
 
 
 def _slowness(prepared: Prepared, device: torch.device) -> list[str]:
@@ -256,24 +264,24 @@ def _slowness(prepared: Prepared, device: torch.device) -> list[str]:
     return [f"slow   {device} has no bfloat16 and emulates it; precision=auto is several times as fast"]
 
 
-def _require_batches_of_two(prepared: Prepared) -> None:
-    """The batches of an epoch are alike, so those of a small set may be smaller than the recipe says."""
-    recipe, images = prepared.recipe, len(prepared.parts["train"])
-    most = max(passed_over(recipe.prune_easy, images, epoch, recipe.epochs) for epoch in range(recipe.epochs))
-    if (images - most) // prepared.steps < 2:
+def require_batches_of_two(prepared: Prepared) -> None:
+    """The batches of an epoch are alike, so those of a small set may be smaller than the recipe says. Raises
+    ResnetkitError."""
+    if min(seen for seen, _ in images_by_epoch(prepared)) // prepared.steps < 2:
+        images, most = len(prepared.parts["train"]), prepared.recipe.batch_size
         raise ResnetkitError(
-            f"{images} training images in batches of up to {recipe.batch_size} leave batch norm one of a single image; "
+            f"{images} training images in batches of up to {most} leave batch norm one of a single image; "
             "give another batch_size, or more images"
         )
 
 
 def _with_largest_batch(
-    prepared: Prepared, device: torch.device, memory: str, *, scale_rate: bool
+    prepared: Prepared, device: torch.device, execution: Execution, *, scale_rate: bool
 ) -> tuple[Prepared, str]:
     """The batch size found for the machine, the rate in proportion to it where it is the recipe's; and a line on it."""
     state, _ = new_state(prepared, device)
-    state.net.set_memory("checkpoint" if memory == "checkpoint" else "plain")
-    found, recipe = find_batch_size(prepared, state), prepared.recipe
+    state.net.set_memory("checkpoint" if execution.memory == "checkpoint" else "plain")
+    found, recipe = find_batch_size(prepared, state, execution.budget), prepared.recipe
     note = f"batch  {found}"
     if scale_rate and found.images != recipe.batch_size:
         rate = scaled_rate(recipe, found.images)
@@ -284,7 +292,8 @@ def _with_largest_batch(
 
 
 def new_state(prepared: Prepared, device: torch.device) -> tuple[TrainingState, list[str]]:
-    """The state before the first step, and what a user should know of how it was made."""
+    """The state before the first step, and what a user should know of how it was made. Raises ResnetkitError for what
+    cannot be built or begun so, ResourceExhausted where the network does not fit the device."""
     recipe, preprocessing = prepared.recipe, prepared.preprocessing
     torch.manual_seed(recipe.seed)
     classes, channels = len(prepared.dataset.classes), len(preprocessing.mean)
@@ -302,8 +311,7 @@ def new_state(prepared: Prepared, device: torch.device) -> tuple[TrainingState, 
     if start is not None:
         notes += start.report.splitlines() if "taken_for" in start.provenance else []
         notes.append("; ".join([f"start  {recipe.weights}", *transfer(net, start)]))
-        photos = not isinstance(prepared.parts["train"].images, Tensor)
-        if photos and recipe.img_size is None and max(net.image_size) <= SMALL:
+        if _are_photos(prepared) and recipe.img_size is None and max(net.image_size) <= SMALL:
             size = "x".join(map(str, net.image_size))
             notes.append(f"small  photos are seen at {size} pixels, the size of the weights; --img-size gives another")
     if recipe.whiten:
@@ -311,6 +319,7 @@ def new_state(prepared: Prepared, device: torch.device) -> tuple[TrainingState, 
         assert isinstance(images, Tensor)  # `prepare` refuses photos
         notes.append(whiten(net, images, preprocessing))
     frozen_parts(net, recipe, epoch=0)  # refuses a part that is not there
-    net.place(device)
-    pruning = Pruning(len(prepared.parts["train"]), recipe.prune_easy, device)
-    return TrainingState(net, make_optimizer(net, recipe), Average(net, recipe.ema_decay), pruning), notes
+    with within_memory(device, "free some of it, or give another device"):
+        net.place(device)
+        pruning = Pruning(len(prepared.parts["train"]), recipe.prune_easy, device)
+        return TrainingState(net, make_optimizer(net, recipe), Average(net, recipe.ema_decay), pruning), notes

@@ -65,7 +65,7 @@ class Trainer:
         notes: list[str],
         trackers: Trackers,
     ) -> None:
-        self.prepared, self.folder, self.state, self.device, self.workers = prepared, folder, state, device, workers
+        self.prepared, self.folder, self.state, self.device = prepared, folder, state, device
         self.notes = notes
         self.framed = {
             name: FramedBatches(part, prepared.preprocessing, workers) for name, part in prepared.parts.items()

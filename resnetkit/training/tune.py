@@ -22,7 +22,7 @@ from resnetkit.training.loop import AfterStep
 from resnetkit.training.precision import resolve_precision
 from resnetkit.training.prepare import Prepared, Source, divide, read_source
 from resnetkit.training.recipe import Recipe
-from resnetkit.training.run import MAX_BAD, new_state
+from resnetkit.training.run import MAX_BAD, new_state, require_batches_of_two
 from resnetkit.training.search import Search, require_optuna
 from resnetkit.training.search_space import Space, Span, rounded, search_space
 from resnetkit.training.state import TrainingState
@@ -71,7 +71,7 @@ def tune(
     data: str | Path | None = None,
     *,
     trials: int | None = None,
-    recipe: str | None = None,
+    recipe: str | Path | None = None,
     out: str | Path | None = None,
     resume: str | Path | None = None,
     device: str = "auto",
@@ -117,7 +117,7 @@ class _Job:
 
 def _begin(
     data: str | Path,
-    recipe: str | None,
+    recipe: str | Path | None,
     settings: dict[str, Any],
     trials: int,
     out: str | Path | None,
@@ -154,11 +154,13 @@ def _reopen(path: Path, device: str) -> _Job:
 
 
 def _divided(source: Source) -> Prepared:
-    """The data with a holdout, the recipe's own or HOLDOUT. Raises ResnetkitError where top1 cannot judge."""
+    """The data with a holdout, the recipe's own or HOLDOUT. Raises ResnetkitError where top1 cannot judge, or batch
+    norm has too few images."""
     recipe = source.recipe
     prepared = divide(replace(source, recipe=recipe.model_copy(update={"holdout": recipe.holdout or HOLDOUT})))
     if prepared.task.CHOOSING != "top1":
         raise ResnetkitError(f"{prepared.dataset.name}: a search judges by top-1, so it needs one label an image")
+    require_batches_of_two(prepared)
     return prepared
 
 

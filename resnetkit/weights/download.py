@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from errno import EDQUOT, ENOSPC
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -35,15 +37,34 @@ def fetch_url(url: str, sha256: str) -> Path:
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _download(url, partial)
-        if problem := _hash_problem(partial, sha256):
-            partial.unlink()
-            raise ModelFileRefused(f"{url}: {problem}; it is not kept")
-        os.replace(partial, path)
+        with _alone(partial):
+            if not path.exists():
+                _download(url, partial)
+                if problem := _hash_problem(partial, sha256):
+                    partial.unlink()
+                    raise ModelFileRefused(f"{url}: {problem}; it is not kept")
+                os.replace(partial, path)
+                return path
+            partial.unlink(missing_ok=True)
+        return fetch_url(url, sha256)  # another process has fetched it meanwhile
     except OSError as error:
         cure = "; free some space, and the next try goes on" if error.errno in (ENOSPC, EDQUOT) else ""
         raise ResourceExhausted(f"{path}: not saved: {error.strerror or error}{cure}") from error
-    return path
+
+
+@contextmanager
+def _alone(partial: Path) -> Iterator[None]:
+    """While no other process has the file; where the system has no such locks, at once."""
+    while True:
+        with open(partial, "ab") as file:
+            with suppress(ImportError, OSError):
+                from fcntl import LOCK_EX, flock
+
+                flock(file, LOCK_EX)
+            if not partial.exists() or not os.path.samestat(os.fstat(file.fileno()), partial.stat()):
+                continue  # who had it has put it in place, or thrown it away
+            yield
+            return
 
 
 def checkpoint_folder() -> Path:

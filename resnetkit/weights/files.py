@@ -20,7 +20,7 @@ from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ModelFileRefused, ResnetkitError
 from resnetkit.weights.calibration import CALIBRATIONS, Calibration
 from resnetkit.weights.safetensors_file import read_header, read_safetensors
-from resnetkit.weights.untrusted import one_line, open_untrusted, shown
+from resnetkit.weights.untrusted import bare, one_line, open_untrusted, shown
 
 SCHEMAS = {"classification": 1, "multilabel": 2}  # by task: what knew one label an image only must not read the others
 KEY = "resnetkit"
@@ -114,11 +114,14 @@ def load_model(path: Path) -> Model:
         metrics, provenance = record.get("metrics", {}), record.get("provenance", {})
         _require_objects(metrics, provenance)
         calibration.thresholds_for(len(classes), None, None)  # refuses those of other classes
+        require_channels(preprocessing, spec)
+        if sum(spec.depths) > len(tensors):  # before that many blocks are built
+            raise ResnetkitError(f"its record has {sum(spec.depths)} blocks, and the file {len(tensors)} tensors")
         height, width = record["image_size"]
         with torch.device("meta"):
             network = ResNet(spec, (height, width))
         check_tensors(network, tensors)
-    except (ResnetkitError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (ResnetkitError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         problem = f"its record lacks {error}" if isinstance(error, KeyError) else error
         raise ModelFileRefused(f"{path}: refused: {problem}") from error
     if len(classes) != spec.num_classes:
@@ -127,6 +130,15 @@ def load_model(path: Path) -> Model:
     network.float().eval()
     report = f"model file of {spec.name} for {task}, schema {schema}: {len(tensors)} tensors, {len(classes)} classes"
     return Model(network, classes, preprocessing, metrics, provenance, report, calibration)
+
+
+def require_channels(preprocessing: Preprocessing, spec: NetworkSpec) -> None:
+    """Raise ResnetkitError where images would come with other channels than the network takes."""
+    if (given := len(preprocessing.mean)) != spec.in_channels:
+        raise ResnetkitError(
+            f"the network takes {spec.in_channels} channels, and its preprocessing gives {given}; of a checkpoint say "
+            "it with --preprocessing mean=...,std=..."
+        )
 
 
 def _require_objects(metrics: Any, provenance: Any) -> None:
@@ -146,7 +158,7 @@ def check_tensors(network: ResNet, tensors: dict[str, Tensor]) -> None:
     whole or complex where its are real."""
     own = network.state_dict()
     problems = [f"{name} is missing" for name in own if name not in tensors]
-    problems += [f"{name} is unknown" for name in tensors if name not in own]
+    problems += [f"{bare(name)} is unknown" for name in tensors if name not in own]
     problems += [
         f"{name} is {tuple(tensors[name].shape)}, not {tuple(own[name].shape)}"
         for name in own

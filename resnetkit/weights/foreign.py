@@ -1,5 +1,7 @@
 """Other people's trained networks as models of ours: what they are, what is assumed, which pixels and labels."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import torch
 
 from resnetkit.architecture.resnet import ResNet
+from resnetkit.architecture.spec import NetworkSpec
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ModelFileRefused, ResnetkitError
 from resnetkit.weights import from_huggingface, from_timm
@@ -14,7 +17,7 @@ from resnetkit.weights.catalogue import by_hash
 from resnetkit.weights.checkpoint import Checkpoint, is_keras_file, open_checkpoint, require_sound
 from resnetkit.weights.classes import class_names
 from resnetkit.weights.download import file_sha256
-from resnetkit.weights.files import Model, check_tensors
+from resnetkit.weights.files import Model, check_tensors, require_channels
 from resnetkit.weights.from_keras import read_keras
 from resnetkit.weights.neighbour import library_of, strange_config
 from resnetkit.weights.preprocessing import parse_preprocessing, usual
@@ -48,10 +51,12 @@ def load_foreign(path: Path, preprocessing: str | None = None, *, force: bool = 
     """
     try:
         found, beside = _read(path, force, pixels=preprocessing is None)
-        network = _network(found)
+        with _possible(path):
+            network = _network(found)
         pixels, blue_first, reason, told = _pixels(found, beside, path, preprocessing)
         if found.size is not None and "size=" not in (preprocessing or ""):
             pixels = _of_size(pixels, found.size, cropped="crop=" in (preprocessing or ""))
+        require_channels(pixels, found.spec)
     except ModelFileRefused:
         raise
     except ResnetkitError as error:
@@ -85,22 +90,47 @@ def _read(path: Path, force: bool, *, pixels: bool) -> tuple[Recognised, _Beside
     checkpoint = open_checkpoint(path, force=force)
     strange = strange_config(checkpoint)
     beside = _beside(checkpoint, pixels) if checkpoint.config and not strange else _Beside({})
-    found = recognise(checkpoint.tensors, beside.known)
-    return replace(found, notes=[*checkpoint.notes, *strange, *found.notes, *_unfit(found, beside)]), beside
+    with _possible(path):
+        found = recognise(checkpoint.tensors, beside.known)
+    beside, unfit = _fitting(beside, found.spec)
+    return replace(found, notes=[*checkpoint.notes, *strange, *found.notes, *unfit]), beside
 
 
-def _unfit(found: Recognised, beside: _Beside) -> list[str]:
-    named, count = beside.classes, found.spec.num_classes
-    if named is None or len(named) == count or not count:
-        return []
-    return [f"left out: the {len(named)} labels of {beside.source}'s config beside it, for {count} classes"]
+@contextmanager
+def _possible(path: Path) -> Iterator[None]:
+    """Raises ModelFileRefused for what comes of shapes that no network has, under the names of one."""
+    try:
+        yield
+    except ResnetkitError:
+        raise
+    except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelFileRefused(f"{path}: its tensors have shapes that no network has: {one_line(error)}") from error
+
+
+def _fitting(beside: _Beside, spec: NetworkSpec) -> tuple[_Beside, list[str]]:
+    """What goes with the network, and what is left out, a note each."""
+    named, pixels, notes = beside.classes, beside.preprocessing, []
+    of = f"of {beside.source}'s config beside it"
+    if named is not None and len(named) != spec.num_classes:
+        beside = replace(beside, classes=None)
+        if spec.num_classes:
+            notes.append(f"left out: the {len(named)} labels {of}, for {spec.num_classes} classes")
+    if pixels is not None and len(pixels.mean) != spec.in_channels:
+        beside = replace(beside, preprocessing=None)
+        notes.append(f"left out: the preprocessing {of}, of {len(pixels.mean)} channels for {spec.in_channels}")
+    return beside, notes
 
 
 def adopt_classes(model: Model, classes: list[str]) -> None:
-    """Take over as many names, in their order, where those of a foreign network are a guess that has none of them."""
+    """Take over as many names, in their order, where those of a foreign network are a guess which none of them speaks
+    against. Of a set in its standard order names that are numbers are the classes' own, and so go by number."""
     taken_for = model.provenance.get("taken_for", {})
-    guessed = taken_for.get("classes_from") in GUESSES
-    if guessed and len(classes) == len(model.classes) and not set(classes) & set(model.classes):
+    guess = taken_for.get("classes_from")
+    if guess in GUESSES[:2] and all(name.isdecimal() for name in classes):
+        classes = sorted(classes, key=int)
+    guessed = set(model.classes)
+    agree = all(name == guess_ or name not in guessed for name, guess_ in zip(classes, model.classes))
+    if guess in GUESSES and len(classes) == len(model.classes) and agree and classes != model.classes:
         model.classes = list(classes)
         taken_for["classes_from"] = "taken to be those of the images it was tested on, in their order"
 
@@ -203,7 +233,7 @@ def _take_red_first(network: ResNet) -> None:
 
 def _classes(found: Recognised, beside: _Beside) -> tuple[list[str], str]:
     count = found.spec.num_classes
-    if beside.classes is not None and len(beside.classes) == count:
+    if beside.classes is not None:
         return beside.classes, f"as {beside.source}'s config beside it says"
     names = class_names(count, found.spec.stem)
     if names is not None:

@@ -61,11 +61,11 @@ class _Snapshot:
             from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
         except ImportError as error:
             raise ResnetkitError(f"{self._source} needs huggingface_hub: pip install 'resnetkit[hub]'") from error
-        if COMMIT.fullmatch(self._revision):  # what was once asked of a commit stays true
-            cached = hub.try_to_load_from_cache(self._repository, name, revision=self._revision)
-            if cached is not None and not isinstance(cached, str):
-                return None
         try:
+            if COMMIT.fullmatch(self._revision):  # what was once asked of a commit stays true
+                cached = hub.try_to_load_from_cache(self._repository, name, revision=self._revision)
+                if cached is not None and not isinstance(cached, str):
+                    return None
             # Once the Hub was out of reach nothing more is asked of it: it might offer less than what it has.
             only_cached = bool(self.unreached)
             found = hub.hf_hub_download(self._repository, name, revision=self._revision, local_files_only=only_cached)

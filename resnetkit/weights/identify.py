@@ -42,6 +42,7 @@ OPEN = {
     "norm": "batch",
     "conv_bias": False,
     "attention": "none",
+    "branch_scale": "none",
 }  # what may be chosen in place of this and keep the name
 
 
@@ -96,6 +97,7 @@ def _choices(shapes: Shapes) -> dict[str, Any]:
     choices["norm"] = _norm(shapes)
     choices["conv_bias"] = choices["norm"] != "none" and "branch.conv1.bias" in first[0]
     choices["attention"] = _attention(first[0])
+    choices["branch_scale"] = "skipinit" if "branch.scale.weight" in first[0] else "none"  # fixup begins otherwise
     padded = [stem["stem_width"], *outs] == sorted([stem["stem_width"], *outs])
     return choices | _shortcut(first, padded, choices["norm"] != "none") | _head(shapes)
 
@@ -165,7 +167,8 @@ def trace(network: NetworkSpec) -> NetworkSpec:
     """What of a spec shows in the names and shapes of its tensors: two networks of one trace cannot be told apart."""
     visible: dict[str, Any] = SILENT | {"strides": (1,) * len(network.depths), "shortcut": "projection"}
     if network.shortcut in ("zero_pad", "none"):
-        visible |= {"shortcut": "none", "shortcut_norm": True}
+        # Scaled branches need a shortcut.
+        visible |= {"shortcut": "none" if network.branch_scale == "none" else "zero_pad", "shortcut_norm": True}
     if network.norm == "frozen":
         visible["norm"] = "batch"
     return replace(network, **visible)
@@ -174,7 +177,7 @@ def trace(network: NetworkSpec) -> NetworkSpec:
 def _alike(network: NetworkSpec, choices: dict[str, Any], shortcut: str | None) -> Iterator[NetworkSpec]:
     """The named networks that, with `choices`, have the same tensors; and the `shortcut`, where it is told and has."""
     wanted = trace(network)
-    told = None if wanted.shortcut == "none" else shortcut
+    told = None if wanted.shortcut in ("none", "zero_pad") else shortcut
     for name in sorted({*_all_names(), *_cifar_names(network)}, key=lambda name: ("plain" in name, name)):
         try:
             row = spec(name, network.num_classes, network.in_channels, **choices)

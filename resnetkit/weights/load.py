@@ -3,6 +3,7 @@
 import re
 import warnings
 from dataclasses import fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from resnetkit.weights.foreign import load_foreign
 from resnetkit.weights.hub import SCHEME, at_commit, fetch, pinned
 from resnetkit.weights.recognise import read_names
 
+ALIKE = ({"batch", "frozen"}, {"skipinit", "fixup"})  # values of one field that say the same of trained tensors
 MAY_DIFFER = ("name", "num_classes", "drop_path_rate", "zero_init_residual", "norm_momentum")  # evaluation is the same
 CLASSIFIER = "head.classifier."
 ASSUMED_AS = {"pool padding": "pool_padding", "zero-pad placement": "zero_pad"}  # in weights.recognise -> a field
@@ -102,7 +104,7 @@ def _require_same_function(spec: NetworkSpec, source: Model, choices: dict[str, 
     free = {*MAY_DIFFER, *(ASSUMED_AS.get(name, name) for name in assumed), *({"output_stride"} & set(choices))}
     for field in fields(NetworkSpec):
         own, theirs = getattr(spec, field.name), getattr(other, field.name)
-        if field.name not in free and own != theirs and {own, theirs} != {"batch", "frozen"}:
+        if field.name not in free and own != theirs and {own, theirs} not in ALIKE:
             raise ResnetkitError(f"of a network with {field.name}={theirs!r}, and here it is {own!r}; say the same")
 
 
@@ -224,8 +226,11 @@ def _published(source: str | Path) -> PublishedWeights | None:
 
 
 def _on_the_hub(source: str | Path) -> str:
-    """`hf:owner/name` of a source that is that, or the id of what lies there; "" for others."""
+    """`hf:owner/name` of a source that is that, or the id of what lies there; "" for others, and where its publisher's
+    own address does without huggingface_hub."""
     entry = _published(source)
+    if entry and entry.url and entry.sha256 and find_spec("huggingface_hub") is None:
+        return ""
     place = entry.place if entry else str(source)
     return place if place.startswith(SCHEME) else ""
 

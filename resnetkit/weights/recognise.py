@@ -13,12 +13,13 @@ from resnetkit.weights import from_huggingface, from_timm, from_torchvision
 from resnetkit.weights.identify import by_shapes, identify
 from resnetkit.weights.recognised import Recognised
 from resnetkit.weights.rename import Table, Template, rename
+from resnetkit.weights.untrusted import bare, shown
 
 OURS = Table("resnetkit", {name: name for name in (
     "stem.convs.conv{i}", "stem.convs.norm{i}",
     *(f"stages.{{stage}}.{{block}}.{part}" for part in (
         "preact.0", "branch.conv{i}", "branch.norm{i}", "shortcut.conv", "shortcut.norm",
-        "branch.attention.reduce", "branch.attention.expand", "branch.attention.conv",
+        "branch.attention.reduce", "branch.attention.expand", "branch.attention.conv", "branch.scale",
     )),
     "norm.0", "head.classifier",
 )}, {})  # fmt: skip
@@ -55,7 +56,7 @@ def recognise(tensors: dict[str, Tensor], known: dict[str, Any] | None = None) -
         hint = f"its shapes are those of {' or '.join(alike)}, but which is which cannot be told" if alike else (
             "no network of the family has these shapes"
         )  # fmt: skip
-        raise ResnetkitError(f"no library we know names tensors like {next(iter(tensors), 'nothing')!r}; {hint}")
+        raise ResnetkitError(f"no library we know names tensors like {shown(next(iter(tensors), 'nothing'))}; {hint}")
     _require_expressible(reading, tensors)
     found = reading.in_our_names(tensors)
     told = {**reading.table.only, **(known or {})}
@@ -67,7 +68,7 @@ def recognise(tensors: dict[str, Tensor], known: dict[str, Any] | None = None) -
     _require_no_part_of_a_block(reading, left)
     notes = [f"left out: {_some(left)}"] if left else []
     if reading.prefix:
-        notes.insert(0, f"names begin with {reading.prefix!r}, which is dropped")
+        notes.insert(0, f"names begin with {shown(reading.prefix)}, which is dropped")
     assumed = assumptions(spec, names, told)
     if spec.stem == "3x3" and "stem" not in told and reading.table.library in ("torchvision", "timm"):
         assumed["stem pool"] = "none behind the 3x3 convolution, which has stride 1, as CIFAR's networks begin"
@@ -111,7 +112,7 @@ def _require_expressible(reading: Reading, names: Collection[str]) -> None:
         for name in names:
             module = name.removeprefix(reading.prefix).rpartition(".")[0]
             if template.read(module) is not None:
-                raise ResnetkitError(f"{name}: {feature}, which no network here has")
+                raise ResnetkitError(f"{bare(name)}: {feature}, which no network here has")
 
 
 def _require_no_twin(spec: NetworkSpec, table: Table, known: Mapping[str, Any] | None) -> None:
@@ -136,7 +137,9 @@ def _require_no_part_of_a_block(reading: Reading, left: list[str]) -> None:
         words = name.removeprefix(reading.prefix).split(".")
         inside = any(block.read(".".join(words[:end])) is not None for end in range(1, len(words)))
         if inside and words[-1] not in COUNTERS:
-            raise ResnetkitError(f"{name}: a part of a block that no network here has, and it changes what comes out")
+            raise ResnetkitError(
+                f"{bare(name)}: a part of a block that no network here has, and it changes what comes out"
+            )
 
 
 def _rank(prefix: str) -> int:
@@ -188,4 +191,4 @@ def _row(spec: NetworkSpec, names: tuple[str, ...]) -> str:
 
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(map(bare, names[:SHOWN])) + more

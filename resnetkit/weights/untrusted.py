@@ -74,6 +74,11 @@ def shown(name: object) -> str:
     return text if len(text) <= 100 else f"{text[:80]}...{text[-15:]}"
 
 
+def bare(name: object) -> str:
+    """The same without quotes."""
+    return shown(str(name))[1:-1]
+
+
 def one_line(error: object) -> str:
     """The first line of an error, at most 200 characters."""
     lines = str(error).strip().splitlines()

@@ -92,6 +92,6 @@ def test_the_command(capsys):
 def test_amounts_of_memory():
     assert parse_bytes("4GiB") == 4 * 2**30 and parse_bytes("500MB") == 500_000_000 and parse_bytes("1.5 gb") == 1.5e9
     assert written_bytes(1536 * 2**20) == "1.5 GiB" and written_bytes(3 * 2**20) == "3.0 MiB"
-    for text in ("4", "GiB", "4 G", "-1GB", "0MB"):
+    for text in ("4", "GiB", "4 G", "-1GB", "0MB", 4_000_000):
         with pytest.raises(rk.ResnetkitError, match="write a number above 0 and a unit, as 4GiB or 500MB"):
             parse_bytes(text)

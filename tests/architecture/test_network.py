@@ -1,5 +1,6 @@
 """What a network does: choices, features, dilation, refusals."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -210,6 +211,14 @@ def test_impossible_networks_are_refused_by_name(name, choices, says):
         rk.build(name, **choices)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    found = spec("resnet18", np.array([3, 9]).max() + 1, np.int32(1), depths=[np.int64(2)] * 4, stem_width=np.uint8(8))
+    assert found == spec("resnet18", 10, 1, depths=(2, 2, 2, 2), stem_width=8)
+    assert type(found.num_classes) is type(found.depths[0]) is int
+    with pytest.raises(rk.ResnetkitError, match="num_classes=True is impossible"):
+        rk.build("resnet18", num_classes=True)
 
 
 def test_what_is_no_name_is_told():

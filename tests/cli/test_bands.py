@@ -105,12 +105,14 @@ def test_erasing_mixing_and_fine_tuning_work(trained, tmp_path):
     assert (tuned.channels, tuned.mean, tuned.std) == (own.channels, own.mean, own.std)
 
 
-@pytest.mark.parametrize("policy", ["trivial", "rand", "augmix"])
-def test_colour_policies_are_refused(trained, policy):
+@pytest.mark.parametrize(
+    "name, value", [("policy", "trivial"), ("policy", "rand"), ("policy", "augmix"), ("cache", True)]
+)
+def test_what_is_for_colours_is_refused(trained, name, value):
     with pytest.raises(rk.ResnetkitError) as refused:
-        prepare(trained[0], None, {"policy": policy}, max_bad=0.1)
+        prepare(trained[0], None, {name: value}, max_bad=0.1)
     assert str(refused.value) == (
-        f"setting policy={policy!r} is for grey and rgb; these images have 5 bands: leave it out"
+        f"setting {name}={value!r} is for grey and rgb; these images have 5 bands: leave it out"
     )
 
 

@@ -84,7 +84,7 @@ def test_the_help_of_train_names_every_recipe():
         (["evaluate", "gone", "--device", "meta"], 2, "device 'meta' is not one that we compute on; give cpu or cuda"),
         (["train", "digits", "--device", "mps"], 2, "device 'mps' is not one that we compute on"),
         (["train", "digits", "--seed", "9999999999"], 2, "seed=9999999999"),
-        (["train", "digits", "--set", "min_scale=0.5"], 2, "min_scale is for photos"),
+        (["train", "digits", "--set", "min_scale=0.5"], 2, "min_scale=0.5 is for photos"),
         (["train", "digits", "--device", "cpu", "--compile", "graphs"], 2, "CUDA graphs, and the run is on cpu"),
         (["benchmark", "startup", "--compile", "on"], 2, "compile=on is for `resnet benchmark step`"),
         (["train", "--resume", "x", "--max-bad", "0.5"], 2, "a resumed run keeps its data and settings"),
@@ -105,6 +105,11 @@ def test_mistakes_are_one_line_and_an_exit_code(tmp_path, arguments, code, says)
     assert says in done.stderr
     assert "Traceback" not in done.stderr and done.stdout == ""
     assert list(tmp_path.iterdir()) == []  # nothing half-made
+
+
+def test_a_run_that_is_called_as_a_network_is_the_run(tmp_path):
+    resnet("train", "digits", "--model", "resnet8_cifar", "--epochs", 1, "--out", "resnet18", cwd=tmp_path)
+    assert json.loads(resnet("inspect", "resnet18", "--json", cwd=tmp_path).stdout)["name"] == "resnet8_cifar"
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "inspect", "report", "train --resume", "train digits --out"])
@@ -130,6 +135,7 @@ def test_train_prints_one_object(tmp_path):
     done = resnet("train", "digits", "--model", "resnet8_cifar", "--epochs", 1, "--out", "run", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
+    assert (tmp_path / result["report"]).read_text().startswith("<!doctype html>")
     assert set(result) >= {"run", "model", "split", "top1", "top1_interval", "top5", "loss", "ece", "n"}
     low, high = result["top1_interval"]
     assert 0 <= low <= result["top1"] <= high <= 1
@@ -140,9 +146,10 @@ def test_train_prints_one_object(tmp_path):
 def test_train_for_people(tmp_path):
     tracked = ("--track", "tensorboard")
     done = resnet("train", "digits", "--model", "resnet8_cifar", "--epochs", 1, *tracked, cwd=tmp_path)
-    assert "95 % interval" in done.stdout
+    assert "95 % interval" in done.stdout and "top-5" in done.stdout
     assert list((tmp_path / "runs/digits-resnet8_cifar-1/tensorboard").glob("events.out.tfevents.*"))
     assert "run folder: runs/digits-resnet8_cifar-1" in done.stdout
+    assert "report: runs/digits-resnet8_cifar-1/report.html" in done.stdout
     assert (tmp_path / "runs/digits-resnet8_cifar-1/model.safetensors").is_file()
 
 

@@ -90,6 +90,7 @@ def test_files_of_no_part_are_not_counted_as_unreadable(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "loose0.png" in done.stdout and "are of no part" in done.stdout
     assert json.loads(resnet("data", "check", tmp_path, "--json").stdout)["unreadable"] == 0
+    assert json.loads(resnet("data", "stats", tmp_path, "--json").stdout)["unreadable"] == 0
     (tmp_path / "train" / "cat" / "bad.png").write_bytes(b"no image")
     done = resnet("data", "check", tmp_path, "--max-bad", "0")
     assert done.returncode == 3 and f"1 of {len(sound()) + 1} images cannot be read" in done.stderr
@@ -109,6 +110,21 @@ def test_split_mends_the_leak(leaky, tmp_path):
     record = json.loads(resnet("data", "check", table, "--json").stdout)
     assert sum(record["parts"].values()) == 29
     assert "leak" not in {finding["kind"] for finding in record["findings"]}
+
+
+def test_each_fold_has_a_table_that_trains(leaky, tmp_path):
+    done = resnet("data", "split", leaky, "--by", "random", "--folds", 2, "--out", tmp_path / "split.csv", "--json")
+    record = json.loads(done.stdout)
+    assert record["folds"] == [str(tmp_path / f"split-fold{fold}.csv") for fold in (1, 2)]
+    assert (
+        sum(json.loads(resnet("data", "check", record["folds"][0], "--json").stdout)["parts"].values())
+        == (record["train"])
+    )
+    done = resnet("data", "split", record["folds"][0], "--folds", 2, "--out", tmp_path / "split.csv")
+    assert done.returncode == 2 and "is what the images are read from" in done.stderr
+    flags = ("--model", "resnet8_cifar", "--epochs", 1, "--img-size", 16, "--json")
+    trained = json.loads(resnet("train", record["folds"][1], *flags, cwd=tmp_path).stdout)
+    assert trained["split"] == "val"
 
 
 def test_refusals_are_one_line(leaky, tmp_path):

@@ -72,6 +72,41 @@ def test_what_lies_beside_the_images_of_an_archive_changes_nothing(folder, besid
     assert dataset.classes == ["cat", "dog"] and dataset.parts["all"].names[0] == "cat/1.png"
 
 
+def test_images_of_one_name_beside_the_class_folders_and_above_are_left_out(folder):
+    packed = pack(folder, "zip", top="photos/")
+    with zipfile.ZipFile(packed, "a") as archive:
+        for place in ("overview.png", "photos/overview.png"):
+            archive.writestr(place, encoded(photo(1).resize((90, 100)), "png"))
+    dataset = open_dataset(packed)
+    assert dataset.classes == ["cat", "dog"] and [name for name, _ in dataset.bad] == ["overview.png"] * 2
+
+
+@pytest.mark.parametrize("beside", ["photos/overview.png", "overview.png", "photos/README.pdf", "photos/Logo.svg"])
+def test_an_image_beside_the_class_folders_of_an_archive_is_left_out_as_on_the_disk(folder, beside):
+    packed = pack(folder, "zip", top="photos/")
+    picture = encoded(photo(1).resize((90, 100)), "png")
+    with zipfile.ZipFile(packed, "a") as archive:
+        archive.writestr(beside, picture)
+    (folder / beside.split("/")[-1]).write_bytes(picture)
+    ours, unpacked = open_dataset(packed), open_dataset(folder)
+    assert ours.classes == ["cat", "dog"] and ours.parts["all"].names == unpacked.parts["all"].names
+    assert ours.bad == unpacked.bad and ours.bad[0][0] == beside.split("/")[-1]
+
+
+def test_a_class_with_folders_in_it_stays_one(folder):
+    """Where it is the only one, and has one folder beside its images: with several they would be the classes."""
+    (folder / "cat" / "more").mkdir()
+    (folder / "cat" / "1.png").rename(folder / "cat" / "more" / "1.png")
+    shutil.rmtree(folder / "dog")
+    assert open_dataset(pack(folder, "zip")).classes == ["cat"]
+
+
+def test_a_split_in_an_archive_may_be_written_large(folder):
+    (folder.parent / "parts").mkdir()
+    folder.rename(folder.parent / "parts" / "Test")
+    assert list(open_dataset(pack(folder.parent / "parts", "zip")).parts) == ["test"]
+
+
 def test_info_zips_own_archives(folder):
     if not shutil.which("zip"):
         pytest.skip("zip is not installed")

@@ -17,7 +17,7 @@ from resnetkit.data import parallel
 from resnetkit.data.datasets import open_dataset
 from resnetkit.data.encoded import BadImage
 from resnetkit.data.ingest import Ingested, ingest
-from resnetkit.data.parallel import map_in_processes
+from resnetkit.data.parallel import CHUNK, LARGE_FILE, map_images, map_in_processes
 from resnetkit.data.survey import portrait
 from resnetkit.errors import ResourceExhausted
 
@@ -89,6 +89,14 @@ def test_an_error_ends_it_and_a_process_that_is_killed_too(shared_out):
         list(map_in_processes(refuse_30, range(100)))
     with pytest.raises(ResourceExhausted, match="was killed"):
         list(map_in_processes(kill_30, range(100)))
+
+
+def test_few_images_are_taken_ahead_of_what_is_asked_for():
+    images, seen = [bytes(LARGE_FILE + 1)] * (4 * CHUNK), []
+    results = map_images(lambda image: seen.append(1), images)
+    next(results)
+    results.close()
+    assert len(seen) <= CHUNK
 
 
 def write_small(folder: Path) -> Path:

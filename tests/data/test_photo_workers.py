@@ -12,9 +12,11 @@ import torch
 from resnetkit.data import photo_workers
 from resnetkit.data.encoded import BadImage
 from resnetkit.data.photo_workers import PhotoWorkers
+from resnetkit.device import within_memory
 from resnetkit.errors import ResourceExhausted
 
 SHAPE = (4, 3, 2)
+CPU = torch.device("cpu")
 
 
 def plain(number):
@@ -105,8 +107,22 @@ def test_a_process_that_is_killed_is_told_as_what_it_is():
         return plain(number) if number != 9 else os.kill(os.getpid(), signal.SIGKILL)
 
     batches = PhotoWorkers(kill_9, 2, SHAPE, 1).batches([[1, 2], [3, 9], [5, 6]], SHAPE)
-    with pytest.raises(ResourceExhausted, match="a process that reads photos was killed"):
+    with pytest.raises(ResourceExhausted, match="a process that reads photos was killed"), within_memory(CPU, "cure"):
         list(batches)
+
+
+def test_a_process_that_is_killed_while_this_one_computes_is_told_so():
+    pid = torch.tensor(0).share_memory_()
+
+    def with_pid(number):
+        pid.fill_(os.getpid())
+        return plain(number)
+
+    batches = PhotoWorkers(with_pid, 2, SHAPE, 1).batches([[1, 2], [3, 4]], SHAPE)
+    next(batches)
+    with pytest.raises(ResourceExhausted, match="a process that reads photos was killed"), within_memory(CPU, "cure"):
+        os.kill(int(pid), signal.SIGKILL)
+        time.sleep(10)
 
 
 PROGRAM = """

@@ -12,7 +12,15 @@ import torch
 
 from resnetkit.data.datasets import open_dataset
 from resnetkit.data.parts import Dataset, Part
-from resnetkit.data.resplit import Division, SplitPlan, divide, require_files, require_other, write_division
+from resnetkit.data.resplit import (
+    Division,
+    SplitPlan,
+    divide,
+    require_files,
+    require_other,
+    table_paths,
+    write_division,
+)
 from resnetkit.data.split import by_group, by_hash, stratified
 from resnetkit.data.survey import survey
 from resnetkit.errors import ResnetkitError
@@ -163,16 +171,39 @@ def test_every_training_image_is_in_one_fold(seed_pictures, by):
     assert {fold for fold in division.folds if fold} == {1, 2, 3}
 
 
+def test_folds_that_cannot_be_held_out_are_refused(tmp_path):
+    for name, count in (("many", 8), ("few", 2)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            cloud(i + 10 * count, side=40).save(tmp_path / name / f"{i}.png")
+    seen = survey(open_dataset(tmp_path))
+    plan = SplitPlan(by="random", val=0, test=0, folds=2)
+    assert {fold for fold in divide(seen, plan).folds} == {1, 2}
+    with pytest.raises(ResnetkitError, match="no training image is in fold .* of 20; ask for fewer folds"):
+        divide(seen, SplitPlan(by="random", val=0, test=0, folds=20))
+    (tmp_path / "few" / "1.png").unlink()
+    seen = survey(open_dataset(tmp_path))
+    with pytest.raises(ResnetkitError, match="class 'few' has 1 image, and none would be left .* ask for other folds"):
+        divide(seen, plan)
+
+
 def test_the_table_is_read_back(seed_pictures, folder, tmp_path):
     plan = SplitPlan(by="random", val=0.2, folds=2)
     division = divide(seed_pictures, plan)
-    write_division(division, seed_pictures, tmp_path / "tables" / "split.csv")
+    written = write_division(division, seed_pictures, tmp_path / "tables" / "split.csv")
+    assert written == table_paths(tmp_path / "tables" / "split.csv", 2)
     with open(tmp_path / "tables" / "split.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["path", "label", "split", "fold"] and len(rows) == 25
     read = open_dataset(tmp_path / "tables" / "split.csv")
     assert read.classes == ["ill", "well"]
     assert {name: len(part) for name, part in read.parts.items()} == {k: v for k, v in division.counts().items() if v}
+    for fold, held_out in enumerate(written[1:], start=1):
+        parts = open_dataset(held_out).parts
+        own = {picture.name for picture, its in zip(division.pictures, division.folds) if its == fold}
+        other = {picture.name for picture, its in zip(division.pictures, division.folds) if its and its != fold}
+        found = {part: {"/".join(name.split("/")[-2:]) for name in images.names} for part, images in parts.items()}
+        assert found == {"val": own, "train": other}
     again = survey(read)
     assert sorted(p.hash for p in again.pictures) == sorted(p.hash for p in seed_pictures.pictures)
 

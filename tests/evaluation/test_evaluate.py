@@ -18,7 +18,7 @@ from resnetkit.data.ingest import ingest
 from resnetkit.errors import Diverged, ResourceExhausted
 from resnetkit.evaluation.answers import Answers, answer, judge
 from resnetkit.evaluation.compare import compare
-from resnetkit.evaluation.evaluate import calibrate
+from resnetkit.evaluation.evaluate import Computing, calibrate
 from resnetkit.evaluation.files import write_evaluation
 from resnetkit.evaluation.own_images import given_images, seen_in_training
 from resnetkit.evaluation.slices import Look, look, looks, slices
@@ -71,6 +71,30 @@ def draw_plots(folder, classes):
     figures = {"split": "test"} | judge(answers, classes)
     write_evaluation(folder, folder, [str(i) for i in range(40)], classes, answers, figures)
     return [(folder / f"{name}.png").read_bytes() for name in ("precision_recall", "roc")]
+
+
+def test_an_out_that_cannot_be_is_told_before_anything_is_measured(digits_runs, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(Computing, "answers", None)
+    with pytest.raises(rk.ResnetkitError, match="file/x: .*; choose another --out"):
+        rk.evaluate(digits_runs[0], out=tmp_path / "file" / "x")
+
+
+def test_a_network_goes_back_to_where_its_owner_had_it(monkeypatch):
+    places = []
+    monkeypatch.setattr(ResNet, "place", lambda net, device: places.append(device.type) or net)
+    computing = Computing(torch.device("cuda"), torch.float32, batch_size=1, workers=0)
+    with pytest.raises(ResourceExhausted), computing._placed(small_model().network):
+        assert places == ["cuda"]
+        raise ResourceExhausted("full")
+    assert places == ["cuda", "cpu"]
+
+
+def test_a_mistake_between_two_classes_of_one_name_is_one(tmp_path):
+    draw_plots(tmp_path, ["crane", "crane"])
+    mistakes = list(csv.DictReader((tmp_path / "mistakes.csv").open()))
+    assert len(mistakes) == 10 and {row["class"] for row in mistakes} == {"crane (0)"}
+    assert [row["class"] for row in csv.DictReader((tmp_path / "per_class.csv").open())] == ["crane (0)", "crane (1)"]
 
 
 def test_plots_have_every_class_by_its_name(tmp_path):

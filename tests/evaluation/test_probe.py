@@ -95,6 +95,7 @@ def test_a_small_network_is_what_reproduces_its_moments(tmp_path, images, wrong,
     assert found.zero_pad == true.zero_pad or true.shortcut == "none"
     assert {by for _, by in verdicts(model).values()} == {"moments"}
     assert verdicts(model)["preprocessing"][0] == words
+    assert model.provenance["taken_for"]["blue_first"] is (words == "caffe")
     pixels = pictures(2, 32)
     with torch.no_grad():
         expected = net(as_prepared(pixels, words, true))

@@ -21,7 +21,7 @@ from resnetkit.architecture.resnet import ResNet
 from resnetkit.data.preprocess import BadImage
 from resnetkit.errors import Diverged, ResourceExhausted
 from resnetkit.evaluation.calibration import fit_calibration
-from resnetkit.inference.predictor import BATCH, Predictor, find_images
+from resnetkit.inference.predictor import Predictor, find_images
 from resnetkit.inference.results import answer_to_file, find_format, line
 from resnetkit.inference.sorting import Sorter
 from resnetkit.tasks.classification import describe
@@ -87,13 +87,14 @@ def test_one_image_is_not_many(images):
     assert len(list(predictor.predict(np.asarray(picture)[None]))) == 1
 
 
-def test_images_are_read_ahead_by_threads_and_no_further(images):
+@pytest.mark.parametrize("batch_size", [7, 32])
+def test_images_are_read_ahead_by_threads_and_no_further(images, batch_size):
     """The answers are those to the images one at a time."""
-    predictor = Predictor(small_model())
+    predictor = Predictor(small_model(), batch_size=batch_size)
     asked = []
     answers = predictor.predict(path for path in images * 3 if asked.append(path) is None)
     first = next(answers)
-    assert len(asked) == 2 * BATCH
+    assert len(asked) == 2 * batch_size
     rest = list(answers)
     assert asked == images * 3 and len(rest) == len(asked) - 1
     for path, answer in zip(images, [first, *rest]):
@@ -202,6 +203,7 @@ def test_every_format_has_every_image_in_order(calibrated, images, tmp_path):
             assert answer["probability"] == float(row["probability"]) == record["probability"]
             assert answer["set"] == json.loads(row["set"]) == record["set"]
             assert answer["top"] == [[each["label"], each["probability"]] for each in record["top"]]
+            assert answer["top"] == json.loads(row["top"])
 
 
 def test_interrupted_and_called_again_every_image_is_asked_once(calibrated, images, tmp_path, monkeypatch):

@@ -68,6 +68,14 @@ def test_a_plain_network_that_bears_the_loss():
     assert verdicts(trials(), trials("plain20_cifar", drop=0.5))["plain_collapses"] is None
 
 
+def test_a_plain_network_of_which_no_block_can_go():
+    """As of plain_fast_resnet8_cifar, whose blocks all stride."""
+    whole = trials("plain20_cifar")
+    reading = read_ablation({"residual": trials(), "plain": Trials(whole.spec, whole.of("whole"))})
+    assert {f.key: f.holds for f in reading.findings}["plain_collapses"] is None
+    assert reading.figures["plain"] == {"whole": 0.9, "median_without_one": None}
+
+
 @pytest.mark.parametrize("whole", [0.1, 0.05, 0.25])
 def test_a_network_that_learned_nothing_has_nothing_to_lose(whole):
     """Equal to chance, below it, and above it by less than counts."""

@@ -134,6 +134,10 @@ def test_mistakes_are_one_line():
         Gradients(steps=-3)
     with pytest.raises(ResnetkitError, match="depths=8, 8: give one or more, and each once"):
         Depth(depths=(8, 8))
+    with pytest.raises(
+        ResnetkitError, match="20 layers are basic blocks and 1001 layers are bottleneck blocks; give dep"
+    ):
+        Depth(depths=(20, 1001))
     with pytest.raises(ResnetkitError, match="depth 21 does not fit"):
         Depth(depths=(20, 21))
     with pytest.raises(ResnetkitError, match="depths=20: give two or more, which are compared"):

@@ -2,10 +2,14 @@
 
 import shlex
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
+import torch
 
 import resnetkit as rk
+from resnetkit.evaluation.ranking import Ranking
+from resnetkit.reporting import judgement
 from resnetkit.reporting.charts import LEFT, RIGHT, decades, epoch_ticks, line_chart, ticks
 from resnetkit.reporting.graphs import graph
 from resnetkit.reporting.judgement import CURES, findings
@@ -125,6 +129,26 @@ def test_commands_can_be_copied_wherever_the_run_lies(record, tmp_path):
         (finding,) = findings(replace(run, folder=tmp_path / "my 'best' run"))
         ((typed, _),) = finding.cures
         assert str(tmp_path / "my 'best' run") in shlex.split(typed)
+
+
+def test_what_diverged_is_not_sent_round_the_same_way(record):
+    events = [{"event": "started"}, {"event": "diverged", "step": 9}]
+    (finding,) = findings(replace(record, metrics=None, events=events))
+    assert finding.title == "It diverged." and "--lr" in finding.cures[0][0]
+    assert not any("--resume" in typed for typed, _ in finding.cures) and "warmup_epochs=2" in finding.cures[1][0]
+    cycle = replace(record, metrics=None, events=events, recipe=record.recipe | {"schedule": "one_cycle"})
+    assert len(findings(cycle)[0].cures) == 1  # given, a warm-up would be shorter than its own
+    resumed = replace(record, metrics=None, events=[*events, {"event": "resumed"}, {"event": "interrupted"}])
+    assert titles(resumed) == ["It is not finished."]
+
+
+@pytest.mark.parametrize(("positives", "n"), [(1, 1), (1, 5), (2, 6), (3, 5), (4, 4)])
+def test_chance_is_the_mean_over_all_orders(positives, n):
+    places = list(combinations(range(n), positives))
+    scores = torch.arange(n, 0, -1).float()
+    found = [Ranking.of(scores, torch.tensor([i in own for i in range(n)])).average_precision for own in places]
+    harmonic = sum(1 / rank for rank in range(1, n + 1))
+    assert judgement._random_precision(positives, n, harmonic) == pytest.approx(sum(found) / len(found))
 
 
 def test_a_wide_interval(record):

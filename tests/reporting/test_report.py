@@ -16,7 +16,7 @@ from resnetkit.cli.main import app
 from resnetkit.errors import ModelFileRefused
 from resnetkit.reporting.report import write_report
 from resnetkit.reporting.sections import _times
-from resnetkit.tables import read_csv
+from resnetkit.tables import csv_text, read_csv
 from tests.reporting.conftest import HOSTILE, QUOTED, write_run
 from tests.reporting.page import Page
 
@@ -147,6 +147,29 @@ def test_without_the_images_the_page_is_made(run, photos, tmp_path):
     without = Page(write_report(moved))
     told = re.search(r"Some pictures are missing\. (\d+) images could not be read again", without.text)
     assert told and 0 < int(told[1]) <= sum(1 for file in (half / "val").rglob("*.png")) and without.all("img")
+
+
+def test_a_large_group_of_copies_is_cut(tmp_path):
+    answers = [(f"{i}.png", "x", "x", 0.9) for i in range(300)]
+    run = write_run(tmp_path / "run", ["x", "y"], answers)
+    rows = [(f"{i}.png", "x", "test" if i else "train", "same") for i in range(300)]
+    (run / "split.csv").write_text(csv_text(("path", "class", "split", "hash"), rows))
+    page = Page(write_report(run))
+    assert "0.png (training" in page.text and "and 280 more" in page.text and "250.png" not in page.text
+
+
+def test_a_name_with_the_end_of_a_line_in_it(tmp_path):
+    names = ["a\rb.png", "c\r\nd.png", "e\nf.png"]
+    run = write_run(tmp_path / "run", ["x", "y"], [(name, "x", "y", 0.9) for name in names])
+    assert [row["path"] for row in read_csv(run / "split.csv")] == names
+    assert "0 of 3 test images right" in Page(write_report(run)).text
+
+
+def test_the_command_that_repeats_it_has_its_memory_mode(tmp_path):
+    run = write_run(tmp_path / "run", ["x", "y"], [("1", "x", "x", 0.9), ("2", "y", "x", 0.6)])
+    command = json.loads((run / "command.json").read_text()) | {"memory": "checkpoint"}
+    (run / "command.json").write_text(json.dumps(command))
+    assert "--memory checkpoint" in Page(write_report(run)).text
 
 
 def test_sections_without_data_are_absent(tmp_path):

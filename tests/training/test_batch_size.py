@@ -9,6 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import resnetkit as rk
 from resnetkit.errors import Interrupted, ResourceExhausted
+from resnetkit.sizes import written_bytes
 from resnetkit.training import batch_size, memory, remembered, run, trainer
 from resnetkit.training.batch_size import CPU_SHARE, find_batch_size, largest, scaled_rate
 from resnetkit.training.prepare import prepare
@@ -67,6 +68,34 @@ def test_what_is_chosen_fits_and_twice_it_does_not(monkeypatch, settings, wanted
     assert found.images == wanted
     assert fits < budget < too_much
     assert "the most in 50% of the" in found.why
+    monkeypatch.setattr(batch_size, "free_memory", None)
+    found = find_batch_size(prepared, state, int(budget))
+    assert found.images == wanted and found.why == f"the most in {written_bytes(int(budget))}"
+
+
+def test_a_run_keeps_to_its_budget(tmp_path, capsys):
+    prepared, state = prepared_and_state(model="resnet8_cifar", img_size=32)
+    budget = (planned(state, prepared, 16) + planned(state, prepared, 32)) // 2000
+    settings = {"model": "resnet8_cifar", "epochs": 1, "batch_size": "auto", "img_size": 32}
+    settings |= {"precision": "float32", "device": "cpu"}
+    run = rk.train("digits", out=tmp_path / "run", memory_budget=f"{budget}KB", **settings)
+    told = capsys.readouterr().err
+    assert f"batch  16 images a step, the most in {written_bytes(1000 * budget)}" in told
+    assert "memory plain" in told and "over it" not in told
+    assert tomllib.loads((run.folder / "recipe.toml").read_text())["batch_size"] == 16
+
+
+def test_a_budget_that_is_too_small_is_named():
+    with pytest.raises(ResourceExhausted, match="1.0 MiB are too few for 2 images a step; raise memory_budget, or"):
+        find_batch_size(*prepared_and_state(model="resnet18"), 2**20)
+
+
+def test_what_is_tried_is_as_large_as_what_is_trained_on():
+    """Evaluation sees more pixels, and needs no gradients."""
+    (larger, one), (smaller, other) = (prepared_and_state(img_size=side, train_size=16) for side in (32, 16))
+    assert larger.preprocessing.size == (32, 32) and larger.training_size == smaller.training_size == (16, 16)
+    assert memory.step_bytes(one, larger, 8) == memory.step_bytes(other, smaller, 8)
+    assert planned(one, larger, 8) == planned(other, smaller, 8)
 
 
 @pytest.mark.parametrize("settings", NETWORKS)
@@ -240,6 +269,14 @@ def test_a_gpu_is_filled_until_it_throws_with_a_margin(monkeypatch, room, found)
     tried = len(gpu.tried)
     assert batch_size._on_gpu(prepared, state, CPU, 128)[::2] == (found, found > 0)  # memory was the limit
     assert (len(gpu.tried) == tried) == (found > 0)
+
+
+def test_a_gpu_is_filled_up_to_a_budget(monkeypatch):
+    prepared, state = prepared_and_state()
+    FakeGpu(monkeypatch, 40)
+    assert batch_size._on_gpu(prepared, state, CPU, 64, 500) == (16, "the most in 500 B", False)
+    assert batch_size._on_gpu(prepared, state, CPU, 64, 200) == (8, "the most in 200 B", False)  # remembered apart
+    assert batch_size._on_gpu(prepared, state, CPU, 64, 500)[::2] == (16, True)
 
 
 def test_a_gpu_is_tried_again_where_others_take_more_or_less_of_it(monkeypatch):

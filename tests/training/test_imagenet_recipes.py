@@ -46,7 +46,7 @@ def test_two_steps_and_a_resume(recipe, photos, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("setting", [{"crop_padding": 4}, {"padding_mode": "reflect"}, {"whiten": True}])
 def test_settings_of_small_images_are_refused_for_photos(photos, tmp_path, setting):
-    with pytest.raises(rk.ResnetkitError, match=f"setting {next(iter(setting))} is for images of one small size"):
+    with pytest.raises(rk.ResnetkitError, match=f"setting {next(iter(setting))}=.* is for images of one small size"):
         rk.train(photos, recipe="imagenet_a3", out=tmp_path / "run", workers=0, **SMALL | setting)
     assert not (tmp_path / "run").exists()
 

@@ -47,6 +47,11 @@ def test_wrong_settings_are_named(settings, says):
     assert says in str(error.value)
 
 
+def test_what_is_missing_is_named():
+    with pytest.raises(ResnetkitError, match="setting lr is missing, which has no default; give it"):
+        make_recipe({"model": "resnet18", "epochs": 1})
+
+
 def test_a_long_value_is_told_in_one_line():
     with pytest.raises(ResnetkitError, match=r"^setting model=ResNet\(.*\.\.\.: input should be a") as told:
         make_recipe({"model": build("resnet8_cifar"), "epochs": 1, "lr": 0.1})
@@ -56,6 +61,8 @@ def test_a_long_value_is_told_in_one_line():
 def test_wrong_recipes_are_named(tmp_path):
     with pytest.raises(ResnetkitError, match="no recipe 'digit': .*did you mean digits?"):
         load_recipe("digit")
+    with pytest.raises(ResnetkitError, match="gone.toml: no such file, and so no recipe"):
+        load_recipe(tmp_path / "gone.toml")
     (tmp_path / "r.toml").write_text("lr = ")
     with pytest.raises(ResnetkitError, match="not valid TOML"):
         load_recipe(str(tmp_path / "r.toml"))

@@ -164,7 +164,7 @@ def test_patience_ends_a_run_that_gets_no_better(tmp_path):
         ({"optimizer": "lamb", "momentum": 0.5}, "momentum does nothing without optimizer=sgd or muon"),
         ({"accumulate": 3, "batch_size": 4}, "batch norm needs pieces of two images"),
         ({"prune_easy": 0.4, "batch_size": 3}, "batch norm needs pieces of two images"),
-        ({"framing": "letterbox"}, "framing is for photos"),
+        ({"framing": "letterbox"}, "framing=.* is for photos"),
         ({"policy": "best"}, "policy='best'"),
         ({"balance": "yes"}, "balance='yes'"),
     ],

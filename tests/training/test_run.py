@@ -279,6 +279,39 @@ def test_main_memory_that_gives_out_is_one_line_with_a_cure_that_is_to_be_had(tm
         train(tmp_path / "run")
 
 
+def test_a_network_that_does_not_fit_the_device_is_one_line(tmp_path, monkeypatch):
+    def place(net, device):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr("resnetkit.architecture.resnet.ResNet.place", place)
+    with pytest.raises(ResourceExhausted, match="cpu has too little memory; free some of it, or give another device"):
+        train(tmp_path / "run")
+
+
+def test_images_that_do_not_fit_the_device_are_one_line(tmp_path, monkeypatch):
+    def place(*_, **__):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr("resnetkit.data.loaders.TrainingBatches.__init__", place)
+    with pytest.raises(ResourceExhausted, match="cpu has too little memory; lower batch_size or img_size"):
+        train(tmp_path / "run")
+
+
+def test_runs_that_lead_nowhere_are_named(tmp_path, monkeypatch):
+    """As a link to a disk that is not there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").symlink_to(tmp_path / "gone" / "runs")
+    with pytest.raises(ResourceExhausted, match="runs/digits-resnet8_cifar-1: .* choose another place with --out"):
+        rk.train("digits", **TINY)
+
+
+def test_weights_whose_path_is_not_utf8(finished, tmp_path):
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    shutil.copytree(finished.folder, odd)
+    run = train(tmp_path / "run", weights=odd, epochs=1)
+    assert (run.folder / "report.html").is_file() and run.folder.joinpath("evaluation/metrics.json").is_file()
+
+
 def test_another_error_is_not_taken_for_a_lack_of_memory():
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), within_memory(torch.device("cpu"), "cure"):
         torch.ones(2, 3) @ torch.ones(2, 3)
@@ -321,7 +354,7 @@ def test_divergence_stops_with_its_own_code_and_keeps_the_last_good_checkpoint(t
         return loss(*arguments) * (float("nan") if len(calls) == 30 else 1)
 
     monkeypatch.setattr(classification, "loss", spoiled)
-    with pytest.raises(Diverged, match="the loss is nan at step 29; lower lr") as error:
+    with pytest.raises(Diverged, match=r"nan at step 29; lower lr \(it is 0.1, and 0.0\d+ at this step\)") as error:
         train(tmp_path / "run")
     assert error.value.exit_code == 6
     tensors = load_file(tmp_path / "run" / "checkpoints" / "last.safetensors")  # of the first epoch's end

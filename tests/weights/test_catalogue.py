@@ -10,7 +10,8 @@ from resnetkit.benchmark.job import make_job
 from resnetkit.data.datasets import open_dataset
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ResnetkitError
-from resnetkit.weights.catalogue import by_hash, catalogue, find
+from resnetkit.weights import load
+from resnetkit.weights.catalogue import by_hash, by_id, catalogue, find
 from resnetkit.weights.classes import CIFAR10, class_names
 from resnetkit.weights.download import file_sha256
 
@@ -29,6 +30,17 @@ def test_published_figures():
     assert figures["resnet18.imagenet1k_v1"] == (0.69758, 0.89078, "f37072fd")
     assert figures["resnet50.imagenet1k_v2"] == (0.80858, 0.95434, "11ad3fa6")
     assert figures["resnet50.a1_in1k"] == (None, None, "14fe96d1")  # timm states none
+
+
+def test_without_huggingface_hub_the_publishers_own_address_does(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(load, "fetch_url", lambda *address: asked.append(address) or tmp_path)
+    monkeypatch.setattr(load, "fetch", lambda place: asked.append(place) or tmp_path)
+    load.locate("resnet18.a1_in1k")
+    monkeypatch.setattr(load, "find_spec", lambda name: None)
+    load.locate("resnet18.a1_in1k")
+    entry = by_id("resnet18.a1_in1k")
+    assert asked == ["hf:timm/resnet18.a1_in1k", (entry.url, entry.sha256)]
 
 
 def test_find_by_our_name_and_the_publishers():

@@ -12,7 +12,8 @@ from resnetkit.data.preprocess import IMAGENET_MEAN, Preprocessing
 from resnetkit.errors import ModelFileRefused, ResnetkitError
 from resnetkit.weights import from_timm
 from resnetkit.weights.classes import CIFAR10, CIFAR100, imagenet
-from resnetkit.weights.files import save_model
+from resnetkit.weights.files import require_channels, save_model
+from resnetkit.weights.foreign import GUESSES, adopt_classes
 from resnetkit.weights.from_torchvision import CIFAR, TORCHVISION
 from resnetkit.weights.load import is_foreign, transfer
 from resnetkit.weights.preprocessing import parse_preprocessing, usual
@@ -193,6 +194,79 @@ def test_guessed_labels_give_way_to_those_of_the_images(checkpoint):
     figures = rk.evaluate(checkpoint, "digits", preprocessing="unit")
     assert [row["class"] for row in figures["per_class"]] == [str(digit) for digit in range(10)]
     assert "images it was tested on" in figures["taken_for"]["classes_from"]
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_our_own_tensors_with_scaled_branches(prefix, tmp_path):
+    """Fixup and SkipInit begin otherwise and are, once trained, the same."""
+    choices = {"norm": "none", "branch_scale": "fixup", **NETWORK}
+    net = randomise(rk.build("resnet20_cifar", **choices)).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():  # Fixup begins with zeros
+            parameter.normal_(0, 0.1)
+    torch.save({f"{prefix}{name}": value for name, value in net.state_dict().items()}, tmp_path / "own.pt")
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = net(x)
+        assert torch.equal(rk.load(tmp_path / "own.pt").network(x), expected)
+        again = rk.build("resnet20_cifar", weights=tmp_path / "own.pt", **choices).eval()
+        assert torch.equal(again(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("layer1.0.conv2.weight", (8, 0, 3, 3)),
+        ("layer1.0.conv2.weight", (8,)),
+        ("fc.weight", (2**59, 0)),
+        ("fc.weight", ()),
+        ("conv1.weight", ()),
+    ],
+)
+def test_tensors_of_no_shape_that_a_network_has_are_one_line(name, shape, tmp_path):
+    net = rk.build("resnet50", 5, widths=(8, 16, 24, 32), stem_width=8)
+    tensors = in_their_names(net, TORCHVISION)
+    save_file(tensors | {name: torch.zeros(shape)}, tmp_path / "odd.safetensors")
+    with pytest.raises(ModelFileRefused) as refused:
+        rk.load(tmp_path / "odd.safetensors")
+    assert len(str(refused.value).splitlines()) == 1 and "odd.safetensors: " in str(refused.value)
+
+
+def test_a_name_in_a_file_writes_nothing_into_the_terminal(net, tmp_path):
+    save_file(in_their_names(net) | {"layer1.0.\x1b[2J\nme": torch.zeros(1)}, tmp_path / "odd.safetensors")
+    with pytest.raises(ModelFileRefused, match=r"layer1.0.\\x1b\[2J\\nme: a part of a block") as refused:
+        rk.load(tmp_path / "odd.safetensors")
+    assert str(refused.value).isprintable()
+
+
+def test_pixels_of_other_channels_than_the_network_takes_are_refused():
+    pixels = Preprocessing(size=(32, 32), resize=36, channels="rgb")
+    with pytest.raises(ResnetkitError, match="takes 1 channels, and its preprocessing gives 3"):
+        require_channels(pixels, spec("resnet18", in_channels=1))
+
+
+def guessed(names, classes_from=GUESSES[1]):
+    return rk.Model(None, list(names), None, {}, {"taken_for": {"classes_from": classes_from}})
+
+
+def test_numbered_folders_are_the_numbers_of_the_outputs():
+    """Folders come in the order of text: 0, 1, 10, 11, 2, ..."""
+    numbers = [str(i) for i in range(12)]
+    for guess, expected in ((GUESSES[0], numbers), (GUESSES[1], numbers), (GUESSES[2], sorted(numbers))):
+        model = guessed((f"name {i}" for i in range(12)), guess)
+        adopt_classes(model, sorted(numbers))
+        assert model.classes == expected
+
+
+@pytest.mark.parametrize(
+    "theirs, adopted", [("ABc", True), ("cBA", False), ("Acx", False), ("ABC", True), ("AB", False)]
+)
+def test_names_that_stand_where_the_guess_has_them_speak_for_the_order(theirs, adopted):
+    """As of ImageNet's full names, a few of which are one word alone."""
+    model = guessed("abc")
+    adopt_classes(model, list(theirs))
+    assert model.classes == list(theirs if adopted else "abc")
+    assert ("tested on" in model.provenance["taken_for"]["classes_from"]) is adopted
 
 
 def test_training_starts_from_a_checkpoint(checkpoint, tmp_path):

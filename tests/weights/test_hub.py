@@ -1,5 +1,6 @@
 """Downloads against a local server of the Hub's protocol, in processes of their own, whose environment counts."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -148,6 +149,7 @@ def test_a_byte_that_changed_in_the_cache_is_noticed(resnetkit):
         ("hf:me/net@v9", None, {}, "hf:me/net@v9: it has no such revision"),
         ("hf:me/net", (403, "GatedRepo"), {}, "hf:me/net: gated: accept its terms on its page"),
         ("hf:a b/c", None, {}, "hf:a b/c: not of the form hf:owner/name"),
+        (f"hf:a/b/c@{COMMIT}", None, {}, f"hf:a/b/c@{COMMIT}: not of the form hf:owner/name"),
         ("hf:me/net", None, {"HF_HUB_OFFLINE": "1"}, "hf:me/net: not in the cache, and HF_HUB_OFFLINE forbids"),
         pytest.param(
             *(
@@ -200,6 +202,23 @@ def test_a_file_from_its_address(hub, resnetkit, tmp_path):
     asked = len(hub.log)
     assert resnetkit(url_call(hub, 64)).stdout.strip() == str(path) and len(hub.log) == asked
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_file_that_another_process_fetches_is_waited_for(hub, tmp_path):
+    folder = tmp_path / "torch/hub/checkpoints"
+    folder.mkdir(parents=True)
+    partial = folder / ".model.safetensors.partial"
+    code = f"from resnetkit.weights.download import fetch_url; print({url_call(hub)})"
+    with open(partial, "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        second = subprocess.Popen([sys.executable, "-c", code], env=environment(hub, tmp_path), stdout=subprocess.PIPE)
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(5)
+        file.write(TENSORS)
+        partial.rename(folder / "model.safetensors")
+    answer, _ = second.communicate(timeout=60)
+    assert answer.decode().strip() == str(folder / "model.safetensors")
+    assert not hub.log and [file.name for file in folder.iterdir()] == ["model.safetensors"]
 
 
 def test_a_cut_of_a_file_is_resumed_at_once(hub, resnetkit):

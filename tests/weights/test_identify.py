@@ -40,7 +40,16 @@ def test_every_row_of_the_family(name):
     assert found.spec == spec(found.names[0])
 
 
-@pytest.mark.parametrize("choices", [{"norm": "group"}, {"norm": "none"}, {"conv_bias": True}, {"attention": "eca"}])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"norm": "group"},
+        {"norm": "none"},
+        {"conv_bias": True},
+        {"attention": "eca"},
+        {"norm": "none", "branch_scale": "skipinit"},
+    ],
+)
 def test_a_choice_keeps_the_name(choices):
     found = recognise(shuffled_tensors("resnet50", **choices))
     assert found.names == ("resnet50",) and found.spec == spec("resnet50", **choices)

@@ -127,6 +127,12 @@ def edited(tmp_path, edit_record=None, edit_tensors=None):
         (lambda r: r["spec"].update(norm="layer"), None, "norm='layer' is impossible"),
         (lambda r: r["spec"].update(shiny=1), None, "shiny"),
         (lambda r: r["preprocessing"].update(std=[0.0]), None, "std must be above 0"),
+        (
+            lambda r: r["preprocessing"].update(mean=[0.3] * 3, std=[0.4] * 3, channels="rgb"),
+            None,
+            "takes 1 channels, and",
+        ),
+        (lambda r: r["spec"].update(depths=[10**9, 1, 1]), None, "its record has 1000000002 blocks, and the file"),
         (lambda r: r.update(metrics=[0.5]), None, "metrics in its record is [0.5], no object"),
         (lambda r: r.update(provenance="me"), None, "provenance in its record is 'me', no object"),
         (lambda r: r["provenance"].update(recipe=None), None, "recipe in its record is None, no object"),

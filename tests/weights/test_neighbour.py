@@ -44,6 +44,14 @@ def test_that_of_another_program(folder, config, why):
     assert model.preprocessing.mean != (0.1,) * 3 and why in model.report
 
 
+def test_that_of_another_number_of_channels(tmp_path):
+    net = randomise(rk.build("resnet18", 3, in_channels=1, widths=(8, 8, 8, 8), stem_width=8))
+    save_file(in_their_names(net, TORCHVISION), tmp_path / "theirs.safetensors")
+    model = beside(tmp_path, TIMM)
+    assert len(model.preprocessing.mean) == 1
+    assert "left out: the preprocessing of timm's config beside it, of 3 channels for 1" in model.report
+
+
 def test_that_of_another_file(folder):
     torch.save({}, folder / "pytorch_model.bin")
     model = beside(folder, TIMM)
