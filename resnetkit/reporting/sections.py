@@ -14,7 +14,7 @@ from resnetkit.architecture.summary import measure, repeated
 from resnetkit.reporting import judgement, outcome
 from resnetkit.reporting.album import Album, Picture
 from resnetkit.reporting.charts import line_chart
-from resnetkit.reporting.record import Answered, Record, compiled
+from resnetkit.reporting.record import Answered, Listed, Record, compiled
 from resnetkit.reporting.wording import count
 from resnetkit.tasks.task import TITLES, figures_of
 
@@ -71,9 +71,9 @@ def _data(run: Record, album: Album) -> Facts:
     }
 
 
-def _some(group: list[judgement.Listed]) -> tuple[list[judgement.Listed], int]:
+def _some(group: list[Listed]) -> tuple[list[Listed], int]:
     """Of equal images one of each part and class, then others, COPIES in all; and how many more there are."""
-    first: dict[tuple[str, str], judgement.Listed] = {}
+    first: dict[tuple[str, str], Listed] = {}
     for image in group:
         first.setdefault((image.part, image.label), image)
     shown = [*first.values(), *(image for image in group if first[image.part, image.label] is not image)]
