@@ -286,7 +286,9 @@ def test_answers_of_two_models_are_not_mixed(calibrated, images, tmp_path):
     next(begun)
     begun.close()
     for other in (Predictor(small_model()), Predictor(calibrated, coverage=0.8)):
-        with pytest.raises(rk.ResnetkitError, match="begun with another model, preprocessing, precision or thresholds"):
+        with pytest.raises(
+            rk.ResnetkitError, match="begun with another model, preprocessing, precision, top or thresholds"
+        ):
             next(answer_to_file(other, images, out, "jsonl"))
     for other in (b"something else\n", b"\xff\xfe\n", b"{}\n{}\n"):
         (tmp_path / ".answers.jsonl.answers").write_bytes(other)

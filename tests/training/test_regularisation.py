@@ -22,7 +22,7 @@ from resnetkit.training.loop import _gradients
 from resnetkit.training.prepare import prepare
 from resnetkit.training.range_test import range_test
 from resnetkit.training.recipe import make_recipe
-from resnetkit.training.run import _require_batches_of_two, new_state
+from resnetkit.training.run import new_state, require_batches_of_two
 
 TINY = {"model": "resnet8_cifar", "epochs": 2}
 LABELS = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
@@ -108,7 +108,7 @@ def test_a_set_that_leaves_batch_norm_a_single_image_is_refused(images, settings
     prepared.parts["train"] = prepared.parts["train"].take(torch.arange(images))
     said = f"{images} training images in batches of up to . leave .* give another batch_size"
     with pytest.raises(rk.ResnetkitError, match=said) if refused else nullcontext():
-        _require_batches_of_two(prepared)
+        require_batches_of_two(prepared)
 
 
 def test_binary_loss_asks_each_class_by_itself():
