@@ -138,7 +138,7 @@ def split(
         by=by, val=val, test=test, group=group, folds=folds, seed=seed, keep_copies=keep_duplicates_together
     )
     require_other(out, data)
-    for file in table_paths(out, folds or 0):
+    for file in table_paths(out, folds or 0)[1:]:
         require_other(file, data)
     dataset = open_dataset(data)
     require_files(dataset)

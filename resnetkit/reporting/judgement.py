@@ -74,8 +74,8 @@ def _unfinished(run: Record) -> Finding | None:
     done, wanted = len(run.epochs), run.recipe["epochs"]
     if run.events and run.events[-1]["event"] == "diverged":  # and would again, step by step the same
         slower = (f"--lr {run.recipe['lr'] / 5:.3g}", "smaller steps")
-        longer = (f"--set warmup_epochs={run.recipe.get('warmup_epochs', 0) + 2:g}", "smaller steps at the beginning")
-        cures = [slower] if run.recipe.get("schedule") == "one_cycle" else [slower, longer]  # which warms up by itself
+        warmer = (f"--set warmup_epochs={run.recipe.get('warmup_epochs', 0) + 2:g}", "smaller steps at the beginning")
+        cures = [slower] if run.recipe.get("schedule") == "one_cycle" else [slower, warmer]  # which warms up by itself
         return Finding("It diverged.", f"After {done} of {wanted} epochs the loss, or an answer, was no number.", cures)
     cure = (f"resnet train --resume {quote(str(run.folder))}", "goes on where it stopped")
     return Finding("It is not finished.", f"{done} of {wanted} epochs are done, and nothing is tested.", [cure])

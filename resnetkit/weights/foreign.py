@@ -128,8 +128,8 @@ def adopt_classes(model: Model, classes: list[str]) -> None:
     guess = taken_for.get("classes_from")
     if guess in GUESSES[:2] and all(name.isdecimal() for name in classes):
         classes = sorted(classes, key=int)
-    guessed = set(model.classes)
-    agree = all(name == guess_ or name not in guessed for name, guess_ in zip(classes, model.classes))
+    known = set(model.classes)
+    agree = all(name == own or name not in known for name, own in zip(classes, model.classes))
     if guess in GUESSES and len(classes) == len(model.classes) and agree and classes != model.classes:
         model.classes = list(classes)
         taken_for["classes_from"] = "taken to be those of the images it was tested on, in their order"

@@ -297,6 +297,13 @@ def test_predict_answers_in_order(model, images):
     assert first["probability"] == pytest.approx(answers[0]["probability"], abs=1e-6)
 
 
+def test_predict_lists_as_many_classes_as_are_asked_for(model, images):
+    in_lines = [resnet("predict", model, images / "0.png", *flags).stdout for flags in ((), ("--top", 7))]
+    assert [line.count("%") for line in in_lines] == [3, 7]
+    done = resnet("predict", model, images, "--top", 7, "--batch-size", 2, "--json")
+    assert [len(json.loads(line)["top"]) for line in done.stdout.splitlines()] == [7, 7, 7]
+
+
 def test_predict_answers_the_others_when_one_is_bad(model, images, tmp_path):
     for name in ("0.png", "1.png"):
         (tmp_path / name).write_bytes((images / name).read_bytes())

@@ -116,10 +116,8 @@ def test_each_fold_has_a_table_that_trains(leaky, tmp_path):
     done = resnet("data", "split", leaky, "--by", "random", "--folds", 2, "--out", tmp_path / "split.csv", "--json")
     record = json.loads(done.stdout)
     assert record["folds"] == [str(tmp_path / f"split-fold{fold}.csv") for fold in (1, 2)]
-    assert (
-        sum(json.loads(resnet("data", "check", record["folds"][0], "--json").stdout)["parts"].values())
-        == (record["train"])
-    )
+    checked = json.loads(resnet("data", "check", record["folds"][0], "--json").stdout)
+    assert sum(checked["parts"].values()) == record["train"]
     done = resnet("data", "split", record["folds"][0], "--folds", 2, "--out", tmp_path / "split.csv")
     assert done.returncode == 2 and "is what the images are read from" in done.stderr
     flags = ("--model", "resnet8_cifar", "--epochs", 1, "--img-size", 16, "--json")

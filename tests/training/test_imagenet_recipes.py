@@ -10,6 +10,8 @@ import resnetkit as rk
 from resnetkit.training import trainer
 from resnetkit.training.optimizer import make_optimizer
 from resnetkit.training.recipe import load_recipe, recipe_names
+from resnetkit.training.run import FIRST_WEIGHTS
+from resnetkit.weights.catalogue import by_id
 from tests.training.test_run import stop_at
 
 SMALL = {"model": "resnet8_cifar", "img_size": 40, "epochs": 2, "warmup_epochs": 0, "seed": 3, "precision": "float32"}
@@ -27,6 +29,15 @@ def photos(tmp_path_factory):
                 picture = pixels.integers(0, 128, (150, 170, 3)) + (128 if name == "light" else 0)
                 Image.fromarray(picture.astype(np.uint8)).save(folder / part / name / f"{i}.jpg")
     return folder
+
+
+def test_photos_without_weights_are_told_of_some(photos, tmp_path, capsys):
+    source = rk.train(photos, out=tmp_path / "run", workers=0, **SMALL).folder
+    told = capsys.readouterr().err
+    assert f"start  random weights; trained ones, as --weights {FIRST_WEIGHTS}, need fewer photos" in told
+    assert by_id(FIRST_WEIGHTS).variant == load_recipe("photos").model
+    rk.train(photos, out=tmp_path / "tuned", workers=0, weights=source, img_size=40, epochs=1)
+    assert "random weights" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("recipe", [name for name in recipe_names() if name.startswith("imagenet")])
