@@ -1,16 +1,14 @@
 """Two networks on the same images: which is better, by how much, and could it be chance."""
 
 from collections.abc import Sequence
-from math import sqrt
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 from torch import Tensor
 
 from resnetkit.errors import ResnetkitError
 from resnetkit.evaluation.evaluate import Computing, choose_images
-from resnetkit.evaluation.intervals import LEVEL, wilson_interval
+from resnetkit.evaluation.intervals import difference_interval, wilson_interval
 from resnetkit.evaluation.views import forward_of
 from resnetkit.weights.files import Model
 from resnetkit.weights.load import is_foreign, locate, opened
@@ -89,12 +87,3 @@ def mcnemar(only_first: int, only_second: int) -> float:
         ways = ways * (n - k) // (k + 1)
         tail += ways
     return min(1.0, 2 * tail / 2**n)
-
-
-def difference_interval(only_first: int, only_second: int, n: int, level: float = LEVEL) -> list[float]:
-    """Interval of the difference of two paired shares, second minus first (Agresti and Min 2005, Wald with +2)."""
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    a, b, n = only_first + 0.5, only_second + 0.5, n + 2
-    centre = (b - a) / n
-    reach = z * sqrt(a + b - (b - a) ** 2 / n) / n
-    return [max(-1.0, centre - reach), min(1.0, centre + reach)]

@@ -23,6 +23,15 @@ def wilson_interval(hits: int, n: int, level: float = LEVEL) -> list[float]:
     return [0.0 if hits == 0 else low, 1.0 if hits == n else high]
 
 
+def difference_interval(only_first: int, only_second: int, n: int, level: float = LEVEL) -> list[float]:
+    """Interval of the difference of two paired shares, second minus first (Agresti and Min 2005, Wald with +2)."""
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    a, b, n = only_first + 0.5, only_second + 0.5, n + 2
+    centre = (b - a) / n
+    reach = z * sqrt(a + b - (b - a) ** 2 / n) / n
+    return [max(-1.0, centre - reach), min(1.0, centre + reach)]
+
+
 def resampled_counts(confusion: Tensor, draws: int = DRAWS, seed: int = 0) -> ClassCounts:
     """Class counts (draws, classes) of as many images drawn anew, with replacement, from a confusion matrix.
 

@@ -140,7 +140,8 @@ class Ablate(Experiment):
         return self._ready[net]
 
     def measure(self, cell: Cell, folder: Path) -> dict[str, Any]:
-        """The cell of the whole network says which one it is, so that all can be read again without it."""
+        """The cell of the whole network says which one it is, and how many images are of the commonest class, so that
+        all can be read again without either."""
         net, x, labels = self._prepare(cell["net"], folder)
         draw = Random(f"{cell.get('seed')} {cell['what']}")
         if cell["what"] == "path":
@@ -159,7 +160,9 @@ class Ablate(Experiment):
         dropped = [cell["block"]] if "block" in cell else draw.sample(able, len(able))[: cell.get("count", 0)]
         with without(net, dropped):
             found = compared(whole, answered(net, x, labels))
-        return found | ({"network": asdict(net.spec)} if cell["what"] == "whole" else {})
+        if cell["what"] == "whole":
+            return found | {"network": asdict(net.spec), "commonest": int(labels.bincount().max())}
+        return found
 
     def _whole(self, net: str) -> Tensor:
         """Which images the whole network answers rightly, bool (N,)."""

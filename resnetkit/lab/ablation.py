@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import comb, sqrt
-from statistics import NormalDist, fmean, median
+from math import comb
+from statistics import fmean, median
 
 from resnetkit.architecture.spec import NetworkSpec
 from resnetkit.architecture.stages import plan
-from resnetkit.evaluation.intervals import LEVEL, wilson_interval
+from resnetkit.evaluation.intervals import difference_interval, wilson_interval
 from resnetkit.lab.cells import Cell
 from resnetkit.lab.experiment import Finding, Reading, Table
 from resnetkit.lab.statistics import Mean, both, lies, mean
@@ -38,7 +38,9 @@ class Trials:
 
     @property
     def chance(self) -> float:
-        return 1 / self.spec.num_classes
+        """Accuracy of one who always says the commonest class; in rows of earlier versions all are alike."""
+        row = self.of("whole")[0]
+        return row["commonest"] / row["n"] if "commonest" in row else 1 / self.spec.num_classes
 
     @property
     def learned(self) -> bool:
@@ -87,13 +89,10 @@ def accuracy(row: Cell) -> float:
 
 
 def cost(row: Cell) -> Mean:
-    """The share of images that are answered rightly no more, less those that are now, with the interval of paired
-    proportions (Wald's)."""
+    """The share of images that are answered rightly no more, less those that are now."""
     n, lost = row["n"], row["lost"]
     won = row["right"] - (row["whole"] - lost)
-    value = (lost - won) / n
-    reach = NormalDist().inv_cdf((1 + LEVEL) / 2) * sqrt(lost + won - n * value**2) / n
-    return Mean(value, value - reach, value + reach)
+    return Mean((lost - won) / n, *difference_interval(won, lost, n))
 
 
 def middle(intervals: Sequence[Mean]) -> Mean:

@@ -13,7 +13,7 @@ from resnetkit.device import find_device
 from resnetkit.errors import Diverged, ResnetkitError
 from resnetkit.lab.cells import Cell
 from resnetkit.lab.experiment import Experiment, Finding, Reading, Table
-from resnetkit.lab.images import few_images
+from resnetkit.lab.images import few_images, guessing_loss
 from resnetkit.lab.statistics import PowerLaw, lies, mean, power_law
 from resnetkit.reporting.graphs import Graph, graph
 from resnetkit.training.epochs import Epochs
@@ -25,8 +25,8 @@ from resnetkit.training.state import Tally, TrainingState
 
 ZERO = "residual, zero-init"
 NETS = {"plain": "plain{}_cifar", "residual": "resnet{}_cifar", ZERO: "resnet{}_cifar"}
-# Of the loss that guessing has, the logarithm of the number of classes: untrained residual networks begin far above it,
-# and to come down to it nothing need be learned. The last tenth of the steps must lie below, at every seed.
+# Of the loss that guessing has: untrained residual networks begin far above it, and to come down to it nothing need be
+# learned. The last tenth of the steps must lie below, at every seed.
 FALLEN = 0.9
 KEPT = 500  # layers up to which every activation is kept
 MiB = 2**20
@@ -43,12 +43,11 @@ class Depth(Experiment):
         "Plain and residual networks of the CIFAR family take the same training steps on the same images: "
         "momentum SGD whose rate rises to 0.1 and falls again. Residual ones are trained twice, from He's "
         "initialisation and from the same with every branch ending in zero (zero-init). A network trains where, "
-        f"at every seed, the mean loss over the last tenth of the steps lies below {FALLEN} of ln(classes), the "
-        "loss of guessing (2.303 for ten classes). Time is the median of the steps but the first; memory is the "
-        "bytes that live in a step when most do, weights among them, with every activation kept (up to 500 "
-        "layers; deeper ones train checkpointed) and checkpointed; exponents are slopes of a straight line "
-        "through the logarithms, that of time through those depths alone that keep every activation. All in "
-        "float32."
+        f"at every seed, the mean loss over the last tenth of the steps lies below {FALLEN} of the loss of "
+        "guessing, the entropy of the labels (2.303 for ten classes alike). Time is the median of the steps but the "
+        "first; memory is the bytes that live in a step when most do, weights among them, with every activation kept "
+        "(up to 500 layers; deeper ones train checkpointed) and checkpointed; exponents are slopes of a straight line "
+        "through the logarithms, that of time through those depths alone that keep every activation. All in float32."
     )
     SOURCE = (
         "He et al. 2015, Deep Residual Learning, section 4.2 (“Exploring Over 1000 layers”); He et al. 2016, Identity "
@@ -85,7 +84,8 @@ class Depth(Experiment):
             fresh.net.set_memory(mode)
             found[mode] = step_bytes(fresh, prepared, self.batch)
         classes, parameters = len(prepared.dataset.classes), sum(p.numel() for p in state.net.parameters())
-        return found | {"classes": classes, "parameters": parameters}
+        guessing = guessing_loss(prepared.dataset.parts["train"].labels)
+        return found | {"classes": classes, "guessing": guessing, "parameters": parameters}
 
     def _prepared(self, cell: Cell) -> Prepared:
         dataset = few_images(self.data, train=self.steps * self.batch, test=self.batch)
@@ -116,7 +116,7 @@ class Depth(Experiment):
             if len(points) > 1:
                 laws[what] = power_law(*zip(*points))
         return Reading(
-            _findings(of, depths, laws, self.steps, rows[0]["classes"]),
+            _findings(of, depths, laws, self.steps, _guessing(rows[0])),
             _graphs(of, depths),
             [_table(of, depths)],
             {what: law._asdict() for what, law in laws.items()},
@@ -171,16 +171,21 @@ def tenths(losses: Sequence[float]) -> list[float]:
     return [fmean(losses[a:b]) for a, b in zip(edges, edges[1:])]
 
 
-def trains(rows: list[Cell], steps: int, classes: int) -> bool:
-    """Whether every seed took all steps and ended below FALLEN of the loss of guessing among so many classes."""
+def trains(rows: list[Cell], steps: int, guessing: float) -> bool:
+    """Whether every seed took all steps and ended below FALLEN of the loss of guessing."""
     lines = [row["losses"] for row in rows]
-    return bool(lines) and all(len(line) >= steps and tenths(line)[-1] < FALLEN * log(classes) for line in lines)
+    return bool(lines) and all(len(line) >= steps and tenths(line)[-1] < FALLEN * guessing for line in lines)
 
 
-def _findings(of: Of, depths: Sequence[int], laws: dict[str, PowerLaw], steps: int, classes: int) -> list[Finding]:
-    able = {net: [depth for depth in depths if trains(of(net, depth), steps, classes)] for net in NETS}
+def _guessing(row: Cell) -> float:
+    """Rows of earlier versions have no loss of guessing of their own."""
+    return row["guessing"] if "guessing" in row else log(row["classes"])
+
+
+def _findings(of: Of, depths: Sequence[int], laws: dict[str, PowerLaw], steps: int, guessing: float) -> list[Finding]:
+    able = {net: [depth for depth in depths if trains(of(net, depth), steps, guessing)] for net in NETS}
     deepest = max(depths)
-    below = f"Guessing has {log(classes):.3f}; below {FALLEN} of it end"
+    below = f"Guessing has {guessing:.3f}; below {FALLEN} of it end"
     findings = [
         Finding(
             "residual_trains",

@@ -37,6 +37,12 @@ def few_images(data: str, train: int, test: int) -> Dataset:
     return replace(dataset, parts=chosen)
 
 
+def guessing_loss(labels: Tensor) -> float:
+    """The loss of one who knows nothing but how often each label comes: their entropy, ln(10) of ten classes alike."""
+    shares = labels.bincount().double() / len(labels)
+    return float(torch.special.entr(shares).sum())
+
+
 def in_memory(part: Part, name: str) -> Tensor:
     """The images of a part that is ingested, uint8 (N, C, H, W). Raises ResnetkitError, which names the set, for photos
     and for images of several sizes."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import isfinite, log
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,7 +17,7 @@ from resnetkit.device import find_device
 from resnetkit.errors import Diverged, ResnetkitError
 from resnetkit.lab.cells import Cell
 from resnetkit.lab.experiment import Experiment, Finding, Reading, Table
-from resnetkit.lab.images import few_images
+from resnetkit.lab.images import few_images, guessing_loss
 from resnetkit.lab.statistics import exceeds, geometric_mean, mean
 from resnetkit.lab.twins import framed_images, trained_twin
 from resnetkit.reporting.graphs import Graph, Heat, graph, heat
@@ -25,7 +25,7 @@ from resnetkit.reporting.graphs import Graph, Heat, graph, heat
 NETS = ("plain", "residual")
 Direction = dict[str, Tensor]
 TRAINED_ON = 50_000  # images at most
-LEARNED = 0.5  # of ln(classes), the loss of guessing: above it there is no minimum to look around
+LEARNED = 0.5  # of the loss of guessing: above it there is no minimum to look around
 CENTRE = 1e-3  # added to losses before their logarithm is drawn
 
 
@@ -82,8 +82,8 @@ class Landscape(Experiment):
         "weights are moved along a random direction, up to its own length each way. Every filter of the "
         "direction is made as long as the network's own filter, without which a network's scale would decide how sharp "
         "it looks; norms and biases stand still. The plane is spanned by two such directions. Networks are "
-        f"compared where each has learned: where the loss in the middle is below {LEARNED} of ln(classes), "
-        "the loss of guessing."
+        f"compared where each has learned: where the loss in the middle is below {LEARNED} of the loss "
+        "of guessing, the entropy of the labels."
     )
     SOURCE = "Li et al. 2018, Visualizing the Loss Landscape of Neural Nets, sections 4 and 5 (figures 1 and 5)."
     QUICK = {"depths": (20,), "epochs": 5, "points": 15, "side": 9, "seeds": 2}
@@ -143,7 +143,7 @@ class Landscape(Experiment):
             for depth in self.depths
         }
         return Reading(
-            _findings(by, places, len(self._images().classes)),
+            _findings(by, places, guessing_loss(self._images().parts["train"].labels)),
             _graphs(by, places, grid(self.side)),
             [_table(by, places)],
             notes="Means over seeds along the line; over the plane is the first seed's, the stronger the "
@@ -167,15 +167,13 @@ def valleys(line: Sequence[float]) -> int:
     return sum(line[i] < line[i - 1] and line[i] < line[i + 1] and abs(i - middle) > 1 for i in inner)
 
 
-def _findings(by: Rows, places: Sequence[float], classes: int) -> list[Finding]:
+def _findings(by: Rows, places: Sequence[float], guessing: float) -> list[Finding]:
     findings = []
     for depth in sorted({depth for _, depth in by}):
         key = f"steeper_{depth}"
         claim = f"At {depth} layers the loss rises faster around the plain network's minimum"
-        if unready := [net for net in NETS if not _learned(by[net, depth], classes)]:
-            why = (
-                f"The {' and the '.join(unready)} network did not come below {LEARNED * log(classes):.2f} at every seed"
-            )
+        if unready := [net for net in NETS if not _learned(by[net, depth], guessing)]:
+            why = f"The {' and the '.join(unready)} network did not come below {LEARNED * guessing:.2f} at every seed"
             findings.append(Finding(key, claim, None, f"{why}, half of what guessing has: it is at no minimum."))
             continue
         plain, residual = ([rise(row["line"], places) for row in by[net, depth]] for net in NETS)
@@ -194,9 +192,9 @@ def _findings(by: Rows, places: Sequence[float], classes: int) -> list[Finding]:
     return findings
 
 
-def _learned(rows: list[Cell], classes: int) -> bool:
+def _learned(rows: list[Cell], guessing: float) -> bool:
     """Whether each seed's loss in the middle is well below that of guessing."""
-    return all("line" in row and row["line"][len(row["line"]) // 2] < LEARNED * log(classes) for row in rows)
+    return all("line" in row and row["line"][len(row["line"]) // 2] < LEARNED * guessing for row in rows)
 
 
 def geometric_or_plain(values: Sequence[float]) -> str:

@@ -6,7 +6,8 @@ import torch
 from scipy.stats import binomtest
 
 import resnetkit as rk
-from resnetkit.evaluation.compare import compare, difference_interval, mcnemar, paired
+from resnetkit.evaluation.compare import compare, mcnemar, paired
+from resnetkit.evaluation.intervals import difference_interval
 from resnetkit.weights.load import load
 
 

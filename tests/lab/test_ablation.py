@@ -84,6 +84,13 @@ def test_a_network_that_learned_nothing_has_nothing_to_lose(whole):
     assert set(verdicts(trials(**own), trials("plain20_cifar", **own)).values()) == {None}
 
 
+def test_the_commonest_class_is_no_learning():
+    own = trials()
+    assert verdicts(own)["residual_survives"] is True
+    own.rows[0]["commonest"] = round(0.9 * N)
+    assert set(verdicts(own).values()) == {None}
+
+
 def test_one_seed_decides_nothing_that_is_drawn():
     one = trials()
     one = Trials(one.spec, [row for row in one.rows if row.get("seed", 0) == 0])
@@ -93,7 +100,10 @@ def test_one_seed_decides_nothing_that_is_drawn():
 
 
 def test_a_cost_is_that_of_paired_answers():
-    """40 lost and 20 won of 1,000: 0.02, with variance (60 - 1000 * 0.02**2) / 1000**2."""
+    """40 lost and 20 won of 1,000, a half more of either and two images more: (61 - 20**2 / 1002) / 1002**2. Of few
+    images that all stay as they are the loss may cost some all the same."""
     found = cost({"right": 880, "n": 1000, "whole": 900, "lost": 40})
     assert found.value == pytest.approx(0.02)
-    assert found.high - 0.02 == pytest.approx(1.96 * 59.6**0.5 / 1000, rel=1e-3)
+    assert found.high - 20 / 1002 == pytest.approx(1.96 * (61 - 20**2 / 1002) ** 0.5 / 1002, rel=1e-3)
+    few = cost({"right": 20, "n": 20, "whole": 20, "lost": 0})
+    assert few.low < -0.05 and few.value == 0 and few.high > 0.05

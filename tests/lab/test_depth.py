@@ -4,10 +4,12 @@ from math import log
 
 import pytest
 import torch
+from scipy.stats import entropy
 
 from resnetkit.architecture.blocks import Block
 from resnetkit.lab import depth
 from resnetkit.lab.depth import Depth, MiB, trains
+from resnetkit.lab.images import guessing_loss
 from resnetkit.training.run import new_state
 
 DEPTHS = (20, 56, 110, 1202)
@@ -64,10 +66,18 @@ def test_a_loss_that_becomes_no_number_is_told():
 
 def test_one_seed_that_learns_is_not_enough():
     rows = [{"losses": [BEGIN, LEARNED]}, {"losses": [BEGIN, GUESS]}]
-    assert not trains(rows, 2, 10) and trains(rows[:1], 2, 10)
-    assert not trains(rows[:1], 3, 10)  # it stopped after two of three
-    assert not trains([], 2, 10)
-    assert not trains([{"losses": [2.0, 0.68]}], 2, 2)  # of two classes, guessing has ln 2 = 0.693
+    assert not trains(rows, 2, log(10)) and trains(rows[:1], 2, log(10))
+    assert not trains(rows[:1], 3, log(10))  # it stopped after two of three
+    assert not trains([], 2, log(10))
+    assert not trains([{"losses": [2.0, 0.68]}], 2, log(2))
+
+
+def test_guessing_knows_how_often_each_label_comes():
+    """Of nine and one it has 0.325, not ln 2: a network that came down to 0.33 has learned nothing else."""
+    labels = torch.tensor([0] * 9 + [1])
+    assert guessing_loss(labels) == pytest.approx(entropy([0.9, 0.1]))
+    assert not trains([{"losses": [2.0, 0.33]}], 2, guessing_loss(labels))
+    assert guessing_loss(torch.arange(10)) == pytest.approx(log(10))
 
 
 def test_exponents_are_judged_by_their_intervals():
