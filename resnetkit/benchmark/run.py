@@ -127,7 +127,7 @@ def _taking_turns(
             return answer["images"] / answer["seconds"]
 
         tell(f"{rounds} rounds, more where the machine is not quiet")
-        return take_rounds(list(commands), sample, probe, rounds, partial(_settled, job)), facts, equal
+        return take_rounds(list(commands), sample, probe, rounds, partial(_settled, job, tell)), facts, equal
 
 
 def _fresh_processes(
@@ -153,7 +153,7 @@ def _fresh_processes(
             worker.ask("sample", seconds=seconds)
             return worker.ask("peak")
 
-    return take_rounds(list(commands), sample, probe, rounds, partial(_settled, job)), facts, {}
+    return take_rounds(list(commands), sample, probe, rounds, partial(_settled, job, tell)), facts, {}
 
 
 def _more_is_better(job: Job) -> bool:
@@ -164,9 +164,12 @@ def _control(job: Job, found: Rounds) -> dict[str, float]:
     return ratio(found.values[OURS], found.values[CONTROL], more_is_better=_more_is_better(job))
 
 
-def _settled(job: Job, found: Rounds) -> bool:
+def _settled(job: Job, tell: Tell, found: Rounds) -> bool:
     """The control says when there are rounds enough, not the ratio that is looked for."""
-    return agrees(_control(job, found))
+    control = _control(job, found)
+    low, high = control["low"], control["high"]
+    tell(f"after {len(found)} rounds and {found.dropped} dropped, ours against ours is {low:.3f} to {high:.3f}")
+    return agrees(control)
 
 
 def _conclude(

@@ -33,9 +33,9 @@ def stub(*arguments: float) -> list[str]:
     return [sys.executable, str(Path(__file__).with_name("stub.py")), *map(str, arguments)]
 
 
-def measured(tmp_path, control=10.0, probes=()):
+def measured(tmp_path, control=10.0, probes=(), tell=lambda line: None):
     commands = {"ours": stub(10), "control": stub(control), "peer": stub(5), "machine": stub(0, *probes)}
-    return measure(JOB, commands, tmp_path, rounds=9, seconds=0.3)
+    return measure(JOB, commands, tmp_path, rounds=9, seconds=0.3, tell=tell)
 
 
 def test_twice_as_fast(tmp_path):
@@ -46,7 +46,9 @@ def test_twice_as_fast(tmp_path):
 
 
 def test_a_control_that_is_off_voids_the_run(tmp_path):
-    found = measured(tmp_path, control=9.0)
+    told = []
+    found = measured(tmp_path, control=9.0, tell=told.append)
+    assert told[-2:] == [f"after {n} rounds and 0 dropped, ours against ours is 1.111 to 1.111" for n in (18, 36)]
     assert found["void"] and "0.98" in found["reasons"][0] and found["control"]["median"] == pytest.approx(10 / 9)
     assert found["rounds"] == 8 * 9  # in vain
 
@@ -96,6 +98,16 @@ def test_a_sample_is_timed_after_one_piece_that_is_not():
 
     found = timed(work, 0.35, clock=lambda: now[0])
     assert found == {"images": 16, "seconds": pytest.approx(0.4)} and len(done) == 5
+
+
+def test_a_piece_as_long_as_a_sample_is_the_sample():
+    now = [0.0]
+
+    def work():
+        now[0] += 2.0
+        return 32
+
+    assert timed(work, 0.3, clock=lambda: now[0]) == {"images": 32, "seconds": 2.0} and now == [2.0]
 
 
 def test_pieces_too_short_to_look_at_the_clock_after_each():
