@@ -3,17 +3,17 @@
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from resnetkit.errors import ResnetkitError, ResourceExhausted
+from resnetkit.errors import ResnetkitError, refused
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file beside `path`, flush it to the disk, then put it in place.
 
-    Raises ResourceExhausted when the disk refuses; the file that was there is untouched.
+    Raises ResourceExhausted where the disk gives out, ResnetkitError where it refuses; the file that was there is
+    untouched.
     """
     beginning = os.fsencode(path.name)[:240].decode(errors="ignore")  # a name has 255 bytes at most
     partial = path.with_name(f".{beginning}.partial")
@@ -26,14 +26,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise _not_saved(path, error, "free some space and resume") from error
+        raise refused(f"{path}: not saved", error, full="free some space and resume") from error
 
 
 def create_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a new file or folder in a hidden folder beside `path`, then put it in place.
 
-    Nothing is left when `write` raises. Raises ResnetkitError where `path` exists, ResourceExhausted when the disk
-    refuses.
+    Nothing is left when `write` raises. Raises ResnetkitError where `path` exists or the disk refuses,
+    ResourceExhausted where that gives out.
     """
     if os.path.lexists(path):
         raise ResnetkitError(f"{path} is there already and would be overwritten; choose another --out")
@@ -47,7 +47,7 @@ def create_atomically(path: Path, write: Callable[[Path], object]) -> None:
             os.rename(partial, path)
         _flush(path.parent)
     except OSError as error:
-        raise _not_saved(path, error, "free some space") from error
+        raise refused(f"{path}: not saved", error) from error
 
 
 def _flush(path: Path) -> None:
@@ -56,11 +56,6 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _not_saved(path: Path, error: OSError, cure: str) -> ResourceExhausted:
-    cure = f"; {cure}" if error.errno in (ENOSPC, EDQUOT) else ""
-    return ResourceExhausted(f"{path}: not saved: {error.strerror or error}{cure}")
 
 
 def write_text(path: Path, text: str) -> None:

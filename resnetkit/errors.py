@@ -2,9 +2,13 @@
 
 import difflib
 from collections.abc import Iterable
+from errno import EDQUOT, EFBIG, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC
 from math import inf
 from numbers import Integral, Real
 from typing import Any
+
+FULL = (ENOSPC, EDQUOT)
+GAVE_OUT = (*FULL, EFBIG, EIO, ENOMEM, EMFILE, ENFILE)  # what the machine lacks; all else is a path's fault
 
 
 class ResnetkitError(ValueError):
@@ -41,6 +45,14 @@ class Interrupted(ResnetkitError):
     """Training was told to stop and has saved itself; `--resume` goes on."""
 
     exit_code = 75
+
+
+def refused(what: object, error: OSError, cure: str = "", *, full: str = "free some space") -> ResnetkitError:
+    """The line for what the system would not do: a ResourceExhausted where the machine gave out. `full` is the cure of
+    a full disk, `cure` that of all else."""
+    kind = ResourceExhausted if error.errno in GAVE_OUT else ResnetkitError
+    cure = full if error.errno in FULL else cure
+    return kind(f"{what}: {error.strerror or error}" + (f"; {cure}" if cure else ""))
 
 
 def require_number(name: str, value: Any, least: int, most: int | None = None) -> None:

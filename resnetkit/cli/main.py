@@ -2,7 +2,6 @@
 
 import io
 import sys
-from errno import EDQUOT, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC
 from importlib.metadata import version
 from typing import Annotated, NoReturn
 
@@ -10,9 +9,7 @@ import typer
 
 from resnetkit.cli import benchmark, convert, data, evaluate, export, inspect, lab, models, predict, report, train, tune
 from resnetkit.cores import follow_quota
-from resnetkit.errors import ResnetkitError, ResourceExhausted
-
-GAVE_OUT = (ENOSPC, EDQUOT, EIO, ENOMEM, EMFILE, ENFILE)  # what the machine lacks; all else is a path's fault
+from resnetkit.errors import ResnetkitError, refused
 
 app = typer.Typer(
     help="Residual networks: build any of them, train one on your images, know how good it is.",
@@ -60,10 +57,7 @@ def main() -> None:
     except ResnetkitError as error:
         _fail(error)
     except OSError as error:
-        named = f"{error.filename}: " if error.filename else ""
-        kind = ResourceExhausted if error.errno in GAVE_OUT else ResnetkitError
-        cure = "; free some space and go on" if error.errno in (ENOSPC, EDQUOT) else ""
-        _fail(kind(f"{named}{error.strerror or error}{cure}"))
+        _fail(refused(error.filename or "the system", error))
 
 
 def _fail(error: ResnetkitError) -> NoReturn:

@@ -18,7 +18,7 @@ DAY = 86_400  # seconds, after which an unpacking that has not come to its end i
 
 def unpacked(source: Path, images: Iterable[bytes]) -> list[Member]:
     """The `images` of the file `source` as places in one file. They are read and written once, and again when `source`
-    has changed or its folder in the cache is damaged. Raises ResourceExhausted when the disk refuses.
+    has changed or its folder in the cache is damaged. Raises ResourceExhausted where the disk gives out.
     """
     folder = _folder(source)
     ends = _ends(folder)

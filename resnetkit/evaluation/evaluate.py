@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from errno import EDQUOT, ENOSPC
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from resnetkit.data.parallel import processes_fork
 from resnetkit.data.preprocess import COLOURS
 from resnetkit.data.progress import watched
 from resnetkit.device import find_device, find_precision, within_memory
-from resnetkit.errors import ResnetkitError, ResourceExhausted, require_number
+from resnetkit.errors import ResnetkitError, refused, require_number
 from resnetkit.evaluation.answers import Answers as Answers
 from resnetkit.evaluation.answers import answer as answer
 from resnetkit.evaluation.answers import judge
@@ -245,5 +244,4 @@ def _make(folder: Path | None) -> None:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        kind = ResourceExhausted if error.errno in (ENOSPC, EDQUOT) else ResnetkitError
-        raise kind(f"{folder}: {error.strerror}; choose another --out") from error
+        raise refused(folder, error, "choose another --out", full="free some space or choose another --out") from error

@@ -19,7 +19,7 @@ from resnetkit.architecture.variants import spec
 from resnetkit.atomic import write_text
 from resnetkit.cores import core_count
 from resnetkit.device import find_device
-from resnetkit.errors import Interrupted, ResnetkitError, ResourceExhausted
+from resnetkit.errors import Interrupted, ResnetkitError, refused
 from resnetkit.lab.cells import MOST, Cell, measured
 from resnetkit.reporting.graphs import Graph, Heat
 from resnetkit.reporting.report import render
@@ -298,5 +298,5 @@ class _Kept:
                 half = file.tell() and (file.seek(-1, 2), file.read(1))[1] != b"\n"  # of one that was killed
                 file.write(("\n" * half + json.dumps(row) + "\n").encode())
         except OSError as error:
-            raise ResourceExhausted(f"{self._lines}: not written: {error.strerror}; free some space") from error
+            raise refused(f"{self._lines}: not written", error) from error
         self._take(json.loads(json.dumps(row)))

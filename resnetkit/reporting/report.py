@@ -19,7 +19,7 @@ def write_report(folder: Path, metrics: dict[str, Any] | None = None) -> Path:
 
     `metrics` are those of a run that has not written them yet. Photos are read from the data that the run was trained
     on; where they are gone the page says so. A section whose data the run has not written is left out. Raises
-    ResnetkitError where there is no run, ResourceExhausted when the disk refuses.
+    ResnetkitError where there is no run, ResourceExhausted where the disk gives out.
     """
     run = read_record(folder, metrics)
     album = Album(run.command["data"], run.preprocessing)

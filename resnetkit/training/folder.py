@@ -12,7 +12,7 @@ import torch
 
 from resnetkit.atomic import write_text
 from resnetkit.data.preprocess import Preprocessing
-from resnetkit.errors import ResnetkitError, ResourceExhausted
+from resnetkit.errors import ResnetkitError, refused
 from resnetkit.tables import csv_text
 from resnetkit.training.prepare import Prepared
 from resnetkit.training.recipe import Recipe, load_recipe, to_toml
@@ -108,7 +108,7 @@ def new_run_path(name: str) -> Path:
             if isinstance(error, FileExistsError) and path.parent.is_dir():  # not a link to nowhere
                 number += 1
                 continue
-            raise ResourceExhausted(f"{path}: {error.strerror}; choose another place with --out") from error
+            raise refused(path, error, "choose another place with --out") from error
         else:
             return path
 

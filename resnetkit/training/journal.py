@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from resnetkit.atomic import drop_torn_line, write_text
-from resnetkit.errors import ResourceExhausted
+from resnetkit.errors import refused
 from resnetkit.tables import csv_text
 from resnetkit.training.tracking import Trackers
 
@@ -37,15 +37,14 @@ class Journal:
         self.epochs = [epochs[epoch] for epoch in sorted(epochs)]
 
     def write(self, event: str, **values: Any) -> None:
-        """Raises ResourceExhausted where the disk refuses; the trackers are told all the same."""
+        """Raises ResourceExhausted where the disk gives out, ResnetkitError where it refuses; the trackers are told all
+        the same."""
         time = datetime.now(UTC).isoformat(timespec="seconds")
         try:
             with open(self._log, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"event": event, "time": time} | values) + "\n")
         except OSError as error:
-            raise ResourceExhausted(
-                f"{self._log}: not written: {error.strerror}; free some space and resume"
-            ) from error
+            raise refused(f"{self._log}: not written", error, full="free some space and resume") from error
         finally:
             self._trackers.tell(event, values)
 

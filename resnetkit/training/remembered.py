@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from resnetkit.atomic import write_text
-from resnetkit.errors import ResourceExhausted
+from resnetkit.errors import ResnetkitError
 from resnetkit.user_cache import cache_folder
 
 
@@ -22,7 +22,7 @@ def recall(subject: dict[str, Any]) -> dict[str, Any] | None:
 
 def remember(subject: dict[str, Any], found: dict[str, Any]) -> None:
     """Keep what was found of a subject, whose values JSON can hold. A cache that cannot be written is done without."""
-    with suppress(ResourceExhausted):
+    with suppress(ResnetkitError):
         write_text(cache_file(), json.dumps(_read() | {_key(subject): found | {"subject": subject}}, indent=1) + "\n")
 
 

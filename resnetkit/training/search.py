@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from resnetkit.atomic import drop_torn_line
-from resnetkit.errors import ResnetkitError, ResourceExhausted
+from resnetkit.errors import ResnetkitError, refused
 from resnetkit.training.search_space import Space, Span
 from resnetkit.training.trial import Trial
 
@@ -66,7 +66,8 @@ class Search:
         return Attempt(study.ask(self._distributions))
 
     def record(self, attempt: "Attempt", trial: Trial) -> None:
-        """Keep what came of it. Raises ResourceExhausted."""
+        """Keep what came of it. Raises ResourceExhausted where the disk gives out, ResnetkitError where it
+        refuses."""
         states = self._optuna.trial.TrialState
         complete, diverged = trial.outcome == "complete", trial.outcome == "diverged"
         kept = self._optuna.trial.create_trial(
@@ -81,9 +82,7 @@ class Search:
         try:
             self._study.add_trial(kept)
         except OSError as error:
-            raise ResourceExhausted(
-                f"{self._file}: not written: {error.strerror}; free some space and resume"
-            ) from error
+            raise refused(f"{self._file}: not written", error, full="free some space and resume") from error
 
     def best(self) -> Trial | None:
         """The complete trial of the highest score, the first of equals."""

@@ -16,7 +16,7 @@ from resnetkit.architecture.resnet import ResNet
 from resnetkit.data.loaders import Batch
 from resnetkit.data.preprocess import COLOURS
 from resnetkit.device import find_precision
-from resnetkit.errors import Diverged, Interrupted, ResourceExhausted
+from resnetkit.errors import Diverged, Interrupted, ResnetkitError
 from resnetkit.evaluation.answers import Answers, answer
 from resnetkit.evaluation.calibration import fit_calibration
 from resnetkit.evaluation.evaluate import figures_on
@@ -99,7 +99,7 @@ class Trainer:
             except Interrupted:
                 raise
             except Exception:
-                with suppress(ResourceExhausted):  # it may be the disk that failed
+                with suppress(ResnetkitError):  # it may be the disk that failed
                     self.journal.write("failed", step=state.step)
                 raise
             write_report(self.folder.path, metrics)

@@ -4,7 +4,6 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import EDQUOT, ENOSPC
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from time import sleep
@@ -16,7 +15,7 @@ from urllib.request import Request, urlopen
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from resnetkit.errors import ModelFileRefused, ResourceExhausted
+from resnetkit.errors import ModelFileRefused, refused
 
 ATTEMPTS = 3  # in a row that bring nothing
 PAUSE, TIMEOUT = 1.0, 30.0  # seconds
@@ -27,7 +26,8 @@ PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE, SERVER_ERROR = 206, 416, 500
 def fetch_url(url: str, sha256: str) -> Path:
     """The file at `url`, downloaded unless it is there. `sha256` is its hash, or the first digits of it.
 
-    Raises ModelFileRefused when it cannot be had or is not that file, ResourceExhausted when the disk refuses.
+    Raises ModelFileRefused when it cannot be had or is not that file, ResourceExhausted when
+    the disk gives out, ResnetkitError when it refuses.
     """
     path = checkpoint_folder() / Path(urlsplit(url).path).name
     if path.exists():
@@ -48,8 +48,7 @@ def fetch_url(url: str, sha256: str) -> Path:
             partial.unlink(missing_ok=True)
         return fetch_url(url, sha256)  # another process has fetched it meanwhile
     except OSError as error:
-        cure = "; free some space, and the next try goes on" if error.errno in (ENOSPC, EDQUOT) else ""
-        raise ResourceExhausted(f"{path}: not saved: {error.strerror or error}{cure}") from error
+        raise refused(f"{path}: not saved", error, full="free some space, and the next try goes on") from error
 
 
 @contextmanager

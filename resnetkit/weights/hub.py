@@ -2,10 +2,9 @@
 
 import json
 import re
-from errno import EDQUOT, ENOSPC
 from pathlib import Path
 
-from resnetkit.errors import ModelFileRefused, ResnetkitError, ResourceExhausted
+from resnetkit.errors import FULL, ModelFileRefused, ResnetkitError, refused
 from resnetkit.weights.download import file_sha256
 
 SCHEME = "hf:"
@@ -112,8 +111,8 @@ def _why_unreached(error: Exception) -> str:
 def _refusal(source: str, error: Exception) -> ResnetkitError:
     from huggingface_hub import constants, errors
 
-    if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
-        return ResourceExhausted(f"{source}: not saved: {error.strerror}; free some space in {constants.HF_HUB_CACHE}")
+    if isinstance(error, OSError) and error.errno in FULL:
+        return refused(f"{source}: not saved", error, full=f"free some space in {constants.HF_HUB_CACHE}")
     known = {
         errors.HFValidationError: "not of the form hf:owner/name or hf:owner/name@revision",
         errors.GatedRepoError: "gated: accept its terms on its page and log in with `hf auth login`",

@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from resnetkit.errors import ModelFileRefused
+from resnetkit.user_cache import require_space
 from resnetkit.weights.pickle_scan import PICKLE_BYTES, Declared, Refusal, Scan, Storage
 from resnetkit.weights.safetensors_file import read_open_safetensors
 from resnetkit.weights.untrusted import one_line, shown, size_of
@@ -177,10 +178,12 @@ def check_storages(file: BufferedReader, at: int, storages: list[Storage]) -> No
 
 
 def unpickled(path: Path, file: BufferedReader, keys: list[str]) -> dict[str, Tensor]:
-    """The tensors below `keys`, read in a process of its own. Raises ModelFileRefused."""
+    """The tensors below `keys`, read in a process of its own. Raises ModelFileRefused, and ResourceExhausted where the
+    disk has no room for them meanwhile."""
     size = size_of(file)
     memory = MEMORY + 4 * size
     with tempfile.TemporaryDirectory(prefix="resnetkit-") as folder:
+        require_space(Path(folder), size, f"reading {path}", "free some space or set TMPDIR")
         output = Path(folder) / "tensors.safetensors"
         command = [sys.executable, "-P", str(CHILD), str(output), json.dumps(keys), str(memory)]
         os.lseek(file.fileno(), 0, os.SEEK_SET)

@@ -128,7 +128,7 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         main.main()
     assert stopped.value.code == 5
-    assert capsys.readouterr().err == "resnet: /tmp/x: No space left on device; free some space and go on\n"
+    assert capsys.readouterr().err == "resnet: /tmp/x: No space left on device; free some space\n"
 
 
 def test_train_prints_one_object(tmp_path):

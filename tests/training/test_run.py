@@ -301,7 +301,7 @@ def test_runs_that_lead_nowhere_are_named(tmp_path, monkeypatch):
     """As a link to a disk that is not there."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").symlink_to(tmp_path / "gone" / "runs")
-    with pytest.raises(ResourceExhausted, match="runs/digits-resnet8_cifar-1: .* choose another place with --out"):
+    with pytest.raises(ResnetkitError, match="runs/digits-resnet8_cifar-1: .* choose another place with --out"):
         rk.train("digits", **TINY)
 
 

@@ -11,7 +11,7 @@ from unittest.mock import MagicMock
 import pytest
 
 import resnetkit as rk
-from resnetkit.errors import ResourceExhausted
+from resnetkit.errors import ResnetkitError
 from resnetkit.training import tracking, trainer
 from resnetkit.training.journal import Journal
 
@@ -176,7 +176,7 @@ def test_trackers_hear_of_a_run_that_the_machine_ends(tmp_path, monkeypatch, fau
         journal.write("epoch", **values)
 
     monkeypatch.setattr(Journal, "write_epoch", full)
-    with pytest.raises(ResourceExhausted):
+    with pytest.raises(ResnetkitError):
         train(tmp_path / "run", "tensorboard", epochs=1)
     assert Listening.heard == ["started", "failed"]
 

@@ -3,13 +3,15 @@
 import json
 import os
 from collections import OrderedDict
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from resnetkit.errors import ModelFileRefused
+from resnetkit import user_cache
+from resnetkit.errors import ModelFileRefused, ResourceExhausted
 from resnetkit.weights.checkpoint import open_checkpoint
 from resnetkit.weights.pickled import read_pickled
 from resnetkit.weights.wrappings import chosen
@@ -51,6 +53,13 @@ def test_files_of_torch_save(tmp_path, zipped):
     checkpoint = open_checkpoint(tmp_path / "x.tar")
     assert same(checkpoint.tensors, tensors)
     assert checkpoint.notes == ["left out beside 'state_dict': optimizer, scheduler, epoch, arch, size, device"]
+
+
+def test_a_full_disk_is_no_fault_of_the_checkpoint(tmp_path, monkeypatch):
+    torch.save(state(), tmp_path / "x.pth")
+    monkeypatch.setattr(user_cache, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(ResourceExhausted, match=r"reading .*x.pth takes .* GB free; free some space or set TMPDIR"):
+        open_checkpoint(tmp_path / "x.pth")
 
 
 def test_safetensors(tmp_path):

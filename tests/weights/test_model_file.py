@@ -182,3 +182,10 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     assert error.value.exit_code == 5
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_a_path_that_cannot_be_is_not_a_disk_that_gave_out(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(rk.ResnetkitError, match="not saved: File exists$") as error:
+        save_model(small_model(), tmp_path / "file" / "m.safetensors")
+    assert error.value.exit_code == 2
