@@ -12,6 +12,7 @@ from resnetkit.reporting.record import Listed, Record
 from resnetkit.reporting.wording import count, percent
 
 GAP = 0.10  # of top-1: training this far above held-out images is memory, not skill
+KNOWN = 0.90  # of the training images: with fewer of them right at the end, a network can learn more from the same ones
 RISE = 1.05  # of the held-out loss over its lowest: more than epochs differ by chance
 LEARNT_FROM = ("train", "holdout")  # weights, and which epoch's weights
 WIDE = 0.10  # of top-1: an interval wider than this hides most differences between runs
@@ -56,7 +57,7 @@ def verdict(run: Record) -> Verdict | None:
 
 def findings(run: Record) -> list[Finding]:
     """What stands out, the gravest first."""
-    rules = (_unfinished, _copies, _baseline, _overfitting, _interval, _certainty, _calibrated_since)
+    rules = (_unfinished, _copies, _baseline, _overfitting, _underfitting, _interval, _certainty, _calibrated_since)
     return [finding for rule in rules if (finding := rule(run))]
 
 
@@ -169,6 +170,23 @@ def _overfitting(run: Record) -> Finding | None:
     return _risen(run, figures, better.cures) or better
 
 
+def _underfitting(run: Record) -> Finding | None:
+    """Training images of which many are wrong, and not fewer than held out. Mixed images say nothing: they have no one
+    answer that is right."""
+    mixed = run.recipe.get("mixup") or run.recipe.get("cutmix")
+    if not run.epochs or not run.metrics or run.multilabel or mixed or _baseline(run) or _overfitting(run):
+        return None
+    reached = run.epochs[-1]["train_top1"]
+    if max(reached, run.metrics["top1_interval"][1]) >= KNOWN:
+        return None
+    text = (
+        f"At the end {percent(reached)} of the training images were right, as training shows them, not clearly more "
+        "than of others. It is held back by what it learnt from them, not by how few they are."
+    )
+    longer = (f"--epochs {3 * run.recipe['epochs']}", "more time to learn them")
+    return Finding("It has not learnt all that its training images show.", text, [longer, *_better_start(run)])
+
+
 def _risen(run: Record, figures: str, cures: list[tuple[str, str]]) -> Finding | None:
     """Where the held-out loss is above its lowest at the end."""
     part = watched(run)
@@ -194,10 +212,11 @@ def _regularisation(run: Record) -> list[tuple[str, str]]:
         and (name != "mixup" or not run.recipe.get("prune_easy"))
         and (name != "drop_path_rate" or run.model is None or run.model.network.spec.shortcut != "none")
     ]
-    start = (
-        [] if run.recipe.get("weights") else [("--weights MODEL", "starts from a network that has seen more images")]
-    )
-    return off[:3] + start
+    return off[:3] + _better_start(run)
+
+
+def _better_start(run: Record) -> list[tuple[str, str]]:
+    return [] if run.recipe.get("weights") else [("--weights MODEL", "starts from a network that has seen more images")]
 
 
 def _stopping(recipe: dict[str, Any], epoch: int) -> list[tuple[str, str]]:

@@ -75,6 +75,19 @@ def test_a_gap_that_chance_makes_is_none(record):
     assert titles(with_val(record, [(0.5, 0.72, 0.6, 0.6)] * 4, images=1000)) != []
 
 
+def test_training_images_that_are_not_learnt(record):
+    record.metrics.update(top1_interval=[0.67, 0.73], top1=0.7)
+    poor = with_val(record, [(1.6, 0.55, 2.2, 0.5), (1.4, 0.725, 1.4, 0.7)])
+    title, epochs = "It has not learnt all that its training images show.", poor.recipe["epochs"]
+    (finding,) = (finding for finding in findings(poor) if finding.title == title)
+    assert "72.5\u00a0% of the training images" in finding.text
+    assert [typed for typed, _ in finding.cures] == [f"--epochs {3 * epochs}", "--weights MODEL"]
+    assert title not in titles(replace(poor, recipe=poor.recipe | {"mixup": 0.2}))
+    assert title not in titles(with_val(record, OVERFIT))
+    record.metrics.update(top1_interval=[0.85, 0.91])  # training shows them harder than they are
+    assert title not in titles(poor)
+
+
 def test_what_the_run_did_already_is_not_advised(record):
     overfit = with_val(record, OVERFIT)
     used = {"policy": "trivial", "min_scale": 0.35, "weights": "x", "holdout": 0.1}
