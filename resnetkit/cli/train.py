@@ -60,6 +60,9 @@ def train(
     memory_budget: Annotated[
         str | None, typer.Option(metavar="SIZE", help="What auto may use, as 4GiB [default: a share of what is free].")
     ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or auto: what is faster here [default: the recipe's, auto].")
+    ] = None,
     compile: Annotated[
         str | None,
         typer.Option(
@@ -73,7 +76,7 @@ def train(
     from resnetkit.training.run import train as train_run
 
     flags = {"model": model, "weights": weights, "freeze": freeze, "epochs": epochs, "batch_size": batch_size, "lr": lr}
-    flags |= {"img_size": img_size, "framing": framing, "seed": seed}
+    flags |= {"img_size": img_size, "framing": framing, "seed": seed, "precision": precision}
     settings = parse_settings(flags | {"cache": cache or None}, set_)
     run = train_run(
         data,

@@ -132,8 +132,11 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys):
 
 
 def test_train_prints_one_object(tmp_path):
-    done = resnet("train", "digits", "--model", "resnet8_cifar", "--epochs", 1, "--out", "run", "--json", cwd=tmp_path)
+    how = ("--precision", "float32", "--compile", "off", "--out", "run", "--json")
+    done = resnet("train", "digits", "--model", "resnet8_cifar", "--epochs", 1, *how, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "on cpu in float32" in done.stderr
+    assert 'precision = "float32"' in (tmp_path / "run/recipe.toml").read_text()
     result = json.loads(done.stdout)
     assert (tmp_path / result["report"]).read_text().startswith("<!doctype html>")
     assert set(result) >= {"run", "model", "split", "top1", "top1_interval", "top5", "loss", "ece", "n"}
