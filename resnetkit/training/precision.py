@@ -1,5 +1,6 @@
 """Which arithmetic the network trains in. Weights and the loss stay float32."""
 
+from collections.abc import Callable
 from time import perf_counter
 
 import torch
@@ -15,11 +16,15 @@ TOLERANCE = 0.02  # of the norm; bfloat16 rounds to 0.4 %
 CONVOLUTIONS = ((1, 1), (1, 2), (8, 1), (8, 2))  # images and stride of those that are checked
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """`auto` is bfloat16 where the processor computes in it, rightly and faster so, else float32."""
+Tell = Callable[[str], object]
+
+
+def resolve_precision(precision: str, device: torch.device, tell: Tell = lambda line: None) -> str:
+    """`auto` is bfloat16 where the processor computes in it, rightly and faster so, else float32. `tell` hears what was
+    timed."""
     if precision != "auto":
         return precision
-    chosen = has_bfloat16(device) and bfloat16_is_faster(device) and bfloat16_is_right(device)
+    chosen = has_bfloat16(device) and bfloat16_is_faster(device, tell) and bfloat16_is_right(device)
     return "bfloat16" if chosen else "float32"
 
 
@@ -30,11 +35,13 @@ def has_bfloat16(device: torch.device) -> bool:
     return processor_has("avx512_bf16", "amx_bf16", "bf16")  # x86, x86 and ARM
 
 
-def bfloat16_is_faster(device: torch.device) -> bool:
+def bfloat16_is_faster(device: torch.device, tell: Tell = lambda line: None) -> bool:
     """By the least times of matrix products in turn. With AVX-512 alone, some processors take twice as long in it."""
     if device.type == "cuda":
         return True
     seconds = _product_seconds()
+    times = " and ".join(f"{1000 * value:.2f} ms in {name}" for name, value in seconds.items())
+    tell(f"precision: a product of two {SIDE} x {SIDE} matrices takes {times}")
     return seconds["bfloat16"] < FASTER * seconds["float32"]
 
 

@@ -93,9 +93,10 @@ def train(
     if compile == "graphs":
         check_graphs(place, execution.memory or "plain")
     max_bad = MAX_BAD if max_bad is None else max_bad
-    prepared, notes = _settle(data, recipe, settings, max_bad, place, execution)
+    prepared, notes, trials = _settle(data, recipe, settings, max_bad, place, execution)
     found = _tried(prepared, place, workers, execution, range_tested=settings.get("lr") == "auto")
     command = {"argv": sys.argv, "data": absolute(data), "max_bad": max_bad, "device": str(place)}
+    command["trials"] = [*trials, *found.notes]
     return _begun(found, notes, command, out, trackers).run(workers)
 
 
@@ -236,21 +237,24 @@ def _settle(
     max_bad: float,
     device: torch.device,
     execution: Execution,
-) -> tuple[Prepared, list[str]]:
+) -> tuple[Prepared, list[str], list[str]]:
     """What the run is decided by, its precision and batch size found by trying where they are `auto`, its rate still 1
-    where that is; and what a user should know of how they were found."""
+    where that is; what a user should know of it; and what was tried."""
     automatic = {name for name in AUTOMATIC if settings.get(name) == "auto"}
     given = {name: value for name, value in settings.items() if name not in automatic}
     prepared = prepare(data, recipe, given | ({"lr": 1.0} if "lr" in automatic else {}), max_bad)
-    prepared = prepared.with_settings(precision=resolve_precision(prepared.recipe.precision, device))
+    trials: list[str] = []
+    precision = resolve_precision(prepared.recipe.precision, device, trials.append)
+    prepared = prepared.with_settings(precision=precision)
     notes = _slowness(prepared, device)
     if prepared.start is None and _are_photos(prepared) and prepared.preprocessing.channels == "rgb":
         notes.append(f"start  random weights; trained ones, as --weights {FIRST_WEIGHTS}, need fewer photos")
     if "batch_size" in automatic:
         prepared, note = _with_largest_batch(prepared, device, execution, scale_rate="lr" not in settings)
         notes.append(note)
+        trials.append(note)
     require_batches_of_two(prepared)
-    return prepared, notes
+    return prepared, notes, trials
 
 
 def _are_photos(prepared: Prepared) -> bool:
