@@ -36,7 +36,7 @@ def here(device: torch.device | None = None) -> dict:
 
 
 def save(result: dict, file: Path | None = None) -> Path:
-    """Write a result to `file`, by default the one of its id. Raises ResourceExhausted."""
+    """Write a result to `file`, by default the one of its id, as `write_atomically` does."""
     file = file or RESULTS / f"{result['id']}.json"
     write_text(file, json.dumps(result, indent=2) + "\n")
     return file

@@ -2,13 +2,14 @@
 
 import difflib
 from collections.abc import Iterable
-from errno import EDQUOT, EFBIG, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC
+from errno import EDQUOT, EFBIG, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, ESTALE, ETIMEDOUT
 from math import inf
 from numbers import Integral, Real
 from typing import Any
 
 FULL = (ENOSPC, EDQUOT)
-GAVE_OUT = (*FULL, EFBIG, EIO, ENOMEM, EMFILE, ENFILE)  # what the machine lacks; all else is a path's fault
+# What the machine lacks; all else is a path's fault. A write that was cut short has no number.
+GAVE_OUT = (*FULL, EFBIG, EIO, ENOMEM, EMFILE, ENFILE, ESTALE, ETIMEDOUT, None)
 
 
 class ResnetkitError(ValueError):

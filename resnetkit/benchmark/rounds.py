@@ -55,7 +55,7 @@ def take_rounds(
         before = after
         if len(found) >= looks[0]:
             looks.pop(0)
-            if not looks or settled(found):
+            if settled(found) or not looks:
                 break
         if len(found) + found.dropped == LOOKS[-1] * rounds:
             break

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
+LONG = 1.0  # second
+
 Work = Callable[[], int]  # does a fixed piece of work and says how many images it was
 
 
@@ -56,14 +58,14 @@ def timed(
     clock: Callable[[], float] = perf_counter,
 ) -> dict[str, float]:
     """{images, seconds} of work for at least so long. One piece goes before, untimed, since another process had the
-    caches; a piece that takes so long by itself is the sample, of which to fill them is a small part.
+    caches; a piece of LONG or more is the sample itself: to fill them takes a few milliseconds.
 
     Between looks at the clock the pieces double until they are a tenth of it, so that a GPU is not waited for at each.
     """
     began = clock()
     images = work()
     synchronise()
-    if (passed := clock() - began) >= seconds:
+    if (passed := clock() - began) >= max(seconds, LONG):
         return {"images": images, "seconds": passed}
     images, pieces, began, passed = 0, 1, clock(), 0.0
     while passed < seconds:

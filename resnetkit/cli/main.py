@@ -57,7 +57,8 @@ def main() -> None:
     except ResnetkitError as error:
         _fail(error)
     except OSError as error:
-        _fail(refused(error.filename or "the system", error))
+        named = error.errno is not None
+        _fail(refused(error.filename or "the system", error) if named else ResnetkitError(str(error)))
 
 
 def _fail(error: ResnetkitError) -> NoReturn:

@@ -59,9 +59,9 @@ def require_expressible(net: ResNet) -> None:
 
 
 def save_keras(net: ResNet, path: Path) -> None:
-    """Write a `.keras` file that Keras opens with any back end, atomically.
+    """Write a `.keras` file that Keras opens with any back end, as `write_atomically` does.
 
-    Raises ResnetkitError as `to_keras` does, and ResourceExhausted.
+    Raises ResnetkitError as `to_keras` does.
     """
     if path.suffix != ".keras":
         raise ResnetkitError(f"{path}: a file with a whole Keras model ends in .keras")

@@ -34,7 +34,7 @@ class Sorter:
         self.claimed: set[Path] = set()
 
     def copy(self, image: Path, label: str | None) -> Path:
-        """Copy one image; where it lies now. Raises ResourceExhausted when it cannot be written."""
+        """Copy one image; where it lies now. Raises ResnetkitError when it cannot be written."""
         place = self.folder / _folder_name(label or NONE)
         target, number = place / image.name, 1
         while target in self.claimed or (target.exists() and not filecmp.cmp(image, target, shallow=False)):

@@ -46,9 +46,10 @@ class Ablate(Experiment):
         "In a trained network blocks are left out at test time, one or several drawn at random, so that their "
         "shortcut alone is left (in a plain network, nothing: only blocks that keep the shape can go), and pairs of "
         "blocks of one shape are exchanged, each seed going on from what it drew before. Accuracy is measured on test "
-        f"images without training, on {DRAWN} of them for what is drawn. For the paths, the gradient of the loss at "
-        "the first block's input is let back through the branches of k blocks drawn at random and the shortcuts of all "
-        f"others, for {PATHS} paths of each length and {PATH_IMAGES} images at every seed; its norm, the arithmetic "
+        f"images without training, on {DRAWN} of them for what is drawn; chance is the share that the commonest class "
+        "surely has, or that of equal classes. For the paths, the gradient of the loss at the first block's input is "
+        "let back through the branches of k blocks drawn at random and the shortcuts of all others, "
+        f"for {PATHS} paths of each length and {PATH_IMAGES} images at every seed; its norm, the arithmetic "
         "mean over the paths, times the number of such paths is what length k brings."
     )
     SOURCE = (

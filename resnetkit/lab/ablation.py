@@ -38,9 +38,11 @@ class Trials:
 
     @property
     def chance(self) -> float:
-        """Accuracy of one who always says the commonest class; in rows of earlier versions all are alike."""
+        """Accuracy of one who always says the commonest class: what it surely has, for among a few images of classes
+        that are alike one is commonest by chance. Rows of earlier versions do not say how many images it has."""
         row = self.of("whole")[0]
-        return row["commonest"] / row["n"] if "commonest" in row else 1 / self.spec.num_classes
+        alike = 1 / self.spec.num_classes
+        return max(alike, wilson_interval(row["commonest"], row["n"])[0]) if "commonest" in row else alike
 
     @property
     def learned(self) -> bool:

@@ -108,7 +108,8 @@ def new_run_path(name: str) -> Path:
             if isinstance(error, FileExistsError) and path.parent.is_dir():  # not a link to nowhere
                 number += 1
                 continue
-            raise refused(path, error, "choose another place with --out") from error
+            cure = "choose another place with --out"
+            raise refused(path, error, cure, full=f"free some space or {cure}") from error
         else:
             return path
 

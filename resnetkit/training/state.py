@@ -75,7 +75,7 @@ class TrainingState:
             raise Diverged(f"{name} is no longer finite; lower lr or lengthen warmup_epochs")
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint, atomically. Raises ResourceExhausted, and Diverged rather than keep a spoilt network."""
+        """Write a checkpoint as `write_atomically` does. Raises Diverged rather than keep a spoilt network."""
         self.require_finite()
         tensors = {f"network.{name}": value for name, value in self.net.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.values.items()}

@@ -66,7 +66,7 @@ def require_sound(path: Path, tensors: dict[str, Tensor], *, force: bool) -> lis
     problems = list(bad_values(tensors))
     if problems and not force:
         more = f", as {len(problems) - 1} more" if len(problems) > 1 else ""
-        raise ModelFileRefused(f"{path}: {problems[0]}{more}; get a sound copy, or force it")
+        raise ModelFileRefused(f"{path}: {problems[0]}{more}; get a sound copy, or `resnet convert --force` it")
     return [f"forced: {problem}" for problem in problems]
 
 

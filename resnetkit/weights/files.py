@@ -47,7 +47,7 @@ class Model:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
-    """Write tensors with a JSON record beside them, atomically. Raises ResourceExhausted."""
+    """Write tensors with a JSON record beside them, as `write_atomically` does."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
     write_atomically(path, lambda partial: partial.write_bytes(save(whole, metadata={KEY: json.dumps(record)})))

@@ -11,7 +11,7 @@ import torch
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.architecture.spec import NetworkSpec
 from resnetkit.data.preprocess import Preprocessing
-from resnetkit.errors import ModelFileRefused, ResnetkitError
+from resnetkit.errors import ModelFileRefused, ResnetkitError, ResourceExhausted
 from resnetkit.weights import from_huggingface, from_timm
 from resnetkit.weights.catalogue import by_hash
 from resnetkit.weights.checkpoint import Checkpoint, is_keras_file, open_checkpoint, require_sound
@@ -47,7 +47,7 @@ def load_foreign(path: Path, preprocessing: str | None = None, *, force: bool = 
     """A checkpoint of another library, a Hugging Face folder or a Keras file, `called` so where not by its path.
 
     `preprocessing` as in weights.preprocessing, in place of what the file or its kind says. `force` takes weights that
-    are not finite. Raises ModelFileRefused.
+    are not finite. Raises ModelFileRefused, and ResourceExhausted.
     """
     try:
         found, beside = _read(path, force, pixels=preprocessing is None)
@@ -57,7 +57,7 @@ def load_foreign(path: Path, preprocessing: str | None = None, *, force: bool = 
         if found.size is not None and "size=" not in (preprocessing or ""):
             pixels = _of_size(pixels, found.size, cropped="crop=" in (preprocessing or ""))
         require_channels(pixels, found.spec)
-    except ModelFileRefused:
+    except (ModelFileRefused, ResourceExhausted):
         raise
     except ResnetkitError as error:
         raise ModelFileRefused(f"{path}: {error}") from error

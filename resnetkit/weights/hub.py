@@ -111,8 +111,9 @@ def _why_unreached(error: Exception) -> str:
 def _refusal(source: str, error: Exception) -> ResnetkitError:
     from huggingface_hub import constants, errors
 
-    if isinstance(error, OSError) and error.errno in FULL:
-        return refused(f"{source}: not saved", error, full=f"free some space in {constants.HF_HUB_CACHE}")
+    if isinstance(error, OSError) and (error.errno in FULL or error.filename):  # of the cache, not of the network
+        where = f" ({error.filename})" if error.filename else ""
+        return refused(f"{source}: not saved{where}", error, full=f"free some space in {constants.HF_HUB_CACHE}")
     known = {
         errors.HFValidationError: "not of the form hf:owner/name or hf:owner/name@revision",
         errors.GatedRepoError: "gated: accept its terms on its page and log in with `hf auth login`",

@@ -43,11 +43,12 @@ def read_pickled(path: Path, file: BufferedReader) -> tuple[dict[str, Tensor], l
         tree = scan_archive(file) if is_archive else scan_legacy(file)
         keys, found, notes = chosen(tree)
         expected = {name: value for name, value in found.items() if isinstance(value, Declared)}
-        if sum(tensor.nbytes for tensor in expected.values()) > 2 * size_of(file):
+        needed = sum(tensor.nbytes for tensor in expected.values())
+        if needed > 2 * size_of(file):
             raise Refusal("its tensors need more bytes than the file has; save them without sharing memory")
     except Refusal as refusal:
         raise ModelFileRefused(f"{path}: {refusal}") from refusal
-    tensors = unpickled(path, file, keys)
+    tensors = unpickled(path, file, keys, needed)
     read = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
     if read != {name: (tensor.storage.dtype, tensor.shape) for name, tensor in expected.items()}:
         raise ModelFileRefused(f"{path}: it holds other tensors than it declares; download it again")
@@ -177,13 +178,13 @@ def check_storages(file: BufferedReader, at: int, storages: list[Storage]) -> No
         raise Refusal(f"its numbers should end at byte {at}, but the file has {size_of(file)}; download it again")
 
 
-def unpickled(path: Path, file: BufferedReader, keys: list[str]) -> dict[str, Tensor]:
+def unpickled(path: Path, file: BufferedReader, keys: list[str], needed: int) -> dict[str, Tensor]:
     """The tensors below `keys`, read in a process of its own. Raises ModelFileRefused, and ResourceExhausted where the
-    disk has no room for them meanwhile."""
+    disk has no room for the `needed` bytes of them meanwhile."""
     size = size_of(file)
     memory = MEMORY + 4 * size
     with tempfile.TemporaryDirectory(prefix="resnetkit-") as folder:
-        require_space(Path(folder), size, f"reading {path}", "free some space or set TMPDIR")
+        require_space(Path(folder), needed, f"reading {path}", "free some space or set TMPDIR")
         output = Path(folder) / "tensors.safetensors"
         command = [sys.executable, "-P", str(CHILD), str(output), json.dumps(keys), str(memory)]
         os.lseek(file.fileno(), 0, os.SEEK_SET)

@@ -48,7 +48,7 @@ def test_twice_as_fast(tmp_path):
 def test_a_control_that_is_off_voids_the_run(tmp_path):
     told = []
     found = measured(tmp_path, control=9.0, tell=told.append)
-    assert told[-2:] == [f"after {n} rounds and 0 dropped, ours against ours is 1.111 to 1.111" for n in (18, 36)]
+    assert told[-2:] == [f"after {n} rounds and 0 dropped, ours against ours is 1.111 to 1.111" for n in (36, 72)]
     assert found["void"] and "0.98" in found["reasons"][0] and found["control"]["median"] == pytest.approx(10 / 9)
     assert found["rounds"] == 8 * 9  # in vain
 
@@ -100,7 +100,7 @@ def test_a_sample_is_timed_after_one_piece_that_is_not():
     assert found == {"images": 16, "seconds": pytest.approx(0.4)} and len(done) == 5
 
 
-def test_a_piece_as_long_as_a_sample_is_the_sample():
+def test_a_long_piece_is_a_sample_without_one_before():
     now = [0.0]
 
     def work():
@@ -108,6 +108,7 @@ def test_a_piece_as_long_as_a_sample_is_the_sample():
         return 32
 
     assert timed(work, 0.3, clock=lambda: now[0]) == {"images": 32, "seconds": 2.0} and now == [2.0]
+    assert timed(work, 3.0, clock=lambda: now[0]) == {"images": 64, "seconds": 4.0} and now == [8.0]
 
 
 def test_pieces_too_short_to_look_at_the_clock_after_each():

@@ -161,7 +161,7 @@ class Listening(tracking.Tracker):
         self.heard.append("finished")
 
 
-@pytest.mark.parametrize("fault", ["disk", "memory"])
+@pytest.mark.parametrize("fault", ["disk", "path", "memory"])
 def test_trackers_hear_of_a_run_that_the_machine_ends(tmp_path, monkeypatch, fault):
     monkeypatch.setitem(tracking.TRACKERS, "tensorboard", Listening)
     monkeypatch.setattr(Listening, "heard", [])
@@ -172,12 +172,16 @@ def test_trackers_hear_of_a_run_that_the_machine_ends(tmp_path, monkeypatch, fau
         if fault == "memory":
             bytearray(2**62)
         log.unlink()
-        log.mkdir()  # nothing can be written to it any more
+        if fault == "disk":
+            log.symlink_to("/dev/full")
+        else:
+            log.mkdir()  # nothing can be written to it any more
         journal.write("epoch", **values)
 
     monkeypatch.setattr(Journal, "write_epoch", full)
-    with pytest.raises(ResnetkitError):
+    with pytest.raises(ResnetkitError) as ended:
         train(tmp_path / "run", "tensorboard", epochs=1)
+    assert ended.value.exit_code == (2 if fault == "path" else 5)
     assert Listening.heard == ["started", "failed"]
 
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+import resnetkit as rk
 from resnetkit import user_cache
 from resnetkit.errors import ModelFileRefused, ResourceExhausted
 from resnetkit.weights.checkpoint import open_checkpoint
@@ -56,10 +57,10 @@ def test_files_of_torch_save(tmp_path, zipped):
 
 
 def test_a_full_disk_is_no_fault_of_the_checkpoint(tmp_path, monkeypatch):
-    torch.save(state(), tmp_path / "x.pth")
+    torch.save(rk.build("resnet18").state_dict(), tmp_path / "x.pth")
     monkeypatch.setattr(user_cache, "disk_usage", lambda folder: SimpleNamespace(free=1000))
     with pytest.raises(ResourceExhausted, match=r"reading .*x.pth takes .* GB free; free some space or set TMPDIR"):
-        open_checkpoint(tmp_path / "x.pth")
+        rk.load(tmp_path / "x.pth")
 
 
 def test_safetensors(tmp_path):
@@ -151,7 +152,7 @@ def test_averaged_weights_come_out(tmp_path):
         ({"w": torch.zeros(1).expand(8)}, "declares a tensor"),
         (
             {"w": torch.tensor([float("nan")])},
-            "'w' has weights that are NaN or infinite; get a sound copy, or force it",
+            "'w' has weights that are NaN or infinite; get a sound copy, or `resnet convert --force` it",
         ),
     ],
 )

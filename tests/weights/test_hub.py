@@ -192,6 +192,22 @@ def test_a_full_disk(hub, tmp_path, monkeypatch):
         fetch("hf:me/net")
 
 
+def test_a_cache_that_may_not_be_written(hub, monkeypatch):
+    from errno import EACCES
+
+    import huggingface_hub
+
+    from resnetkit.weights.hub import fetch
+
+    def refuse(*_, **__):
+        raise OSError(EACCES, "Permission denied", "/cache/models--me--net")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    with pytest.raises(rk.ResnetkitError, match=r"not saved \(/cache/models--me--net\): Permission denied$") as error:
+        fetch("hf:me/net")
+    assert error.value.exit_code == 2
+
+
 def url_call(hub, digits=8):
     return f"fetch_url('{hub.url}/me/net/resolve/main/model.safetensors', '{DIGEST[:digits]}')"
 
