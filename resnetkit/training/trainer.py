@@ -35,6 +35,7 @@ from resnetkit.training.state import TrainingState
 from resnetkit.training.tracking import Trackers
 from resnetkit.weights.calibration import CALIBRATIONS
 from resnetkit.weights.files import Model, load_model, save_model
+from resnetkit.weights.load import load
 
 SAVE_EVERY = 60.0  # seconds of training that a crash may cost
 
@@ -49,7 +50,7 @@ class Run:
     @property
     def model(self) -> Model:
         """Its network with classes, preprocessing and figures."""
-        return load_model(self.folder / "model.safetensors")
+        return load(self.folder)
 
 
 class Trainer:

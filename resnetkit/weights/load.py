@@ -150,7 +150,9 @@ def build_resnet(
         raise ResnetkitError(f"input_shape={input_shape!r} is PyTorch's order; give (height, width, channels)")
     height, width, channels = sides
     network_spec = spec("resnet34_notebook", num_classes, channels, strides=strides)
-    return ResNet(network_spec, image_size=(height, width))
+    network = ResNet(network_spec, image_size=(height, width))
+    network.register_load_state_dict_pre_hook(take_foreign_names)
+    return network
 
 
 def transfer(network: ResNet, source: Model) -> list[str]:
@@ -175,15 +177,16 @@ def load(source: str | Path, preprocessing: str | None = None, *, force: bool = 
     finite. Raises ModelFileRefused.
     """
     path = locate(source)
-    if not is_foreign(path):
-        if preprocessing is not None:
-            raise ModelFileRefused(
-                f"{path}: its preprocessing is in the file; --preprocessing is for others' checkpoints"
-            )
-        return load_model(model_path(path))
-    place = _on_the_hub(source)
-    called = at_commit(place, path) if place else ""
-    return load_foreign(path, preprocessing, force=force, called=called)
+    if is_foreign(path):
+        place = _on_the_hub(source)
+        called = at_commit(place, path) if place else ""
+        model = load_foreign(path, preprocessing, force=force, called=called)
+    elif preprocessing is not None:
+        raise ModelFileRefused(f"{path}: its preprocessing is in the file; --preprocessing is for others' checkpoints")
+    else:
+        model = load_model(model_path(path))
+    model.network.register_load_state_dict_pre_hook(take_foreign_names)
+    return model
 
 
 def opened(source: str | Path | Model, preprocessing: str | None = None) -> Model:

@@ -136,6 +136,19 @@ def test_load_state_dict_takes_their_names(net):
         other.load_state_dict({"unknown.weight": torch.zeros(1)})
 
 
+def test_whatever_was_loaded_takes_their_names(net, tmp_path):
+    theirs = in_their_names(net)
+    torch.save(theirs, tmp_path / "theirs.pth")
+    save_model(
+        rk.Model(net, list("0123456789"), Preprocessing(size=(32, 32), resize=36)), tmp_path / "ours.safetensors"
+    )
+    for file in ("theirs.pth", "ours.safetensors"):
+        network = rk.load(tmp_path / file).network
+        torch.nn.init.zeros_(network.head.classifier.weight)
+        assert not any(network.load_state_dict(theirs))
+        assert torch.equal(network.head.classifier.weight, net.head.classifier.weight)
+
+
 def test_an_averaged_copy_without_counters_comes_first(net):
     student, averaged = (in_their_names(net, prefix=prefix) for prefix in ("net.", "ema."))
     found = recognise(student | {n: v + 1 for n, v in averaged.items() if "num_batches" not in n})
