@@ -52,8 +52,9 @@ def refused(what: object, error: OSError, cure: str = "", *, full: str = "free s
     """The line for what the system would not do: a ResourceExhausted where the machine gave out. `full` is the cure of
     a full disk, `cure` that of all else."""
     kind = ResourceExhausted if error.errno in GAVE_OUT else ResnetkitError
-    cure = full if error.errno in FULL else cure
-    return kind(f"{what}: {error.strerror or error}" + (f"; {cure}" if cure else ""))
+    cure = full if error.errno in (*FULL, None) else cure
+    reason = error.strerror or str(error) or type(error).__name__
+    return kind(f"{what}: {reason}" + (f"; {cure}" if cure else ""))
 
 
 def require_number(name: str, value: Any, least: int, most: int | None = None) -> None:

@@ -58,7 +58,7 @@ def timed(
     clock: Callable[[], float] = perf_counter,
 ) -> dict[str, float]:
     """{images, seconds} of work for at least so long. One piece goes before, untimed, since another process had the
-    caches; a piece of LONG or more is the sample itself: to fill them takes a few milliseconds.
+    caches; a piece that takes LONG, and so long, is the sample itself: to fill them takes a few milliseconds.
 
     Between looks at the clock the pieces double until they are a tenth of it, so that a GPU is not waited for at each.
     """

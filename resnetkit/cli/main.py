@@ -57,8 +57,7 @@ def main() -> None:
     except ResnetkitError as error:
         _fail(error)
     except OSError as error:
-        named = error.errno is not None
-        _fail(refused(error.filename or "the system", error) if named else ResnetkitError(str(error)))
+        _fail(refused(error.filename or "the system", error))
 
 
 def _fail(error: ResnetkitError) -> NoReturn:

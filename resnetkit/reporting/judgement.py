@@ -172,8 +172,9 @@ def _overfitting(run: Record) -> Finding | None:
 
 def _underfitting(run: Record) -> Finding | None:
     """A short training that was not given up, at whose end many training images are wrong, and about as many of those
-    held out. Images that are mixed, and an epoch of the hard ones alone, do not say how many are."""
-    blind = run.multilabel or any(run.recipe.get(name) for name in ("mixup", "cutmix", "prune_easy"))
+    held out. Images that are mixed, and an epoch of the hard ones alone, do not say how many are; with a holdout the
+    network may be that of an earlier epoch."""
+    blind = run.multilabel or any(run.recipe.get(name) for name in ("mixup", "cutmix", "prune_easy", "holdout"))
     if not run.epochs or not run.metrics or not run.model or blind or _baseline(run) or _risen(run, "", []):
         return None
     steps = run.model.provenance.get("steps", SHORT)

@@ -96,7 +96,7 @@ def train(
     prepared, notes, trials = _settle(data, recipe, settings, max_bad, place, execution)
     found = _tried(prepared, place, workers, execution, range_tested=settings.get("lr") == "auto")
     command = {"argv": sys.argv, "data": absolute(data), "max_bad": max_bad, "device": str(place)}
-    command["trials"] = [*trials, *found.notes]
+    command["trials"] = [*trials, *found.trials]
     return _begun(found, notes, command, out, trackers).run(workers)
 
 
@@ -174,6 +174,7 @@ class Found(NamedTuple):
     prepared: Prepared
     state: TrainingState
     notes: list[str]
+    trials: list[str]
     range_test: RangeTest | None
     compiled: str
 
@@ -184,6 +185,7 @@ def _tried(
     """What is left to trials: the memory mode, the rate where it is `auto`, and whether compiling pays."""
     state, notes = new_state(prepared, device)
     mode, told = choose_memory(prepared, state.net, execution.memory or "plain", execution.budget)
+    trials = list(told) if execution.memory == "auto" else []
     compiled = execution.compile if execution.compile in ("on", "graphs") else "off"
     tested = None
     _set_execution(state, mode, compiled)
@@ -196,10 +198,10 @@ def _tried(
     if execution.compile == "auto":
         with _within_memory(device, mode):
             compiled, why = compiling_pays(prepared, state)
-        told = [*told, why]
+        told, trials = [*told, why], [*trials, why]
         state, _ = new_state(prepared, device)
         _set_execution(state, mode, compiled)
-    return Found(prepared, state, [*notes, *told], tested, compiled)
+    return Found(prepared, state, [*notes, *told], trials, tested, compiled)
 
 
 def _begun(

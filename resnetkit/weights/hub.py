@@ -2,6 +2,7 @@
 
 import json
 import re
+from errno import EFBIG, EIO
 from pathlib import Path
 
 from resnetkit.errors import FULL, ModelFileRefused, ResnetkitError, refused
@@ -11,6 +12,7 @@ SCHEME = "hf:"
 BESIDE = ("config.json", "preprocessor_config.json")
 INDEX = "model.safetensors.index.json"
 WEIGHTS = ("model.safetensors", INDEX, "pytorch_model.bin")  # the first that is there
+WRITING = (*FULL, EFBIG, EIO)  # errors without a file's name that are of the disk, not of the network
 SHA256 = re.compile("[0-9a-f]{64}")
 COMMIT = re.compile("[0-9a-f]{40}")
 SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")  # a plain name, no path
@@ -20,7 +22,7 @@ def fetch(source: str) -> Path:
     """The folder with the weights and configs of `hf:owner/name` or `hf:owner/name@revision`.
 
     Raises ModelFileRefused when they cannot be had or are not what the Hub's hashes say, ResourceExhausted when the
-    disk is full.
+    disk gives out, ResnetkitError when the cache cannot be written.
     """
     repository, _, revision = source.removeprefix(SCHEME).partition("@")
     snapshot = _Snapshot(source, repository, revision or "main")
@@ -111,9 +113,9 @@ def _why_unreached(error: Exception) -> str:
 def _refusal(source: str, error: Exception) -> ResnetkitError:
     from huggingface_hub import constants, errors
 
-    if isinstance(error, OSError) and (error.errno in FULL or error.filename):  # of the cache, not of the network
-        where = f" ({error.filename})" if error.filename else ""
-        return refused(f"{source}: not saved{where}", error, full=f"free some space in {constants.HF_HUB_CACHE}")
+    if isinstance(error, OSError) and (error.filename or error.errno in WRITING):
+        what = f"{source}: {error.filename or 'not saved'}"
+        return refused(what, error, full=f"free some space in {constants.HF_HUB_CACHE}")
     known = {
         errors.HFValidationError: "not of the form hf:owner/name or hf:owner/name@revision",
         errors.GatedRepoError: "gated: accept its terms on its page and log in with `hf auth login`",

@@ -174,7 +174,7 @@ def load(source: str | Path, preprocessing: str | None = None, *, force: bool = 
 
     `model.report` says what it was taken for, and on what grounds. `preprocessing` (imagenet, cifar10, caffe, tf, unit,
     raw, or mean=...,std=...,size=...) replaces what a foreign file or its kind says; `force` takes weights that are not
-    finite. Raises ModelFileRefused.
+    finite. Raises ModelFileRefused, and ResourceExhausted where a disk has no room for what is read or fetched.
     """
     path = locate(source)
     if is_foreign(path):

@@ -89,6 +89,9 @@ def test_the_commonest_class_is_no_learning():
     assert verdicts(own)["residual_survives"] is True
     own.rows[0]["commonest"] = round(0.9 * N)
     assert set(verdicts(own).values()) == {None}
+    assert own.chance == pytest.approx(0.8798, abs=1e-4)  # the lower end of Wilson's interval
+    own.rows[0]["commonest"] = 115  # of ten classes one is commonest by chance
+    assert own.chance == 0.1
 
 
 def test_one_seed_decides_nothing_that_is_drawn():

@@ -149,6 +149,13 @@ def test_whatever_was_loaded_takes_their_names(net, tmp_path):
         assert torch.equal(network.head.classifier.weight, net.head.classifier.weight)
 
 
+def test_the_notebooks_network_takes_their_names():
+    first, second = (rk.build_resnet((32, 32, 3), 5) for _ in range(2))
+    theirs = in_their_names(first, table=TORCHVISION)
+    assert "layer1.0.conv1.weight" in theirs and not any(second.load_state_dict(theirs))
+    assert torch.equal(second.head.classifier.weight, first.head.classifier.weight)
+
+
 def test_an_averaged_copy_without_counters_comes_first(net):
     student, averaged = (in_their_names(net, prefix=prefix) for prefix in ("net.", "ema."))
     found = recognise(student | {n: v + 1 for n, v in averaged.items() if "num_batches" not in n})

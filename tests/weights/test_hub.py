@@ -203,7 +203,7 @@ def test_a_cache_that_may_not_be_written(hub, monkeypatch):
         raise OSError(EACCES, "Permission denied", "/cache/models--me--net")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
-    with pytest.raises(rk.ResnetkitError, match=r"not saved \(/cache/models--me--net\): Permission denied$") as error:
+    with pytest.raises(rk.ResnetkitError, match=r"hf:me/net: /cache/models--me--net: Permission denied$") as error:
         fetch("hf:me/net")
     assert error.value.exit_code == 2
 
