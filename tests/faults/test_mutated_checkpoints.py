@@ -92,7 +92,7 @@ def test_mutations_of_safetensors(tmp_path):
 def in_this_process(monkeypatch):
     """The child's reading without the child: ten thousand processes would take hours."""
 
-    def unpickled(path, file, keys):
+    def unpickled(path, file, keys, needed):
         file.seek(0)
         try:
             found = torch.load(file, map_location="cpu", weights_only=True)
