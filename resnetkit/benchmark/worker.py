@@ -11,7 +11,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-LONG = 1.0  # second
+LONG = 1.0  # seconds
 
 Work = Callable[[], int]  # does a fixed piece of work and says how many images it was
 

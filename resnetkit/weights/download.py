@@ -26,8 +26,8 @@ PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE, SERVER_ERROR = 206, 416, 500
 def fetch_url(url: str, sha256: str) -> Path:
     """The file at `url`, downloaded unless it is there. `sha256` is its hash, or the first digits of it.
 
-    Raises ModelFileRefused when it cannot be had or is not that file, ResourceExhausted when
-    the disk gives out, ResnetkitError when it refuses.
+    Raises ModelFileRefused when it cannot be had or is not that file, ResourceExhausted when the disk gives out,
+    ResnetkitError when it refuses.
     """
     path = checkpoint_folder() / Path(urlsplit(url).path).name
     if path.exists():
