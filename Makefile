@@ -54,7 +54,8 @@ lint: $(VENV)/.test
 
 bench: $(PEERS)/.ready
 	$(BIN)/python benchmarks/speed.py; speed=$$?; \
-	$(BIN)/python benchmarks/stages.py resnet50 && $(BIN)/python benchmarks/growth.py && exit $$speed
+	$(BIN)/python benchmarks/first_step.py && $(BIN)/python benchmarks/stages.py resnet50 && \
+	$(BIN)/python benchmarks/growth.py && exit $$speed
 
 bench-memory: $(VENV)/.test
 	$(BIN)/python benchmarks/memory.py

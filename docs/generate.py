@@ -185,6 +185,16 @@ def speed() -> str:
     return "\n".join(lines) + "\n" if len(lines) > 2 else NOT_YET
 
 
+def first_step() -> str:
+    """How long it takes to get there."""
+    (r,) = measured("first-step.json")
+    here, times = r["environment"], len(r["seconds"])
+    return (
+        f"From pressing return to the end of the first step of `{r['command']}`: {r['median']:.1f} s, the median of "
+        f"{times} starts, and {r['most']:.1f} s at most; {machine(here)}, commit `{here['commit']}`.\n"
+    )
+
+
 OTHER_SECONDS = {"ours": "seconds_of_training", "record": "seconds_of_process"}  # beside those that are compared
 
 
@@ -355,6 +365,7 @@ def regenerated(text: str) -> str:
         "published": published,
         "log": log,
         "speed": speed,
+        "first_step": first_step,
         "fast": fast,
         "folder": folder,
         "stages": stages,

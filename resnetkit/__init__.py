@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from resnetkit.architecture.memory_plan import plan_memory as plan_memory
     from resnetkit.architecture.spec import NetworkSpec as NetworkSpec
     from resnetkit.architecture.variants import variants as variants
+    from resnetkit.data.preprocess import Preprocessing as Preprocessing
     from resnetkit.errors import ResnetkitError as ResnetkitError
     from resnetkit.evaluation.compare import compare as compare
     from resnetkit.evaluation.evaluate import calibrate as calibrate
@@ -37,6 +38,7 @@ _HOME = {
     "build_resnet": "weights.load",
     "load": "weights.load",
     "Model": "weights.files",
+    "Preprocessing": "data.preprocess",
     "train": "training.run",
     "tune": "training.tune",
     "evaluate": "evaluation.evaluate",

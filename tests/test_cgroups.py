@@ -5,6 +5,7 @@ import os
 import pytest
 
 from resnetkit import cgroups, cores
+from resnetkit.benchmark.job import make_job
 from resnetkit.cli.main import main
 from resnetkit.training import memory
 
@@ -57,6 +58,8 @@ def test_cores_are_as_many_as_the_least_quota_pays_for(job, own, above, count):
     (job / "cpu.max").write_text(f"{own}\n")
     (job.parent / "cpu.max").write_text(f"{above}\n")
     assert cores.core_count() == count and cores.usable_cores() == [0, 1, 2, 5]
+    assert make_job("step", "resnet8_cifar").cores == (0, 1, 2, 5)[:count]  # of a benchmark
+    assert make_job("step", "resnet8_cifar", threads=4).cores == (0, 1, 2, 5)
 
 
 def test_more_processes_decode_for_a_gpu(job):

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from resnetkit.cores import usable_cores
+from resnetkit.cores import core_count, usable_cores
 from resnetkit.device import find_device, find_precision
 from resnetkit.errors import ResnetkitError, did_you_mean
 from resnetkit.weights.load import spec_by_name
@@ -88,7 +88,7 @@ def make_job(
         classes=network.num_classes,
         precision=precision or ("auto" if kind in ("step", "memory") else "float32"),
         device=device,
-        cores=tuple(usable[:threads]),
+        cores=tuple(usable[: threads or core_count()]),
         data=str(data.resolve()) if data is not None else None,
         compile=compile,
     )

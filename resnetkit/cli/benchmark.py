@@ -34,7 +34,9 @@ def benchmark(
         int, typer.Option(help="Turns that each gets, 5 at least; more until the control is steady.")
     ] = 9,
     seconds: Annotated[float, typer.Option(min=0, help="Of a turn, at least.")] = 0.3,
-    threads: Annotated[int | None, typer.Option(min=1, help="Cores, the same for each [default: all].")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Cores, the same for each [default: all that are to be had].")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     data: Annotated[Path | None, typer.Option(help="Photos for the loader [default: made for the purpose].")] = None,
     out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write what --json prints to a file, too.")] = None,

@@ -18,7 +18,6 @@ def convert(
     json: JsonFlag = False,
 ) -> None:
     """Make a model file of anyone's weights. What they were taken for is told."""
-    from resnetkit.weights.files import save_model
     from resnetkit.weights.load import load
 
     if model.suffix != ".safetensors":
@@ -31,7 +30,7 @@ def convert(
         from resnetkit.evaluation.probe import probe as probe_images
 
         converted = probe_images(checkpoint, probe, preprocessing, force=force)
-    save_model(converted, model)
+    converted.save(model)
     if json:
         print_json({"model": str(model)} | converted.provenance)
     else:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from resnetkit.cli.output import JsonFlag, print_json
+from resnetkit.cli.output import JsonFlag, PreprocessingOption, print_json
 
 
 def export(
@@ -16,12 +16,13 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="A new file or folder [default: in the run's exports/, or beside the file].")
     ] = None,
+    preprocessing: PreprocessingOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Write a trained network in another library's format. It is checked to read back the same."""
     from resnetkit.export.export import export as export_model
 
-    found = export_model(source, to=to, out=out)
+    found = export_model(source, to=to, out=out, preprocessing=preprocessing)
     if json:
         print_json(found)
         return

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnetkit.cli.output import JsonFlag, ProbeOption, describe_probe, print_json
+from resnetkit.cli.output import JsonFlag, PreprocessingOption, ProbeOption, describe_probe, print_json
 from resnetkit.errors import ResnetkitError
 
 ENDINGS = (".safetensors", ".pth", ".pt", ".th", ".bin", ".ckpt", ".tar", ".keras", ".h5")  # of files of weights
@@ -25,6 +25,7 @@ def inspect(
     ],
     num_classes: Annotated[int | None, typer.Option(min=0, help="Classes of a named network.")] = None,
     img_size: Annotated[int | None, typer.Option(min=1, help="Pixels a side that the costs are for.")] = None,
+    preprocessing: PreprocessingOption = None,
     probe: ProbeOption = None,
     memory: Annotated[bool, typer.Option("--memory", help="What a training step needs of memory, by mode.")] = False,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step, for --memory [default: 32].")] = None,
@@ -37,7 +38,7 @@ def inspect(
     if not memory and (batch_size or precision):
         raise ResnetkitError("--batch-size and --precision are for --memory")
     resident = _resident_bytes() if memory else 0
-    network, model = _opened(target, num_classes, probe)
+    network, model = _opened(target, num_classes, preprocessing, probe)
     if img_size:
         network.image_size = (img_size, img_size)
     if memory:
@@ -79,7 +80,9 @@ def _print_facts(facts: dict[str, Any]) -> None:
                 print(f"  {key}: {value}")
 
 
-def _opened(target: str, num_classes: int | None, probe: str | None) -> "tuple[ResNet, Model | None]":
+def _opened(
+    target: str, num_classes: int | None, preprocessing: str | None, probe: str | None
+) -> "tuple[ResNet, Model | None]":
     """The network of a name, which has no model, or of a file."""
     import torch
 
@@ -89,17 +92,20 @@ def _opened(target: str, num_classes: int | None, probe: str | None) -> "tuple[R
     if probe is not None:
         from resnetkit.evaluation.probe import probe as run_probe
 
-        return _with_its_classes(run_probe(target, probe), num_classes)
+        return _with_its_classes(run_probe(target, probe, preprocessing), num_classes)
     if (Path(target) / "command.json").is_file():  # a run may be called as its network is
-        return _with_its_classes(load(target), num_classes)
+        return _with_its_classes(load(target, preprocessing), num_classes)
     try:
         with torch.device("meta"):
-            return build(target, num_classes), None
+            network = build(target, num_classes)
     except ResnetkitError:
         of_a_file = Path(target).suffix in ENDINGS or ("/" in target and Path(target).parent.is_dir())
         if not (Path(target).exists() or of_a_file or target.startswith("hf:") or by_id(target)):
             raise
-    return _with_its_classes(load(target), num_classes)
+        return _with_its_classes(load(target, preprocessing), num_classes)
+    if preprocessing is not None:
+        raise ResnetkitError("--preprocessing is for a checkpoint; a network's name has none")
+    return network, None
 
 
 def _with_its_classes(model: "Model", num_classes: int | None) -> "tuple[ResNet, Model]":

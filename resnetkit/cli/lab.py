@@ -34,13 +34,15 @@ def gradients(
     steps: Steps = None,
     quick: Quick = False,
     seeds: Seeds = None,
+    device: Device = None,
     out: Out = None,
     json: JsonFlag = False,
 ) -> None:
     """Gradients and outputs by block: plain against residual, with and without norm; on noise without DATA."""
     from resnetkit.lab.gradients import Gradients
 
-    _conduct(Gradients, quick, out, json, data=data, depths=depths, batch=batch, steps=steps, seeds=seeds)
+    given = {"data": data, "depths": depths, "batch": batch, "steps": steps, "seeds": seeds, "device": device}
+    _conduct(Gradients, quick, out, json, **given)
 
 
 @app.command()

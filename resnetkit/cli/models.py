@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,5 +55,15 @@ def _list_weights(pattern: str, json: bool) -> None:
         else:
             top1 = "" if entry.top1 is None else f"{entry.top1:.2%}"
             print(f"{entry.id:38} {top1:>7}  {entry.licence or '':16} {entry.place}")
+    if len(entries) == 1 and not json:
+        _print_facts(asdict(entries[0]))
     if not json:
         print("\ntype the first word where a model goes: resnet predict ID photo.jpg, resnet train photos --weights ID")
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    """What else is known of published weights, a line each."""
+    pixels = {f"preprocessing {key}": value for key, value in facts["preprocessing"].items()}
+    for name, value in (facts | pixels).items():
+        if name not in ("id", "preprocessing") and value not in (None, {}):
+            print(f"  {name}: {value}")

@@ -16,7 +16,7 @@ PreprocessingOption = Annotated[
     str | None,
     typer.Option(
         help="Of another library's checkpoint: imagenet, cifar10, kuangliu, caffe, tf, unit, raw, or "
-        "mean=...,std=...,size=..."
+        "mean=...,std=...,size=...,crop=...,channels=bgr, of which any may be left out."
     ),
 ]
 
@@ -41,10 +41,10 @@ def print_json(value: dict[str, Any]) -> None:
 def describe_metrics(metrics: dict[str, Any]) -> str:
     if "exact_match" in metrics:
         return _describe_labels(metrics)
-    five = f"top-5 {metrics['top5']:.2%}, " if len(metrics["per_class"]) > 5 else ""
+    five = f"top-5 {_in_short(metrics, 'top5')}, " if len(metrics["per_class"]) > 5 else ""
     return (
         f"{metrics['split']}: top-1 {_with_interval(metrics, 'top1')}, {five}"
-        f"loss {metrics['loss']:.4f}, calibration error {metrics['ece']:.2%}, "
+        f"loss {metrics['loss']:.4f}, calibration error {_in_short(metrics, 'ece')}, "
         f"{metrics['n']:,} images"
     )
 
@@ -130,7 +130,7 @@ def _describe_labels(metrics: dict[str, Any]) -> str:
         f"{metrics['split']}: mean average precision {_with_interval(metrics, 'map')}, "
         f"exact match {_with_interval(metrics, 'exact_match')}, micro F1 {_share(metrics['micro_f1'])}, "
         f"macro F1 {_share(metrics['macro_f1'])}, loss {metrics['loss']:.4f}, "
-        f"calibration error {metrics['ece']:.2%}, {metrics['n']:,} images"
+        f"calibration error {_in_short(metrics, 'ece')}, {metrics['n']:,} images"
     )
 
 
@@ -148,3 +148,9 @@ def _with_interval(figures: dict[str, Any], name: str) -> str:
         return "undefined"
     low, high = figures[f"{name}_interval"]
     return f"{figures[name]:.2%} (95 % interval {low:.2%} to {high:.2%})"
+
+
+def _in_short(figures: dict[str, Any], name: str) -> str:
+    """After one whose interval is told in full; runs of earlier versions have none of top-5."""
+    low_high = figures.get(f"{name}_interval")
+    return f"{figures[name]:.2%}" + (" ({:.2%} to {:.2%})".format(*low_high) if low_high else "")

@@ -40,6 +40,9 @@ def predict(
     max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of unreadable images tolerated.")] = 0.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 32,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Threads that decode photos [default: one a core, at most 4].")
+    ] = None,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     json: JsonFlag = False,
 ) -> None:
@@ -63,6 +66,7 @@ def predict(
         precision=precision,
         top=top or (3 if written == "table" else 5),
         batch_size=batch_size,
+        workers=workers,
         coverage=coverage,
         certainty=certainty,
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from resnetkit.cli.output import JsonFlag, WorkersOption, describe_metrics, print_json
+from resnetkit.cli.output import JsonFlag, PreprocessingOption, WorkersOption, describe_metrics, print_json
 
 
 def train(
@@ -18,6 +18,7 @@ def train(
         str | None,
         typer.Option(metavar="RUN|MODEL|CHECKPOINT", help="Start from trained weights; --model is theirs by default."),
     ] = None,
+    preprocessing: PreprocessingOption = None,
     freeze: Annotated[
         str | None, typer.Option(help="The last part that keeps its weights: stem, stages.1, ..., backbone.")
     ] = None,
@@ -33,8 +34,8 @@ def train(
         str | None,
         typer.Option(
             help="photos, small, finetune, finetune_small, digits, cifar10_fast, cifar10_strong, imagenet_paper, "
-            "imagenet_v2, imagenet_a1, imagenet_a2, imagenet_a3, imagenet_fast or a TOML file; by default chosen by "
-            "the images."
+            "imagenet_v2, imagenet_a1, imagenet_a2, imagenet_a3, imagenet_fast or a TOML file (hyphens will do, too); "
+            "by default chosen by the images."
         ),
     ] = None,
     set_: Annotated[
@@ -66,7 +67,8 @@ def train(
     compile: Annotated[
         str | None,
         typer.Option(
-            help="off, on (blocks by torch.compile), graphs (on, and CUDA graphs) or auto: off or on, what ends sooner."
+            help="off, on (blocks by torch.compile), graphs (on, and CUDA graphs) or auto: off or on, what ends sooner "
+            "[default: off]."
         ),
     ] = None,
     json: JsonFlag = False,
@@ -75,8 +77,9 @@ def train(
     from resnetkit.training.recipe import parse_settings
     from resnetkit.training.run import train as train_run
 
-    flags = {"model": model, "weights": weights, "freeze": freeze, "epochs": epochs, "batch_size": batch_size, "lr": lr}
-    flags |= {"img_size": img_size, "framing": framing, "seed": seed, "precision": precision}
+    flags = {"model": model, "weights": weights, "preprocessing": preprocessing, "freeze": freeze, "epochs": epochs}
+    flags |= {"batch_size": batch_size, "lr": lr, "img_size": img_size, "framing": framing, "seed": seed}
+    flags |= {"precision": precision}
     settings = parse_settings(flags | {"cache": cache or None}, set_)
     run = train_run(
         data,

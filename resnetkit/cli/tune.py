@@ -28,6 +28,9 @@ def tune(
     seed: Annotated[int | None, typer.Option(help="Repeats a search on a CPU.")] = None,
     out: Annotated[Path | None, typer.Option(help="The folder [default: runs/tune-<data>-<number>].")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Run the trials that are missing.")] = None,
+    max_bad: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of unreadable images left out [default: 0.1].")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     workers: WorkersOption = None,
     json: JsonFlag = False,
@@ -38,7 +41,15 @@ def tune(
 
     settings = parse_settings({"model": model, "epochs": epochs, "seed": seed}, set_)
     found = search(
-        data, trials=trials, recipe=recipe, out=out, resume=resume, device=device, workers=workers, **settings
+        data,
+        trials=trials,
+        recipe=recipe,
+        out=out,
+        resume=resume,
+        device=device,
+        workers=workers,
+        max_bad=max_bad,
+        **settings,
     )
     if json:
         print_json(found.to_dict())

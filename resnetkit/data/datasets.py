@@ -12,7 +12,7 @@ from resnetkit.data import cifar, idx, listed
 from resnetkit.data.archives import archive, shards
 from resnetkit.data.folders import folder
 from resnetkit.data.image_files import scan
-from resnetkit.data.parquet import parquet
+from resnetkit.data.parquet import has_images, parquet
 from resnetkit.data.parts import Dataset as Dataset
 from resnetkit.data.parts import Part as Part
 from resnetkit.data.parts import numbered_where_equal, require_plain_names
@@ -90,7 +90,8 @@ def _require_no_column(path: Path, column: str | None) -> None:
 def _open_folder(path: Path, column: str | None) -> Dataset:
     name = path.resolve().name
     found = scan(path)
-    if files := [file for file in found.others if file.suffix == ".parquet"]:
+    files = [file for file in found.others if file.suffix == ".parquet"]
+    if files and (column is not None or not found.images or any(map(has_images, files))):
         return parquet(name, path, files, column)
     _require_no_column(path, column)
     if members := cifar.members(path):

@@ -80,6 +80,11 @@ def parquet(name: str, root: Path, files: list[Path], column: str | None = None)
     return Dataset(name, classes, parts)
 
 
+def has_images(file: Path) -> bool:
+    """Whether it has a column of images, as a table of something else beside photos has not."""
+    return not set(IMAGES).isdisjoint(_metadata(file).schema.to_arrow_schema().names)
+
+
 def _metadata(file: Path) -> Any:
     import pyarrow.parquet as pq
 

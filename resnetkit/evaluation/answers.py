@@ -27,6 +27,7 @@ from resnetkit.weights.calibration import Calibration, MultilabelCalibration
 
 INTERVALS = {  # which kind each is, at 95 %
     "top1": "Wilson",
+    "top5": "Wilson",
     "recall": "Wilson",
     "balanced_accuracy": "bootstrap, percentiles; Wilson where every answer is right, or none",
     "macro_f1": "bootstrap, percentiles; Wilson where every answer is right, or none",
@@ -49,7 +50,7 @@ class Answers:
     """
 
     HEADLINE: ClassVar[str] = "top1"
-    SUMMARY: ClassVar[tuple[str, ...]] = ("top1", "top1_interval", "top5", "loss", "ece", "n")
+    SUMMARY: ClassVar[tuple[str, ...]] = ("top1", "top1_interval", "top5", "top5_interval", "loss", "ece", "n")
     CALIBRATED: ClassVar[tuple[str, ...]] = ("loss", "ece")
     DECIDED: ClassVar[str] = "images"
     WORST: ClassVar[str] = "probability"
@@ -93,13 +94,14 @@ class Answers:
         ]
 
     def metrics(self) -> dict[str, Any]:
-        """top1, top5, loss, ece and n; fractions, weighted by image, top1 with its 95 % Wilson interval."""
+        """top1, top5, loss, ece and n; fractions, weighted by image, the first two with 95 % Wilson intervals."""
         n = len(self.labels)
-        right = int(self.right.sum())
+        right, among = int(self.right.sum()), metrics.top_k(self.logits, self.labels, 5)
         return {
             "top1": right / n,
             "top1_interval": wilson_interval(right, n),
-            "top5": metrics.top_k(self.logits, self.labels, 5) / n,
+            "top5": among / n,
+            "top5_interval": wilson_interval(among, n),
             "loss": float(F.cross_entropy(self.logits.double() / self.calibration.temperature, self.labels)),
             "ece": metrics.expected_calibration_error(self.probabilities, self.labels),
             "n": n,

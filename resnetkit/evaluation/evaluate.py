@@ -26,7 +26,7 @@ from resnetkit.evaluation.files import write_evaluation, write_metrics
 from resnetkit.evaluation.own_images import Labelled, given_images, own_images, seen_in_training
 from resnetkit.evaluation.slices import Look, slices
 from resnetkit.evaluation.views import Forward, forward_of, once
-from resnetkit.weights.files import Model, save_model
+from resnetkit.weights.files import Model
 from resnetkit.weights.hub import SCHEME
 from resnetkit.weights.load import is_foreign, locate, model_path, opened
 
@@ -210,7 +210,7 @@ def _calibrate(
     model.calibration = fit_calibration(found.logits, found.labels, f"{images.split} of {data}")
     model.metrics = {name: value for name, value in model.metrics.items() if name not in found.CALIBRATED}
     if not isinstance(source, Model):
-        save_model(model, model_path(source))
+        model.save(model_path(source))
 
 
 def _require_keeping(source: str | Path | Model) -> None:

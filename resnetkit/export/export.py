@@ -42,18 +42,20 @@ TARGETS: dict[str, Target] = {
 COUNTER = "num_batches_tracked"  # which not every format has
 
 
-def export(source: str | Path | Model, *, to: str, out: str | Path | None = None) -> dict[str, Any]:
+def export(
+    source: str | Path | Model, *, to: str, out: str | Path | None = None, preprocessing: str | None = None
+) -> dict[str, Any]:
     """Write a run's, a model file's or a Model's network in the format of `to`, one of TARGETS.
 
     `out` is a new file or folder [default: in a run's exports/, else beside the model file or checkpoint, or here for
-    what is fetched]. The record says where it is, how to open it, what to know of it, and how many tensors came
-    back equal, bit for bit, when it was read again.
-    Raises ResnetkitError when `out` exists or the format cannot hold the network.
+    what is fetched], `preprocessing` as in `load`. The record says where it is, how to open it, what to know of it, and
+    how many tensors came back equal, bit for bit, when it was read again. Raises ResnetkitError when `out` exists or
+    the format cannot hold the network.
     """
     if to not in TARGETS:
         raise ResnetkitError(f"--to {to}: {did_you_mean(to, TARGETS)}")
     target = TARGETS[to]
-    model = opened(source)
+    model = opened(source, preprocessing)
     if model.task != "classification":
         raise ResnetkitError(f"{to}: only models of one label an image are exported, and this one gives several")
     target.require(model)

@@ -34,10 +34,11 @@ class Predictor:
 
     `source` is a model file, a run folder or a loaded Model, a copy of whose network computes. `engine` is what does:
     "auto" or "torch". `top` is how many of the likeliest classes an answer lists, `batch_size` how many images are
-    computed at once. A calibrated model can say more: with `certainty` the label is None, for none of these, unless
-    such answers are right at least that often; with `coverage` answers have a `set` of classes, which holds the truth
-    that often. A model of several labels an image answers with `labels`, which are those that reach their threshold.
-    Raises ResnetkitError for what the model cannot, ResourceExhausted where memory gives out.
+    computed at once, `workers` how many threads read them (one a core, at most 4; 0: the caller's own). A calibrated
+    model can say more: with `certainty` the label is None, for none of these, unless such answers are right at least
+    that often; with `coverage` answers have a `set` of classes, which holds the truth that often. A model of several
+    labels an image answers with `labels`, which are those that reach their threshold. Raises ResnetkitError for what
+    the model cannot, ResourceExhausted where memory gives out.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Predictor:
         precision: str = "float32",
         top: int = 5,
         batch_size: int = BATCH,
+        workers: int | None = None,
         coverage: float | None = None,
         certainty: float | None = None,
     ) -> None:
@@ -56,11 +58,15 @@ class Predictor:
             raise ResnetkitError(f"engine {engine!r} is not known; it must be auto or torch")
         require_number("top", top, 1)
         require_number("batch_size", batch_size, 1)
+        if workers is not None:
+            require_number("workers", workers, 0)
         self.model = opened(source)
         if not self.model.classes:
             raise ResnetkitError(f"{self.model.network.spec.name} has no classifier, so there is nothing to predict")
         self.device, self.precision = find_device(device), find_precision(precision)
         self.top, self.batch_size = top, batch_size
+        # Threads share Python's lock: no more for a GPU.
+        self.workers = default_workers("cpu") if workers is None else workers
         self.task = TASKS[self.model.task]
         classes = len(self.model.classes)
         self.thresholds = self.model.calibration.thresholds_for(classes, coverage, certainty)
@@ -98,14 +104,16 @@ class Predictor:
     def _read(self, images: Iterable[Any]) -> Iterator[list[Read]]:
         """A batch at a time, each image with its frame or why there is none; threads are at the next meanwhile."""
         remaining = iter(images)
-        pool = ThreadPoolExecutor(default_workers("cpu"))  # threads share Python's lock: no more for a GPU
+        pool = ThreadPoolExecutor(self.workers) if self.workers else None
+        each = pool.map if pool else map
         try:
-            coming = pool.map(self._frame, list(islice(remaining, self.batch_size)))
+            coming = each(self._frame, list(islice(remaining, self.batch_size)))
             while chunk := list(coming):
-                coming = pool.map(self._frame, list(islice(remaining, self.batch_size)))
+                coming = each(self._frame, list(islice(remaining, self.batch_size)))
                 yield chunk
         finally:
-            pool.shutdown(cancel_futures=True)
+            if pool:
+                pool.shutdown(cancel_futures=True)
 
     def _frame(self, image: Any) -> Read:
         preprocessing = self.model.preprocessing

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from resnetkit.architecture.resnet import ResNet
 from resnetkit.architecture.variants import spec
 from resnetkit.data.loaders import TrainingBatches
+from resnetkit.device import find_device
 from resnetkit.errors import Diverged, ResnetkitError
 from resnetkit.lab.cells import Cell
 from resnetkit.lab.experiment import Experiment, Finding, Reading, Table
@@ -109,7 +110,7 @@ def train_and_watch(prepared: Prepared, net: ResNet, steps: int) -> dict[str, An
         found["first"].append(gradient_norms(net)[0])
         before = replace(state.tally)
 
-    batches = training_batches(prepared, workers=0)
+    batches = training_batches(prepared, workers=0, device=next(net.parameters()).device)
     net.train()
     try:
         train_epoch(
@@ -155,6 +156,7 @@ class Gradients(Experiment):
     depths: tuple[int, ...] = (20, 56, 110)
     batch: int = 64
     steps: int = 24
+    device: str = "cpu"
 
     SIDE_BY_SIDE = True
     QUICK = {"seeds": 2, "depths": (8, 20, 56), "steps": 12}
@@ -194,13 +196,14 @@ class Gradients(Experiment):
         part, preprocessing = prepared.parts["train"], prepared.preprocessing
         classes, channels = len(prepared.dataset.classes), len(preprocessing.mean)
         block = spec(NETS["residual"].format(cell["depth"])).block  # preact_resnet164_cifar has bottlenecks, alone
+        device = find_device(self.device)
         build: Callable[[], ResNet] = partial(
             initialised, name, classes, channels, *SETTINGS[cell["setting"]], cell["seed"], block=block
         )
-        first = preprocessing.normalise(preprocessing.frame(in_memory(part, self.data)[: self.batch]))
-        found = block_norms(build(), first, part.labels[: self.batch])._asdict()
+        first = preprocessing.normalise(preprocessing.frame(in_memory(part, self.data)[: self.batch])).to(device)
+        found = block_norms(build().to(device), first, part.labels[: self.batch].to(device))._asdict()
         if cell["depth"] == self.middle and cell["setting"] in TRAINED and self.steps:
-            found["training"] = train_and_watch(prepared, build(), self.steps)
+            found["training"] = train_and_watch(prepared, build().to(device), self.steps)
         return found
 
     def read(self, rows: list[Cell]) -> Reading:

@@ -8,7 +8,7 @@ from typing import Any
 
 from resnetkit.data.preprocess import COLOURS
 from resnetkit.evaluation.intervals import wilson_interval
-from resnetkit.reporting.record import Listed, Record
+from resnetkit.reporting.record import Listed, Record, compiled
 from resnetkit.reporting.wording import count, percent
 
 GAP = 0.10  # of top-1: training this far above held-out images is memory, not skill
@@ -224,9 +224,14 @@ def _regularisation(run: Record) -> list[tuple[str, str]]:
         and (name != "min_scale" or run.preprocessing.framing == "crop")
         and (name != "policy" or run.preprocessing.channels in COLOURS)
         and (name != "mixup" or not run.recipe.get("prune_easy"))
-        and (name != "drop_path_rate" or run.model is None or run.model.network.spec.shortcut != "none")
+        and (name != "drop_path_rate" or _may_skip_blocks(run))
     ]
     return off[:3] + _better_start(run)
+
+
+def _may_skip_blocks(run: Record) -> bool:
+    plain = run.model is not None and run.model.network.spec.shortcut == "none"
+    return not plain and compiled(run.command) == "off"
 
 
 def _better_start(run: Record) -> list[tuple[str, str]]:

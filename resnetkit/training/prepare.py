@@ -46,6 +46,7 @@ FOR_COLOURS = ("policy", "cache")
 NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "padding_mode": ("crop_padding", ()),
     "thaw_epochs": ("freeze", ()),
+    "preprocessing": ("weights", ()),
     "momentum": ("optimizer", ("sgd", "muon")),
     "nesterov": ("optimizer", ("sgd",)),
     "milestones": ("schedule", ("step",)),
@@ -142,14 +143,15 @@ def read_source(
     dataset = with_test(data if isinstance(data, Dataset) else open_dataset(data))
     chosen: Recipe | None
     if isinstance(recipe, Recipe):
-        chosen, start = recipe, start or _start(recipe.weights)
+        chosen, start = recipe, start or _start(recipe.weights, recipe.preprocessing)
     else:
-        start = _start(settings.get("weights"))
+        start = _start(settings.get("weights"), settings.get("preprocessing"))
         if start is not None:
-            settings = {"model": start.network.spec.name} | settings | {"weights": lasting(settings["weights"])}
+            own = {"model": start.network.spec.name, "preprocessing": None}  # a recipe's are for weights of its own
+            settings = own | settings | {"weights": lasting(settings["weights"])}
         chosen = load_recipe(recipe, settings) if recipe is not None else None
         if chosen is not None and start is None and chosen.weights is not None:
-            start = _start(chosen.weights)
+            start = _start(chosen.weights, chosen.preprocessing)
             chosen = chosen.model_copy(update={"weights": lasting(chosen.weights)})
     if chosen is None:
         # A wrong setting is refused before the images are read.
@@ -202,8 +204,8 @@ def divide(source: Source) -> Prepared:
     return Prepared(read.dataset, parts, table, chosen, preprocessing, leaks, start)
 
 
-def _start(weights: str | Path | None) -> Model | None:
-    return None if weights is None else load(weights)
+def _start(weights: str | Path | None, preprocessing: str | None) -> Model | None:
+    return None if weights is None else load(weights, preprocessing)
 
 
 def _require_settings_that_apply(recipe: Recipe, small: bool, channels: str) -> None:

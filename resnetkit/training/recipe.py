@@ -64,6 +64,9 @@ class Recipe(BaseModel):
         None,
         description="a run folder, model file, foreign checkpoint, hf:owner/name or the id of published weights",
     )
+    preprocessing: str | None = Field(
+        None, description="of a foreign checkpoint's weights, in place of what it is taken for (docs/weights.md)"
+    )
     freeze: str | None = Field(
         None, description="the last part that keeps its weights: stem, a stage such as stages.1, or backbone"
     )

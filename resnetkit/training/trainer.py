@@ -34,7 +34,7 @@ from resnetkit.training.schedule import learning_rate
 from resnetkit.training.state import TrainingState
 from resnetkit.training.tracking import Trackers
 from resnetkit.weights.calibration import CALIBRATIONS
-from resnetkit.weights.files import Model, load_model, save_model
+from resnetkit.weights.files import Model, load_model
 from resnetkit.weights.load import load
 
 SAVE_EVERY = 60.0  # seconds of training that a crash may cost
@@ -159,7 +159,7 @@ class Trainer:
         if values.get(f"holdout_{task.CHOOSING}", -1.0) > state.best:
             state.best, state.stale = values[f"holdout_{task.CHOOSING}"], 0
             figures = {"split": "holdout", task.CHOOSING: state.best, "epoch": epoch + 1}
-            save_model(self._model(delivered, figures, state.step), self.folder.best)
+            self._model(delivered, figures, state.step).save(self.folder.best)
         self.journal.write_epoch(**values)
         self.display.epoch(state, values)
         self._save()
@@ -242,6 +242,6 @@ class Trainer:
         short = {name: metrics[name] for name in ("split", *answers.SUMMARY)}
         model = self._model(net, short, steps)
         model.calibration = calibration
-        save_model(model, folder.model)
+        model.save(folder.model)
         self.journal.write("finished", **short)
         return metrics

@@ -76,26 +76,29 @@ def tune(
     resume: str | Path | None = None,
     device: str = "auto",
     workers: int | None = None,
+    max_bad: float | None = None,
     **settings: Any,
 ) -> Tuning:
     """Try the settings of a recipe that matter and write the best as a recipe, best.toml.
 
     `settings` replace those of the recipe, as in `train`, and are left as they are. Each of the `trials` (20) trains on
     the training images but for the recipe's holdout, a fifth where it has none, and is judged on that; the test part
-    takes no part. Trial 0 is the recipe itself. The folder is `out`, by default runs/tune-<data>-<number>; `resume`
-    runs the trials that an interrupted search lacks. Raises ResnetkitError, of which Interrupted means resumable.
+    takes no part. A share `max_bad` of the images (a tenth) may be unreadable and is left out. Trial 0 is the recipe
+    itself. The folder is `out`, by default runs/tune-<data>-<number>; `resume` runs the trials that an interrupted
+    search lacks. Raises ResnetkitError, of which Interrupted means resumable.
     """
     require_optuna()
     if workers is not None:
         require_number("workers", workers, 0)
     if resume is not None:
-        if data is not None or recipe is not None or out is not None or trials is not None or settings:
+        if any(given is not None for given in (data, recipe, out, trials, max_bad)) or settings:
             raise ResnetkitError("a resumed search keeps its data and settings; give --resume alone")
         job = _reopen(Path(resume), device)
     elif data is None:
         raise ResnetkitError("nothing to tune on: name a dataset (`digits` needs no files), or --resume a search")
     else:
-        job = _begin(data, recipe, settings, TRIALS if trials is None else trials, out, device)
+        tolerated = MAX_BAD if max_bad is None else max_bad
+        job = _begin(data, recipe, settings, TRIALS if trials is None else trials, out, device, tolerated)
     with within_memory(job.device, "lower batch_size or img_size"):
         return _search(job, default_workers(job.device.type) if workers is None else workers)
 
@@ -122,12 +125,13 @@ def _begin(
     trials: int,
     out: str | Path | None,
     device: str,
+    max_bad: float,
 ) -> _Job:
     require_number("trials", trials, 1)
     if out is not None:
         TuneFolder.require_free(Path(out))
     place = find_device(device)
-    source = read_source(data, recipe, settings, MAX_BAD)
+    source = read_source(data, recipe, settings, max_bad)
     if source.recipe.patience:
         raise ResnetkitError(
             "setting patience ends a run early, and a trial is judged after its last epoch; leave it out"
@@ -136,7 +140,7 @@ def _begin(
         raise ResnetkitError("every setting that a search varies is given; leave one of them to it")
     prepared = _divided(source)
     new_state(prepared, place)  # refuses what cannot be built before there is a folder
-    told = {"argv": sys.argv, "data": absolute(data), "device": str(place), "trials": trials}
+    told = {"argv": sys.argv, "data": absolute(data), "max_bad": max_bad, "device": str(place), "trials": trials}
     told |= {"fixed": sorted(settings), "precision": resolve_precision(source.recipe.precision, place)}
     path = Path(out) if out is not None else new_run_path(f"tune-{prepared.dataset.name}")
     folder = TuneFolder.create(path, replace(prepared, recipe=source.recipe), told)
@@ -147,7 +151,7 @@ def _reopen(path: Path, device: str) -> _Job:
     folder = TuneFolder.reopen(path)
     told = folder.read(folder.command)
     place = find_device(told["device"] if device == "auto" else device)
-    source = read_source(told["data"], folder.recipe(), {}, MAX_BAD)
+    source = read_source(told["data"], folder.recipe(), {}, told.get("max_bad", MAX_BAD))
     prepared = _divided(source)
     folder.check_same_data(prepared)
     return _Job(folder, told, source.recipe, _for_trials(prepared, told), place)

@@ -45,6 +45,24 @@ class Model:
         """classification, of one label an image, or multilabel."""
         return self.calibration.task
 
+    def save(self, path: str | Path) -> None:
+        """Write a model file, which `rk.load` reads, wholly or not at all, over one that is there. Raises
+        ResnetkitError for classes or channels that are not the network's and where the system refuses,
+        ResourceExhausted where the disk gives out."""
+        _require_fitting(self.classes, self.preprocessing, self.network.spec)
+        record = {
+            "schema": SCHEMAS[self.task],
+            "task": self.task,
+            "spec": asdict(self.network.spec),
+            "image_size": self.network.image_size,
+            "classes": self.classes,
+            "preprocessing": self.preprocessing.to_dict(),
+            "metrics": self.metrics,
+            "provenance": self.provenance,
+            "calibration": self.calibration.to_dict(),
+        }
+        save_tensors(Path(path), self.network.state_dict(), record)
+
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
     """Write tensors with a JSON record beside them, as `write_atomically` does."""
@@ -77,21 +95,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, record
 
 
-def save_model(model: Model, path: Path) -> None:
-    record = {
-        "schema": SCHEMAS[model.task],
-        "task": model.task,
-        "spec": asdict(model.network.spec),
-        "image_size": model.network.image_size,
-        "classes": model.classes,
-        "preprocessing": model.preprocessing.to_dict(),
-        "metrics": model.metrics,
-        "provenance": model.provenance,
-        "calibration": model.calibration.to_dict(),
-    }
-    save_tensors(path, model.network.state_dict(), record)
-
-
 def load_model(path: Path) -> Model:
     """Read a model file. Raises ModelFileRefused where file, record and tensors do not agree."""
     tensors, record = read_tensors(path)
@@ -114,7 +117,7 @@ def load_model(path: Path) -> Model:
         metrics, provenance = record.get("metrics", {}), record.get("provenance", {})
         _require_objects(metrics, provenance)
         calibration.thresholds_for(len(classes), None, None)  # refuses those of other classes
-        require_channels(preprocessing, spec)
+        _require_fitting(classes, preprocessing, spec)
         if sum(spec.depths) > len(tensors):  # before that many blocks are built
             raise ResnetkitError(f"its record has {sum(spec.depths)} blocks, and the file {len(tensors)} tensors")
         height, width = record["image_size"]
@@ -124,12 +127,17 @@ def load_model(path: Path) -> Model:
     except (ResnetkitError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         problem = f"its record lacks {error}" if isinstance(error, KeyError) else error
         raise ModelFileRefused(f"{path}: refused: {problem}") from error
-    if len(classes) != spec.num_classes:
-        raise ModelFileRefused(f"{path}: {len(classes)} class names for {spec.num_classes} outputs")
     network.load_state_dict(tensors, assign=True)
     network.float().eval()
     report = f"model file of {spec.name} for {task}, schema {schema}: {len(tensors)} tensors, {len(classes)} classes"
     return Model(network, classes, preprocessing, metrics, provenance, report, calibration)
+
+
+def _require_fitting(classes: list[str], preprocessing: Preprocessing, spec: NetworkSpec) -> None:
+    """Raise ResnetkitError where a network has other outputs than there are classes, or takes other channels."""
+    if len(classes) != spec.num_classes:
+        raise ResnetkitError(f"{len(classes)} class names for {spec.num_classes} outputs")
+    require_channels(preprocessing, spec)
 
 
 def require_channels(preprocessing: Preprocessing, spec: NetworkSpec) -> None:

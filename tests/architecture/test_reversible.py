@@ -10,7 +10,7 @@ import torch
 import resnetkit as rk
 from resnetkit.architecture import layers, reversible
 from resnetkit.data.preprocess import Preprocessing
-from resnetkit.weights.files import Model, load_model, save_model
+from resnetkit.weights.files import Model, load_model
 from tests.architecture.test_memory import BLOCKS, NORMS, SMALL, live_bytes, step
 from tests.conftest import randomise
 
@@ -123,7 +123,7 @@ def test_frozen_blocks_and_a_second_backward_pass():
 def test_a_model_file_keeps_it_for_it_is_another_function(tmp_path):
     net = small().eval()
     preprocessing = Preprocessing(size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3, framing="squash")
-    save_model(Model(net, ["a", "b", "c"], preprocessing), tmp_path / "model.safetensors")
+    Model(net, ["a", "b", "c"], preprocessing).save(tmp_path / "model.safetensors")
     read = load_model(tmp_path / "model.safetensors").network
     x = torch.randn(2, 3, 8, 8)
     assert read.spec.reversible and torch.equal(read(x), net(x))

@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import resnetkit as rk
 from resnetkit.benchmark import subject
+from resnetkit.benchmark.ceilings import _multiplied_as_convolutions
 from resnetkit.benchmark.equal import compare_work
 from resnetkit.benchmark.job import make_job
 from resnetkit.benchmark.ours import Inference, Loader, Step
@@ -15,7 +16,6 @@ from resnetkit.benchmark.run import shares_of_ceilings
 from resnetkit.benchmark.subject import random_images, random_model, write_photos
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ResnetkitError
-from resnetkit.weights.files import save_model
 from tests.conftest import randomise
 
 
@@ -81,7 +81,7 @@ def exported(folder, spoil=None):
     if spoil:
         with torch.no_grad():
             model.network.state_dict()[spoil][0].mul_(1.05)
-    save_model(model, folder / "weights.safetensors")
+    model.save(folder / "weights.safetensors")
     names = {"weights": "safetensors", "images": "npy", "logits": "npy"}
     return {name: str(folder / f"{name}.{end}") for name, end in names.items()}
 
@@ -125,6 +125,16 @@ def test_share_of_a_copy_by_what_timm_counts():
     for kind, passes in (("inference", 1), ("step", 3)):
         found = shares_of_ceilings(make_job(kind, "resnet50"), half, ceilings)
         assert found["share_of_copy"] == pytest.approx(passes, rel=2e-3)
+
+
+def test_a_gpu_multiplies_float32_as_its_convolutions_do():
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32
+    assert convolutions.allow_tf32 != before  # as PyTorch comes
+    for device, expected in (("cuda", convolutions.allow_tf32), ("cpu", before)):
+        with _multiplied_as_convolutions(torch.device(device)):
+            assert products.allow_tf32 == expected
+        assert products.allow_tf32 == before
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from resnetkit.cli import main
 from resnetkit.cli.output import describe_evaluation
 from resnetkit.training.recipe import recipe_names
 from resnetkit.weights.calibration import Calibration
-from resnetkit.weights.files import save_model
+from resnetkit.weights.catalogue import catalogue
 from tests.weights.test_model_file import small_model
 
 RESNET = [sys.executable, "-m", "resnetkit.cli.main"]
@@ -77,6 +78,8 @@ def test_the_help_of_train_names_every_recipe():
         (["train", "digits", "--device", "cuda:7"], 2, "device 'cuda:7' is not to be had here"),
         (["inspect", "resnet5O"], 2, "did you mean resnet50"),
         (["inspect", "gone.safetensors"], 4, "no such model file"),
+        (["inspect", "resnet18", "--preprocessing", "tf"], 2, "--preprocessing is for a checkpoint"),
+        (["train", "digits", "--preprocessing", "tf"], 2, "setting preprocessing does nothing without weights"),
         (["models", "resnot*"], 2, "no network matches"),
         (["models", "--weights", "resnot*"], 2, "no published weights match"),
         (["predict", "gone.safetensors", "x.png"], 2, "x.png: no such file"),
@@ -149,7 +152,8 @@ def test_train_prints_one_object(tmp_path):
 def test_train_for_people(tmp_path):
     tracked = ("--track", "tensorboard")
     done = resnet("train", "digits", "--model", "resnet8_cifar", "--epochs", 1, *tracked, cwd=tmp_path)
-    assert "95 % interval" in done.stdout and "top-5" in done.stdout
+    assert re.search(r"top-1 \S+ \(95 % interval \S+ to \S+\), top-5 \S+ \(\S+ to \S+\), loss", done.stdout)
+    assert re.search(r"calibration error \S+ \(\S+ to \S+\), 359 images", done.stdout)
     assert list((tmp_path / "runs/digits-resnet8_cifar-1/tensorboard").glob("events.out.tfevents.*"))
     assert "run folder: runs/digits-resnet8_cifar-1" in done.stdout
     assert "report: runs/digits-resnet8_cifar-1/report.html" in done.stdout
@@ -187,7 +191,7 @@ def test_images_before_the_model_are_told_so(model, images):
 def test_inspect_tells_the_calibration(tmp_path):
     calibrated = small_model()
     calibrated.calibration = Calibration(temperature=1.5, n=40, data="val of photos")
-    save_model(calibrated, tmp_path / "m.safetensors")
+    calibrated.save(tmp_path / "m.safetensors")
     told = resnet("inspect", str(tmp_path / "m.safetensors")).stdout
     assert "calibration:\n  temperature: 1.5\n  n: 40\n  data: val of photos" in told
 
@@ -208,6 +212,13 @@ def test_models_lists_published_weights():
     assert [(entry["id"], entry["top1"]) for entry in found] == [("resnet20_cifar.akamaster_cifar10", 0.9173)]
     *_, last = resnet("models", "--weights", "resnet26*").stdout.splitlines()
     assert "resnet predict ID photo.jpg, resnet train photos --weights ID" in last
+
+
+def test_all_that_is_known_of_published_weights_is_told_of_one():
+    told, several = (resnet("models", "--weights", pattern).stdout for pattern in ("resnet20_*", "resnet26*"))
+    (known,) = (entry for entry in catalogue() if entry.variant == "resnet20_cifar")
+    assert f"  sha256: {known.sha256}\n" in told and "  preprocessing mean: [0.485, 0.456, 0.406]\n" in told
+    assert f"  published: {known.published}\n" in told and "sha256" not in several and "None" not in told
 
 
 def test_evaluate(model):

@@ -297,6 +297,18 @@ def test_parquet_problems_name_the_place(tmp_path):
         open_dataset(tmp_path)
 
 
+def test_a_table_beside_photos_hides_them_not(tmp_path):
+    """Such as the answers to them. With images in it, it is the set, and pictures beside it are none of its own."""
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "a.png").write_bytes(png(np.zeros((8, 8), np.uint8)))
+    pq.write_table(pa.table({"path": ["a.png"], "label": ["cat"]}), tmp_path / "answers.parquet")
+    assert open_dataset(tmp_path).parts["all"].names == ["cat/a.png", "dog/a.png"]
+    write_parquet(tmp_path / "set.parquet", [png(np.zeros((8, 8), np.uint8))] * 2, [0, 1], ["x", "y"])
+    (tmp_path / "answers.parquet").unlink()
+    assert open_dataset(tmp_path).classes == ["x", "y"]
+
+
 def test_parquet_that_is_too_large_for_memory_is_unpacked_once(tmp_path, monkeypatch):
     noise = np.random.default_rng(0)
     rows = [png(noise.integers(0, 256, (70, 70, 3), dtype=np.uint8)) for _ in range(150)]

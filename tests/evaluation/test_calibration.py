@@ -117,12 +117,11 @@ def test_answers_kept_are_right_as_often_as_they_say():
 
 
 def test_it_survives_the_model_file(tmp_path):
-    from resnetkit.weights.files import save_model
     from tests.weights.test_model_file import small_model
 
     model = small_model()
     model.calibration = fit_calibration(*drawn(200, seed=5, classes=3), "holdout")
-    save_model(model, tmp_path / "m.safetensors")
+    model.save(tmp_path / "m.safetensors")
     assert rk.load(tmp_path / "m.safetensors").calibration == model.calibration
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
@@ -27,6 +28,8 @@ def test_headline_against_scikit_learn():
     predicted = LOGITS.argmax(1)
     assert got["top1"] == exactly(sk.accuracy_score(LABELS, predicted))
     assert got["top5"] == exactly(sk.top_k_accuracy_score(LABELS, probabilities, k=5))
+    among = sk.top_k_accuracy_score(LABELS, probabilities, k=5, normalize=False)
+    assert got["top5_interval"] == exactly(list(binomtest(int(among), 500).proportion_ci(method="wilson")))
     assert got["loss"] == exactly(sk.log_loss(LABELS, probabilities))
     assert got["balanced_accuracy"] == exactly(sk.balanced_accuracy_score(LABELS, predicted))
     assert got["macro_f1"] == exactly(sk.f1_score(LABELS, predicted, average="macro"))

@@ -16,7 +16,7 @@ from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ModelFileRefused, ResnetkitError, ResourceExhausted
 from resnetkit.export import hub, keras_format, to_huggingface, to_timm, to_torchvision
 from resnetkit.weights import from_huggingface, from_timm
-from resnetkit.weights.files import Model, save_model
+from resnetkit.weights.files import Model
 from tests.conftest import randomise_near_epsilon
 
 TARGETS = {"torchvision": to_torchvision, "timm": to_timm, "huggingface": to_huggingface}
@@ -69,6 +69,15 @@ def test_a_round_trip_returns_the_same_tensors_and_network(to, name, choices, tm
     assert replace(read.spec, **LEARNT_ELSEWHERE | told_apart) == replace(
         model.network.spec, **LEARNT_ELSEWHERE | told_apart
     )
+
+
+def test_pixels_that_a_foreign_file_does_not_tell_are_the_users(tmp_path):
+    rk.export(model_of("resnet18", depths=(1,) * 4), to="torchvision", out=tmp_path / "theirs.pth")
+    told = "mean=0.1,0.2,0.3,std=0.25,size=96,crop=0.75"
+    rk.export(tmp_path / "theirs.pth", to="timm", out=tmp_path / "timm", preprocessing=told)
+    config = json.loads((tmp_path / "timm/config.json").read_text())["pretrained_cfg"]
+    assert (config["mean"], config["std"]) == ([0.1, 0.2, 0.3], [0.25] * 3)
+    assert (config["input_size"], config["crop_pct"]) == ([3, 96, 96], 0.75)
 
 
 @pytest.mark.parametrize(("to", "reader"), [("timm", from_timm), ("huggingface", from_huggingface)])
@@ -163,7 +172,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
 
 def test_a_full_disk_under_torch_leaves_nothing(tmp_path):
     """Where writing itself fails, which torch tells as an error of its own: here past a limit on the size of files."""
-    save_model(model_of("resnet18"), tmp_path / "model.safetensors")
+    model_of("resnet18").save(tmp_path / "model.safetensors")
     limited = "import resource, signal; from resnetkit.cli.main import main; "
     limited += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)); main()"
@@ -201,7 +210,7 @@ def test_the_card_tells_figures_data_and_the_missing_licence(tmp_path):
 
 def test_the_command(tmp_path, capsys):
     model = model_of("resnet18")
-    save_model(model, tmp_path / "model.safetensors")
+    model.save(tmp_path / "model.safetensors")
     with pytest.raises(SystemExit) as done:
         app(["export", str(tmp_path), "--to", "timm", "--json"])
     assert done.value.code == 0

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from copy import deepcopy
 from dataclasses import replace
@@ -18,7 +19,7 @@ from PIL import Image
 
 import resnetkit as rk
 from resnetkit.architecture.resnet import ResNet
-from resnetkit.data.preprocess import BadImage
+from resnetkit.data.preprocess import BadImage, Preprocessing
 from resnetkit.errors import Diverged, ResourceExhausted
 from resnetkit.evaluation.calibration import fit_calibration
 from resnetkit.inference.predictor import Predictor, find_images
@@ -26,7 +27,6 @@ from resnetkit.inference.results import answer_to_file, find_format, line
 from resnetkit.inference.sorting import Sorter
 from resnetkit.tasks.classification import describe
 from resnetkit.weights.calibration import Calibration
-from resnetkit.weights.files import save_model
 from tests.weights.test_model_file import small_model
 
 
@@ -101,6 +101,21 @@ def test_images_are_read_ahead_by_threads_and_no_further(images, batch_size):
         if path.name != "17.png":
             assert answer["path"] == str(path)
             assert answer["probability"] == pytest.approx(predictor(path)["probability"], abs=1e-5)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_as_many_threads_read_as_are_asked_for(images, monkeypatch, workers):
+    whole, readers = Preprocessing.decode, set()
+
+    def decode(self, source):
+        readers.add(threading.get_ident())
+        return whole(self, source)
+
+    model = small_model()
+    expected = list(Predictor(model).predict(images))
+    monkeypatch.setattr(Preprocessing, "decode", decode)
+    assert list(Predictor(model, workers=workers).predict(images)) == expected
+    assert len(readers) == 1 and (readers == {threading.get_ident()}) == (workers == 0)
 
 
 def test_the_predictor_computes_with_folded_norms_what_the_network_says(images):
@@ -319,7 +334,7 @@ def test_answers_begun_otherwise_are_not_gone_on_with(images, tmp_path):
 
 @pytest.mark.slow
 def test_killed_and_run_again(calibrated, images, tmp_path):
-    save_model(calibrated, tmp_path / "m.safetensors")
+    calibrated.save(tmp_path / "m.safetensors")
     command = [sys.executable, "-m", "resnetkit.cli.main", "predict", "m.safetensors", *map(str, images)]
     command += ["--out", "a.csv", "--max-bad", "1"]
     journal = tmp_path / ".a.csv.answers"
@@ -358,6 +373,8 @@ def test_patterns_take_folders_as_a_shell_would(tmp_path):
 def test_questions_that_have_no_answer(calibrated):
     with pytest.raises(rk.ResnetkitError, match="top='3' is impossible"):
         Predictor(small_model(), top="3")
+    with pytest.raises(rk.ResnetkitError, match="workers=-1 is impossible"):
+        Predictor(small_model(), workers=-1)
     with pytest.raises(rk.ResnetkitError, match="top=0 is impossible"):
         Predictor(calibrated, top=0)
     for level in (float("nan"), float("inf"), 0, 1):

@@ -20,7 +20,6 @@ from resnetkit.lab.experiment import conduct
 from resnetkit.lab.gradients import Gradients
 from resnetkit.lab.landscape import Landscape
 from resnetkit.training.folder import RunFolder
-from resnetkit.weights.files import save_model
 from tests.reporting.page import Page
 
 GREY = {"size": (8, 8), "framing": "squash", "channels": "grey", "mean": (0.5,), "std": (0.5,)}
@@ -178,7 +177,7 @@ def test_a_model_that_has_changed_is_another(tmp_path):
 
     def save(seed):
         torch.manual_seed(seed)
-        save_model(rk.Model(rk.build("resnet8_cifar", in_channels=1), list("0123456789"), Preprocessing(**GREY)), file)
+        rk.Model(rk.build("resnet8_cifar", in_channels=1), list("0123456789"), Preprocessing(**GREY)).save(file)
         return Ablate(model=str(file), data="digits", images=16, seeds=1)
 
     first = conduct(save(0), tmp_path / "lab")
@@ -201,9 +200,8 @@ def test_what_is_not_residual_is_refused(results, tmp_path):
     with pytest.raises(ResnetkitError, match="give a residual network"):
         conduct(Ablate(model=str(plain), data="digits"), tmp_path / "a")
     reversible = rk.build("resnet20_cifar", reversible=True)
-    save_model(
-        rk.Model(reversible, list("0123456789"), Preprocessing(size=(8, 8), framing="squash")),
-        tmp_path / "m.safetensors",
+    rk.Model(reversible, list("0123456789"), Preprocessing(size=(8, 8), framing="squash")).save(
+        tmp_path / "m.safetensors"
     )
     with pytest.raises(ResnetkitError, match="is reversible, so its blocks have other paths"):
         conduct(Ablate(model=str(tmp_path / "m.safetensors"), data="digits"), tmp_path / "a")

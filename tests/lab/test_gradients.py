@@ -102,6 +102,14 @@ def test_a_batch_smaller_than_the_classes(batch):
     assert found["loss"] > 0
 
 
+def test_it_computes_on_the_device_that_is_given():
+    """Here on one that nothing is computed on."""
+    with pytest.raises(ResnetkitError, match="device 'meta'"):
+        Gradients(depths=(8,), device="meta").measure(
+            {"net": "plain", "depth": 8, "setting": "no norm, He", "seed": 0}, None
+        )
+
+
 def test_photos_are_refused(tmp_path):
     write_photos(tmp_path / "photos", count=12, size=(200, 200))
     with pytest.raises(ResnetkitError, match="train: the experiments need images of one size, 64 pixels"):

@@ -124,9 +124,13 @@ def test_what_the_run_cannot_do_is_not_advised(record):
     (finding,) = findings(replace(overfit, preprocessing=bands))
     assert not any("policy" in typed for typed, _ in finding.cures)
     used = {name: value for name, _, value, _ in CURES if name != "drop_path_rate"}
-    for name, advised in (("resnet8_cifar", True), ("plain8_cifar", False)):
-        model = Model(rk.build(name, 2), ["x", "y"], record.preprocessing)
-        (finding,) = findings(replace(overfit, recipe=overfit.recipe | used, model=model))
+    for name, how, advised in (
+        ("resnet8_cifar", "off", True),
+        ("resnet8_cifar", "on", False),
+        ("plain8_cifar", "off", False),
+    ):
+        model, command = Model(rk.build(name, 2), ["x", "y"], record.preprocessing), record.command | {"compile": how}
+        (finding,) = findings(replace(overfit, recipe=overfit.recipe | used, model=model, command=command))
         assert any("drop_path_rate" in typed for typed, _ in finding.cures) == advised
 
 

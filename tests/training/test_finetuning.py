@@ -1,5 +1,7 @@
 """Starting from trained weights: what is taken over, what stays frozen, what learns how fast."""
 
+import json
+import re
 import shutil
 
 import pytest
@@ -16,10 +18,11 @@ from resnetkit.training.freezing import frozen_parts, parts, set_training
 from resnetkit.training.optimizer import make_optimizer
 from resnetkit.training.prepare import prepare
 from resnetkit.training.range_test import range_test
-from resnetkit.training.recipe import make_recipe
+from resnetkit.training.recipe import load_recipe, make_recipe, to_toml
 from resnetkit.training.run import new_state
 from resnetkit.weights import load
-from resnetkit.weights.files import Model, load_model, save_model
+from resnetkit.weights.files import Model, load_model
+from tests.weights.test_foreign import in_their_names
 
 TINY = {"model": "resnet8_cifar", "epochs": 2}
 # ImageNet's procedure on images of 8 pixels: without what is for photos alone.
@@ -39,7 +42,7 @@ def other_head(trained, tmp_path_factory):
     own = net.state_dict()
     net.load_state_dict({n: own[n] if n.startswith("head") else v for n, v in source.network.state_dict().items()})
     path = tmp_path_factory.mktemp("models") / "seven.safetensors"
-    save_model(Model(net, [f"c{i}" for i in range(7)], source.preprocessing), path)
+    Model(net, [f"c{i}" for i in range(7)], source.preprocessing).save(path)
     return path
 
 
@@ -68,6 +71,24 @@ def test_photos_at_the_size_of_small_weights_are_told(trained, tmp_path):
         given = {"weights": str(trained), "epochs": 1} | settings
         _, notes = new_state(prepare(tmp_path / "photos", None, given, 0.0), torch.device("cpu"))
         assert any("photos are seen at 8x8 pixels" in note for note in notes) == told
+
+
+def test_pixels_of_a_foreign_checkpoint_are_as_the_user_says(trained, tmp_path):
+    """In a run that begins again without a checkpoint, too. A recipe's are for the weights that it names."""
+    net = rk.build("resnet8_cifar")
+    torch.save(in_their_names(net), tmp_path / "theirs.th")
+    told = {"weights": str(tmp_path / "theirs.th"), "preprocessing": "mean=0.1,0.2,0.3,std=0.5"}
+    prepared = prepare("digits", None, TINY | told, 0.0)
+    assert (prepared.preprocessing.mean, prepared.preprocessing.std) == ((0.1, 0.2, 0.3), (0.5,) * 3)
+    path = tmp_path / "recipe.toml"
+    path.write_text(to_toml(prepared.recipe))
+    assert prepare("digits", load_recipe(path), {}, 0.0).preprocessing == prepared.preprocessing
+    assert prepare("digits", path, {}, 0.0).preprocessing == prepared.preprocessing
+    assert prepare("digits", path, {"preprocessing": "tf"}, 0.0).preprocessing.mean == (0.5,) * 3
+    other = prepare("digits", path, {"weights": str(trained)}, 0.0)
+    assert other.recipe.preprocessing is None and other.preprocessing.channels == "grey"
+    with pytest.raises(ModelFileRefused, match="its preprocessing is in the file"):
+        prepare("digits", None, TINY | {"weights": str(trained), "preprocessing": "tf"}, 0.0)
 
 
 def split_by(tensors, prefixes):
@@ -101,7 +122,7 @@ def test_the_statistics_drift_where_only_gradients_are_stopped(trained, tmp_path
 def test_norms_that_the_network_holds_frozen_do_not_learn(trained, tmp_path):
     source = rk.load(trained)
     net = rk.build("resnet8_cifar", 10, in_channels=1, norm="frozen", weights=trained)
-    save_model(Model(net, source.classes, source.preprocessing), tmp_path / "frozen.safetensors")
+    Model(net, source.classes, source.preprocessing).save(tmp_path / "frozen.safetensors")
     run = finetune(tmp_path / "run", tmp_path / "frozen.safetensors", freeze="stem", thaw_epochs=1, lr=0.01)
     after = run.model.network.state_dict()
     for name, value in net.state_dict().items():
@@ -136,6 +157,14 @@ def test_weights_are_read_once(trained, tmp_path, monkeypatch):
         assert torch.equal(value, before[name]), name
 
 
+def test_what_was_tried_is_kept_and_no_other_note(trained, tmp_path, capsys):
+    run = finetune(tmp_path / "run", trained, epochs=1, precision="float32", batch_size="auto", memory="auto")
+    batch, memory = json.loads((run.folder / "command.json").read_text())["trials"]
+    assert re.match(r"batch  \d+ images a step, ", batch) and memory.startswith("memory ")
+    told = capsys.readouterr().err.splitlines()
+    assert batch in told and memory in told and any(line.startswith("start  ") for line in told)
+
+
 def test_a_head_of_another_size_is_replaced_and_said_so(other_head, tmp_path, capsys):
     run = finetune(tmp_path / "run", other_head, freeze="backbone")
     assert "a new head for 10 classes in place of 7" in capsys.readouterr().err
@@ -167,7 +196,7 @@ def test_weights_of_another_function_are_refused(tmp_path, asked, says):
     """All tensors have the same shapes."""
     net = rk.build("resnet14_cifar", 10, in_channels=1)
     preprocessing = Preprocessing(size=(8, 8), framing="squash", channels="grey", mean=(0.3,), std=(0.4,))
-    save_model(Model(net, [str(digit) for digit in range(10)], preprocessing), tmp_path / "own.safetensors")
+    Model(net, [str(digit) for digit in range(10)], preprocessing).save(tmp_path / "own.safetensors")
     with pytest.raises(ModelFileRefused, match=says):
         finetune(tmp_path / "run", tmp_path / "own.safetensors", **asked)
     assert not (tmp_path / "run").exists()

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 import resnetkit as rk
+from resnetkit.benchmark.subject import write_photos
 from resnetkit.data.parts import Part
-from resnetkit.errors import Diverged, Interrupted, ResnetkitError, ResourceExhausted
+from resnetkit.errors import Diverged, Interrupted, ResnetkitError, ResourceExhausted, TooManyBadImages
 from resnetkit.training import trial as trials
 from resnetkit.training import tune as tuning
 from resnetkit.training.recipe import load_recipe, make_recipe
@@ -289,6 +290,7 @@ def test_without_optuna_the_error_names_the_extra(tmp_path, monkeypatch):
         ({"data": "digits", "trials": "x"}, "trials='x' is impossible"),
         ({"data": "digits", "workers": -1}, "workers=-1 is impossible"),
         ({"resume": "x", "trials": 3}, "give --resume alone"),
+        ({"resume": "x", "max_bad": 0.5}, "give --resume alone"),
         ({"resume": "nowhere"}, "not a tune folder; give the folder that `resnet tune` printed"),
         ({"data": "digits", "lr": "auto"}, "lr='auto'"),
         ({"data": "digits", "holdout": 0.1, "patience": 3}, "patience ends a run early"),
@@ -304,6 +306,19 @@ def test_mistakes_are_named(arguments, says, tmp_path, monkeypatch):
     with pytest.raises(rk.ResnetkitError, match=says):
         rk.tune(**arguments)
     assert not list(tmp_path.iterdir())
+
+
+def test_unreadable_images_are_as_many_as_are_allowed(tmp_path):
+    """A resumed search allows as many as it was begun with."""
+    write_photos(tmp_path / "photos", count=12, size=(20, 20))
+    for path in sorted((tmp_path / "photos/train").rglob("*.jpg"))[:3]:
+        path.write_bytes(b"cut")
+    small = {"model": "resnet8_cifar", "trials": 1, "epochs": 1, "batch_size": 4, "device": "cpu"}
+    with pytest.raises(TooManyBadImages):
+        rk.tune(tmp_path / "photos", out=tmp_path / "tune", **small)
+    assert not (tmp_path / "tune").exists()
+    found = rk.tune(tmp_path / "photos", out=tmp_path / "tune", max_bad=0.5, **small)
+    assert rk.tune(resume=tmp_path / "tune").best == found.best
 
 
 def test_a_tune_folder_is_no_run(tuned):

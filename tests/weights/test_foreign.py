@@ -5,14 +5,16 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
 import resnetkit as rk
 from resnetkit.architecture.variants import spec
+from resnetkit.cli.main import app
 from resnetkit.data.preprocess import IMAGENET_MEAN, Preprocessing
 from resnetkit.errors import ModelFileRefused, ResnetkitError
 from resnetkit.weights import from_timm
 from resnetkit.weights.classes import CIFAR10, CIFAR100, imagenet
-from resnetkit.weights.files import require_channels, save_model
+from resnetkit.weights.files import require_channels
 from resnetkit.weights.foreign import GUESSES, adopt_classes
 from resnetkit.weights.from_torchvision import CIFAR, TORCHVISION
 from resnetkit.weights.load import is_foreign, transfer
@@ -97,6 +99,11 @@ def test_the_user_has_the_first_word_on_pixels(checkpoint):
     assert model.provenance["taken_for"]["preprocessing_from"] == "as --preprocessing says"
 
 
+def test_inspect_takes_the_users_word_on_pixels(checkpoint):
+    done = CliRunner().invoke(app, ["inspect", str(checkpoint), "--preprocessing", "tf", "--json"])
+    assert json.loads(done.stdout)["preprocessing"]["mean"] == [0.5] * 3
+
+
 def test_blue_first_is_turned_round_once(net, checkpoint):
     """A network that reads BGR minus a mean gives the same numbers on RGB: its first convolution is turned."""
     model = rk.load(checkpoint, "caffe")
@@ -139,9 +146,7 @@ def test_load_state_dict_takes_their_names(net):
 def test_whatever_was_loaded_takes_their_names(net, tmp_path):
     theirs = in_their_names(net)
     torch.save(theirs, tmp_path / "theirs.pth")
-    save_model(
-        rk.Model(net, list("0123456789"), Preprocessing(size=(32, 32), resize=36)), tmp_path / "ours.safetensors"
-    )
+    rk.Model(net, list("0123456789"), Preprocessing(size=(32, 32), resize=36)).save(tmp_path / "ours.safetensors")
     for file in ("theirs.pth", "ours.safetensors"):
         network = rk.load(tmp_path / file).network
         torch.nn.init.zeros_(network.head.classifier.weight)
@@ -204,7 +209,7 @@ def test_a_convolution_that_leaves_no_numbers_is_refused(checkpoint, net, tmp_pa
 
 def test_our_own_file_keeps_its_pixels(net, tmp_path):
     path = tmp_path / "own.safetensors"
-    save_model(rk.Model(net, CIFAR10, Preprocessing(size=(32, 32), framing="squash")), path)
+    rk.Model(net, CIFAR10, Preprocessing(size=(32, 32), framing="squash")).save(path)
     with pytest.raises(ModelFileRefused, match="its preprocessing is in the file"):
         rk.load(path, "imagenet")
 
@@ -333,7 +338,7 @@ def test_bands(tmp_path):
 
 
 def test_our_own_file_under_another_name(net, tmp_path):
-    save_model(rk.Model(net, CIFAR10, Preprocessing(size=(32, 32), framing="squash")), tmp_path / "own.safetensors")
+    rk.Model(net, CIFAR10, Preprocessing(size=(32, 32), framing="squash")).save(tmp_path / "own.safetensors")
     other = (tmp_path / "own.safetensors").rename(tmp_path / "own.bin")
     assert not is_foreign(other) and "model file of resnet20_cifar" in rk.load(other).report
 
@@ -353,7 +358,7 @@ def test_weights_of_another_function_are_refused(tmp_path, told, asked):
     """All tensors have the same shapes."""
     path = tmp_path / "own.safetensors"
     own = rk.build("resnet20_cifar", **NETWORK | told)
-    save_model(rk.Model(own, CIFAR10, Preprocessing(size=(32, 32), framing="squash")), path)
+    rk.Model(own, CIFAR10, Preprocessing(size=(32, 32), framing="squash")).save(path)
     (field,) = told or asked
     with pytest.raises(ModelFileRefused, match=f"{field}="):
         rk.build("resnet20_cifar", weights=path, **NETWORK | asked)
@@ -370,7 +375,7 @@ def test_two_are_compared_with_the_pixels_that_are_said(checkpoint, tmp_path, mo
     """The flag goes to the foreign one of two; our own has its pixels in its file."""
     model, own, said = rk.load(checkpoint, "unit"), tmp_path / "own.safetensors", []
     model.classes = [str(digit) for digit in range(10)]
-    save_model(model, own)
+    model.save(own)
     monkeypatch.setattr("resnetkit.evaluation.compare.opened", lambda s, p: said.append(p) or rk.load(s, p))
     same = rk.compare(own, checkpoint, "digits", preprocessing="unit")
     assert said == [None, "unit"] and same["only_first_right"] == same["only_second_right"] == 0

@@ -15,7 +15,6 @@ from PIL import Image
 
 import resnetkit as rk
 from resnetkit.data.preprocess import Preprocessing
-from resnetkit.weights.files import save_model
 from tests.conftest import randomise
 from tests.weights.hub_server import COMMIT, serve
 
@@ -412,5 +411,5 @@ def test_verbs_take_an_id(hub, tiny, tmp_path, arguments, says):
 def test_a_file_called_like_an_id_wins(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     net = rk.build("resnet18", 2, widths=(4, 8, 8, 8), depths=(1, 1, 1, 1))
-    save_model(rk.Model(net, ["a", "b"], Preprocessing(size=(32, 32), framing="squash")), Path("resnet18.a1_in1k"))
+    rk.Model(net, ["a", "b"], Preprocessing(size=(32, 32), framing="squash")).save(Path("resnet18.a1_in1k"))
     assert rk.load("resnet18.a1_in1k").classes == ["a", "b"]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 import resnetkit as rk
 from resnetkit.data.preprocess import Preprocessing
 from resnetkit.errors import ModelFileRefused
-from resnetkit.weights.files import KEY, Model, save_model
+from resnetkit.weights.files import KEY, Model
 from tests.conftest import randomise
 from tests.golden.family import wave
 
@@ -26,7 +26,7 @@ def small_model() -> Model:
 
 def test_round_trip(tmp_path):
     model = small_model()
-    save_model(model, tmp_path / "m.safetensors")
+    model.save(tmp_path / "m.safetensors")
     again = rk.load(tmp_path / "m.safetensors")
     assert again.network.spec == model.network.spec
     assert again.classes == model.classes and again.preprocessing == model.preprocessing
@@ -38,9 +38,21 @@ def test_round_trip(tmp_path):
     assert "resnet8_cifar" in again.report
 
 
+def test_what_would_not_load_is_not_written(tmp_path):
+    path, net = tmp_path / "m.safetensors", rk.build("resnet8_cifar", 3)
+    pixels = rk.Preprocessing(size=(8, 8), framing="squash")
+    rk.Model(net, ["a", "b", "c"], pixels).save(str(path))
+    before = path.read_bytes()
+    with pytest.raises(rk.ResnetkitError, match="2 class names for 3 outputs"):
+        rk.Model(net, ["a", "b"], pixels).save(path)
+    with pytest.raises(rk.ResnetkitError, match="takes 3 channels, and its preprocessing gives 1"):
+        rk.Model(net, ["a", "b", "c"], small_model().preprocessing).save(path)
+    assert path.read_bytes() == before and rk.load(path).classes == ["a", "b", "c"]
+
+
 def test_build_takes_weights_from_a_model_file(tmp_path):
     model = small_model()
-    save_model(model, tmp_path / "m.safetensors")
+    model.save(tmp_path / "m.safetensors")
     choices = {"widths": (4, 8, 8), "stem_width": 4}
     net = rk.build("resnet8_cifar", 3, in_channels=1, weights=tmp_path / "m.safetensors", **choices)
     assert torch.equal(net.head.classifier.weight, model.network.head.classifier.weight)
@@ -79,7 +91,7 @@ def test_build_makes_a_new_head_for_another_number_of_classes_that_is_given(shar
     ],
 )
 def test_weights_of_other_classes_or_channels_are_refused_with_the_cure(tmp_path, name, choices, says):
-    save_model(small_model(), tmp_path / "m.safetensors")
+    small_model().save(tmp_path / "m.safetensors")
     with pytest.raises(ModelFileRefused, match=says):
         rk.build(name, weights=tmp_path / "m.safetensors", widths=(4, 8, 8), stem_width=4, **choices)
 
@@ -96,7 +108,7 @@ def test_the_first_release_still_loads():
 
 
 def edited(tmp_path, edit_record=None, edit_tensors=None):
-    save_model(small_model(), tmp_path / "m.safetensors")
+    small_model().save(tmp_path / "m.safetensors")
     tensors = load_file(tmp_path / "m.safetensors")
     from safetensors import safe_open
 
@@ -171,7 +183,7 @@ def test_other_files_are_refused(tmp_path, content):
 @pytest.mark.parametrize("says", [(28, "No space left on device"), ("100 requested and 3 written",)])  # NumPy's
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch, says):
     path = tmp_path / "m.safetensors"
-    save_model(small_model(), path)
+    small_model().save(path)
     before = path.read_bytes()
 
     def full(*_args, **_kwargs):
@@ -179,7 +191,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch, says):
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(rk.ResnetkitError, match=f"not saved: {says[-1]}") as error:
-        save_model(small_model(), path)
+        small_model().save(path)
     assert error.value.exit_code == 5
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
@@ -188,5 +200,5 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch, says):
 def test_a_path_that_cannot_be_is_not_a_disk_that_gave_out(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(rk.ResnetkitError, match="not saved: File exists$") as error:
-        save_model(small_model(), tmp_path / "file" / "m.safetensors")
+        small_model().save(tmp_path / "file" / "m.safetensors")
     assert error.value.exit_code == 2
