@@ -188,10 +188,11 @@ def speed() -> str:
 def first_step() -> str:
     """How long it takes to get there."""
     (r,) = measured("first-step.json")
-    here, times = r["environment"], len(r["seconds"])
+    here, steps = r["environment"], r["first_step"]
     return (
-        f"From pressing return to the end of the first step of `{r['command']}`: {r['median']:.1f} s, the median of "
-        f"{times} starts, and {r['most']:.1f} s at most; {machine(here)}, commit `{here['commit']}`.\n"
+        f"From pressing return to the end of the first step of `{r['command']}`: {steps['median']:.1f} s, the median of "
+        f"{len(steps['seconds'])} starts, and {steps['most']:.1f} s at most. A process that imports PyTorch and ends "
+        f"takes {r['import_torch']['median']:.1f} s there, {machine(here)}, commit `{here['commit']}`.\n"
     )
 
 
