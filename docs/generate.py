@@ -186,7 +186,7 @@ def speed() -> str:
 
 
 def first_step() -> str:
-    """How long it takes to get there."""
+    """How long `resnet train digits` takes to the end of its first step."""
     (r,) = measured("first-step.json")
     here, steps = r["environment"], r["first_step"]
     return (

@@ -35,7 +35,8 @@ def benchmark(
     ] = 9,
     seconds: Annotated[float, typer.Option(min=0, help="Of a turn, at least.")] = 0.3,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Cores, the same for each [default: all that are to be had].")
+        int | None,
+        typer.Option(min=1, help="Cores, the same for each [default: all that a CPU quota pays for]."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     data: Annotated[Path | None, typer.Option(help="Photos for the loader [default: made for the purpose].")] = None,

@@ -46,24 +46,25 @@ def models(
 def _list_weights(pattern: str, json: bool) -> None:
     from resnetkit.weights.catalogue import catalogue
 
-    entries = [e for e in catalogue() if fnmatchcase(e.id, pattern) or fnmatchcase(e.variant, pattern)]
+    entries = [e for e in catalogue() if any(fnmatchcase(name, pattern) for name in (*e.names, e.variant))]
     if not entries:
         raise ResnetkitError(f"no published weights match {pattern!r}; `resnet models --weights` lists all")
-    for entry in entries:
-        if json:
+    if json:
+        for entry in entries:
             print_json(asdict(entry))
-        else:
+        return
+    if len(entries) == 1:
+        _print_facts(asdict(entries[0]))
+    else:
+        for entry in entries:
             top1 = "" if entry.top1 is None else f"{entry.top1:.2%}"
             print(f"{entry.id:38} {top1:>7}  {entry.licence or '':16} {entry.place}")
-    if len(entries) == 1 and not json:
-        _print_facts(asdict(entries[0]))
-    if not json:
-        print("\ntype the first word where a model goes: resnet predict ID photo.jpg, resnet train photos --weights ID")
+    print("\ntype the id where a model goes: resnet predict ID photo.jpg, resnet train photos --weights ID")
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
-    """What else is known of published weights, a line each."""
+    """All that is known of published weights, a line each."""
     pixels = {f"preprocessing {key}": value for key, value in facts["preprocessing"].items()}
     for name, value in (facts | pixels).items():
-        if name not in ("id", "preprocessing") and value not in (None, {}):
-            print(f"  {name}: {value}")
+        if name != "preprocessing" and value not in (None, {}):
+            print(f"{name}: {value}")

@@ -16,7 +16,7 @@ PreprocessingOption = Annotated[
     str | None,
     typer.Option(
         help="Of another library's checkpoint: imagenet, cifar10, kuangliu, caffe, tf, unit, raw, or "
-        "mean=...,std=...,size=...,crop=...,channels=bgr, of which any may be left out."
+        "mean=...,std=...,size=...,crop=...,channels=bgr (left out: mean 0, std 1)."
     ),
 ]
 
@@ -151,6 +151,7 @@ def _with_interval(figures: dict[str, Any], name: str) -> str:
 
 
 def _in_short(figures: dict[str, Any], name: str) -> str:
-    """After one whose interval is told in full; runs of earlier versions have none of top-5."""
+    """A share and its interval in brackets, where it has one: of several labels the calibration error has none, nor has
+    top-5 in earlier runs."""
     low_high = figures.get(f"{name}_interval")
     return f"{figures[name]:.2%}" + (" ({:.2%} to {:.2%})".format(*low_high) if low_high else "")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from resnetkit.cli.output import JsonFlag, PreprocessingOption, WorkersOption, describe_metrics, print_json
+from resnetkit.cli.output import JsonFlag, WorkersOption, describe_metrics, print_json
 
 
 def train(
@@ -18,7 +18,13 @@ def train(
         str | None,
         typer.Option(metavar="RUN|MODEL|CHECKPOINT", help="Start from trained weights; --model is theirs by default."),
     ] = None,
-    preprocessing: PreprocessingOption = None,
+    preprocessing: Annotated[
+        str | None,
+        typer.Option(
+            help="Pixels of a foreign checkpoint in --weights: imagenet, cifar10, kuangliu, caffe, tf, unit, raw, or "
+            "mean=...,std=...,size=...,channels=bgr (left out: mean 0, std 1)."
+        ),
+    ] = None,
     freeze: Annotated[
         str | None, typer.Option(help="The last part that keeps its weights: stem, stages.1, ..., backbone.")
     ] = None,

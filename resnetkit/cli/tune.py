@@ -59,6 +59,8 @@ def tune(
 
 def _describe(found: "Tuning") -> str:
     """The trials as a table, which settings mattered, how good the best is, and the next command."""
+    from resnetkit.training.run import MAX_BAD
+
     figures, best, own = found.metrics, found.best, found.trials[0]
     low, high = figures["top1_interval"]
     lines = [
@@ -74,7 +76,8 @@ def _describe(found: "Tuning") -> str:
             else "No trial was better than the recipe as it was."
         )
         + " Only training images were used; the test part was not run.",
-        f"next: resnet train {quote(found.data)} --recipe {quote(str(found.recipe))}",
+        f"next: resnet train {quote(found.data)} --recipe {quote(str(found.recipe))}"
+        + (f" --max-bad {found.max_bad:g}" if found.max_bad != MAX_BAD else ""),
     ]
     return "\n".join(lines)
 

@@ -91,7 +91,9 @@ def _open_folder(path: Path, column: str | None) -> Dataset:
     name = path.resolve().name
     found = scan(path)
     files = [file for file in found.others if file.suffix == ".parquet"]
-    if files and (column is not None or not found.images or any(map(has_images, files))):
+    if found.images and column is None:  # a table may lie beside photos
+        files = list(filter(has_images, files))
+    if files:
         return parquet(name, path, files, column)
     _require_no_column(path, column)
     if members := cifar.members(path):

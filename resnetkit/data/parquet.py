@@ -81,8 +81,13 @@ def parquet(name: str, root: Path, files: list[Path], column: str | None = None)
 
 
 def has_images(file: Path) -> bool:
-    """Whether it has a column of images, as a table of something else beside photos has not."""
-    return not set(IMAGES).isdisjoint(_metadata(file).schema.to_arrow_schema().names)
+    """Whether images lie in it, as in a table about photos beside it they do not: that has their paths at most."""
+    import pyarrow as pa
+
+    about = _metadata(file)
+    schema = about.schema.to_arrow_schema()
+    kinds = [schema.field(name).type for name in _image_columns(schema.names, _features(file, about))]
+    return any(not (pa.types.is_string(kind) or pa.types.is_large_string(kind)) for kind in kinds)
 
 
 def _metadata(file: Path) -> Any:
@@ -163,9 +168,8 @@ def _columns(file: Path, about: Any, column: str | None) -> tuple[str, str, list
     """The image and the label column, and the class names where the metadata has them."""
     names = about.schema.to_arrow_schema().names
     features = _features(file, about)
-    kinds = {name: feature.get("_type") for name, feature in features.items()}
-    images = [n for n in names if kinds.get(n) == "Image"] or [n for n in names if n in (*IMAGES, "bytes")]
-    labels = [n for n in names if kinds.get(n) == "ClassLabel" or n in ("label", "labels")]
+    labels = [n for n in names if features.get(n, {}).get("_type") == "ClassLabel" or n in ("label", "labels")]
+    images = _image_columns(names, features)
     image = _only(file, IMAGES, images, names, "keep one, or call the one to learn from `image`")
     if column is None:
         label = _only(file, ("label",), labels, names, "say which behind the path, as PATH:" + (labels or names)[0])
@@ -177,6 +181,12 @@ def _columns(file: Path, about: Any, column: str | None) -> tuple[str, str, list
     if not isinstance(classes, list) or not all(isinstance(one, str) for one in classes):
         raise ResnetkitError(f"{file}: its `huggingface` metadata is damaged (the class names are no list of texts)")
     return image, label, numbered_where_equal(classes)
+
+
+def _image_columns(names: list[str], features: dict[str, dict[str, Any]]) -> list[str]:
+    """By what the metadata says, else by their names."""
+    told = [name for name in names if features.get(name, {}).get("_type") == "Image"]
+    return told or [name for name in names if name in (*IMAGES, "bytes")]
 
 
 def _only(file: Path, usual: tuple[str, ...], found: list[str], names: list[str], cure: str) -> str:

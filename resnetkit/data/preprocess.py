@@ -39,7 +39,10 @@ Shrink = Callable[[int, int], int]  # (height, width) of a picture, upright -> b
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """`size` is (height, width) in pixels. `framing` is how a picture gets there: `crop` resizes its shorter side to
+    """How a picture becomes what a network sees: framed, and its pixels normalised. Raises ResnetkitError for what is
+    impossible.
+
+    `size` is (height, width) in pixels. `framing` is how a picture gets there: `crop` resizes its shorter side to
     `resize` and cuts out the centre; `letterbox` fits all of it in and pads with grey; `squash` resizes it whole, which
     leaves images of that size as they are.
 
@@ -56,13 +59,19 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        count = count_channels(self.channels)
+        for name in ("size", "mean", "std"):
+            value = getattr(self, name)
+            if not isinstance(value, (tuple, list)) or not all(isinstance(each, (int, float)) for each in value):
+                raise ResnetkitError(f"preprocessing: {name} must be numbers in brackets; got {name}={value!r}")
+            object.__setattr__(self, name, tuple(value))
+        count = count_channels(str(self.channels))
         problems = {
             'channels must be rgb, grey or a number of bands such as "5"': not count,
             f"mean and std need {count} values": not len(self.mean) == len(self.std) == count,
             "std must be above 0": not all(value > 0 for value in self.std),
             "interpolation must be bilinear or bicubic": self.interpolation not in ("bilinear", "bicubic"),
-            "size must be two whole numbers of at least 1": len(self.size) != 2 or min(self.size) < 1,
+            "size must be two whole numbers of at least 1": len(self.size) != 2
+            or not all(isinstance(side, int) and side >= 1 for side in self.size),
             f"framing must be {', '.join(FRAMINGS)}": self.framing not in FRAMINGS,
             "resize goes with framing crop and no other": (self.resize is not None) != (self.framing == "crop"),
             "resize must be at least the larger side of size": self.resize is not None and self.resize < max(self.size),

@@ -102,7 +102,8 @@ class Predictor:
                     yield {"path": path} | self._describe(next(rows))
 
     def _read(self, images: Iterable[Any]) -> Iterator[list[Read]]:
-        """A batch at a time, each image with its frame or why there is none; threads are at the next meanwhile."""
+        """A batch at a time, each image with its frame or why there is none; threads are at the next meanwhile, where
+        there are any."""
         remaining = iter(images)
         pool = ThreadPoolExecutor(self.workers) if self.workers else None
         each = pool.map if pool else map

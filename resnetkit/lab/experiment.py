@@ -3,7 +3,7 @@
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from functools import partial
@@ -240,6 +240,14 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def _asked(told: dict[str, Any], experiment: Experiment, keys: Iterable[str]) -> dict[str, Any]:
+    """What a folder says was asked; a setting that an earlier version had not is as it comes."""
+    kept = {key: told.get(key) for key in keys}
+    if isinstance(kept["settings"], dict):
+        kept["settings"] = type(experiment)().settings() | kept["settings"]
+    return kept
+
+
 class _Kept:
     """The cells measured so far: one JSON line each, under a file that says what was asked."""
 
@@ -249,7 +257,7 @@ class _Kept:
         asked |= experiment.known()
         if self._told.exists():
             self.told = self._read_told()
-            if "precision" not in self.told or {key: self.told.get(key) for key in asked} != asked:
+            if "precision" not in self.told or _asked(self.told, experiment, asked) != asked:
                 raise ResnetkitError(
                     f"{folder} holds an experiment with other settings, of other networks or of another version; "
                     "choose another --out"

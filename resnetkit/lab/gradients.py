@@ -106,7 +106,10 @@ def train_and_watch(prepared: Prepared, net: ResNet, steps: int) -> dict[str, An
 
     def after_step(state: TrainingState, waited: float) -> None:
         nonlocal before
-        found["losses"].append(state.tally.loss_since(before))
+        loss = state.tally.loss_since(before)
+        if not isfinite(loss):  # on a GPU the loop itself looks seldom
+            raise Diverged(f"the loss is {loss}")
+        found["losses"].append(loss)
         found["first"].append(gradient_norms(net)[0])
         before = replace(state.tally)
 
@@ -122,7 +125,7 @@ def train_and_watch(prepared: Prepared, net: ResNet, steps: int) -> dict[str, An
             after_step=after_step,
         )
     except Diverged:
-        found["diverged"] = state.step
+        found["diverged"] = len(found["losses"])
     return found
 
 

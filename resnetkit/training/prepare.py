@@ -147,8 +147,8 @@ def read_source(
     else:
         start = _start(settings.get("weights"), settings.get("preprocessing"))
         if start is not None:
-            own = {"model": start.network.spec.name, "preprocessing": None}  # a recipe's are for weights of its own
-            settings = own | settings | {"weights": lasting(settings["weights"])}
+            of_weights = {"model": start.network.spec.name, "preprocessing": None}  # a recipe's is of those it names
+            settings = of_weights | settings | {"weights": lasting(settings["weights"])}
         chosen = load_recipe(recipe, settings) if recipe is not None else None
         if chosen is not None and start is None and chosen.weights is not None:
             start = _start(chosen.weights, chosen.preprocessing)

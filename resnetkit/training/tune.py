@@ -35,7 +35,8 @@ HOLDOUT = 0.2  # share of the training images, of a recipe that has none
 
 @dataclass(frozen=True)
 class Tuning:
-    """A finished search. `importances` are shares of the settings, or None where too few trials say anything."""
+    """A finished search. `importances` are shares of the settings, or None where too few trials say anything; `max_bad`
+    is the share of the images that might be unreadable."""
 
     folder: Path
     data: str
@@ -43,6 +44,7 @@ class Tuning:
     best: Trial
     held_out: int
     importances: dict[str, float] | None
+    max_bad: float = MAX_BAD
 
     @property
     def recipe(self) -> Path:
@@ -227,7 +229,8 @@ def _conclude(job: _Job, search: Search) -> Tuning:
     scales = {name: isinstance(values, Span) and values.log for name, values in job.space.items()}
     draw_trials(rows, best.number, scales, job.folder.plot)
     held = len(job.prepared.parts["holdout"])
-    return Tuning(job.folder.path, job.told["data"], search.trials, best, held, search.importances())
+    found = search.trials, best, held, search.importances()
+    return Tuning(job.folder.path, job.told["data"], *found, job.told.get("max_bad", MAX_BAD))
 
 
 def describe_trial(trial: Trial) -> str:
@@ -251,6 +254,8 @@ def _introduction(job: _Job) -> list[str]:
         f"search {', '.join(job.space)}; trial 0 is the recipe as it is",
         f"folder {job.folder.path}",
     ]
+    if bad := job.prepared.dataset.bad:
+        lines.insert(1, f"bad    {len(bad)} files are left out; resnet data check {quote(job.told['data'])} names them")
     if leaked := job.prepared.leaks["holdout"]:
         lines.append(f"leak   {leaked} images held out are training images too, so the figures flatter")
     return lines

@@ -46,22 +46,34 @@ class Model:
         return self.calibration.task
 
     def save(self, path: str | Path) -> None:
-        """Write a model file, which `rk.load` reads, wholly or not at all, over one that is there. Raises
-        ResnetkitError for classes or channels that are not the network's and where the system refuses,
-        ResourceExhausted where the disk gives out."""
-        _require_fitting(self.classes, self.preprocessing, self.network.spec)
+        """Write a model file for `rk.load`, over one that is there, wholly or not at all.
+
+        Raises ResnetkitError for what would not load, such as other classes or channels than the network's, and where
+        the system refuses, ResourceExhausted where the disk gives out.
+        """
+        if not isinstance(self.network, ResNet):
+            raise ResnetkitError(
+                f"a model file holds a network of rk.build, not a {type(self.network).__name__}; of one that was "
+                "compiled or wrapped as a whole give the network itself"
+            )
         record = {
             "schema": SCHEMAS[self.task],
             "task": self.task,
             "spec": asdict(self.network.spec),
-            "image_size": self.network.image_size,
+            "image_size": self.preprocessing.size,
             "classes": self.classes,
             "preprocessing": self.preprocessing.to_dict(),
             "metrics": self.metrics,
             "provenance": self.provenance,
             "calibration": self.calibration.to_dict(),
         }
-        save_tensors(Path(path), self.network.state_dict(), record)
+        try:
+            read = json.loads(json.dumps(record))
+        except (TypeError, ValueError) as error:
+            raise ResnetkitError(f"{path}: not saved, for its record is no JSON: {error}") from error
+        tensors = self.network.state_dict()
+        _as_recorded(read, tensors)
+        save_tensors(Path(path), tensors, record)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
@@ -110,9 +122,23 @@ def load_model(path: Path) -> Model:
     if SCHEMAS.get(task) != schema:
         raise ModelFileRefused(f"{path}: task {task!r} is none that schema {schema} has")
     try:
+        model = _as_recorded(record, tensors)
+    except ResnetkitError as error:
+        raise ModelFileRefused(f"{path}: refused: {error}") from error
+    model.network.load_state_dict(tensors, assign=True)
+    model.network.float().eval()
+    counts = f"{len(tensors)} tensors, {len(model.classes)} classes"
+    model.report = f"model file of {model.network.spec.name} for {task}, schema {schema}: {counts}"
+    return model
+
+
+def _as_recorded(record: dict[str, Any], tensors: dict[str, Tensor]) -> Model:
+    """The model that a record describes, whose network has no numbers yet. Raises ResnetkitError where it does not
+    agree with itself or with the tensors."""
+    try:
         spec = NetworkSpec.from_dict(record["spec"])
         preprocessing = Preprocessing.from_dict(record["preprocessing"])
-        calibration = CALIBRATIONS[task].from_dict(record.get("calibration", {}))
+        calibration = CALIBRATIONS[record.get("task", Calibration.task)].from_dict(record.get("calibration", {}))
         classes = [str(name) for name in record["classes"]]
         metrics, provenance = record.get("metrics", {}), record.get("provenance", {})
         _require_objects(metrics, provenance)
@@ -124,13 +150,11 @@ def load_model(path: Path) -> Model:
         with torch.device("meta"):
             network = ResNet(spec, (height, width))
         check_tensors(network, tensors)
-    except (ResnetkitError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        problem = f"its record lacks {error}" if isinstance(error, KeyError) else error
-        raise ModelFileRefused(f"{path}: refused: {problem}") from error
-    network.load_state_dict(tensors, assign=True)
-    network.float().eval()
-    report = f"model file of {spec.name} for {task}, schema {schema}: {len(tensors)} tensors, {len(classes)} classes"
-    return Model(network, classes, preprocessing, metrics, provenance, report, calibration)
+    except KeyError as error:
+        raise ResnetkitError(f"its record lacks {error}") from error
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ResnetkitError(str(error)) from error
+    return Model(network, classes, preprocessing, metrics, provenance, calibration=calibration)
 
 
 def _require_fitting(classes: list[str], preprocessing: Preprocessing, spec: NetworkSpec) -> None:
@@ -140,13 +164,11 @@ def _require_fitting(classes: list[str], preprocessing: Preprocessing, spec: Net
     require_channels(preprocessing, spec)
 
 
-def require_channels(preprocessing: Preprocessing, spec: NetworkSpec) -> None:
+def require_channels(preprocessing: Preprocessing, spec: NetworkSpec, cure: str = "") -> None:
     """Raise ResnetkitError where images would come with other channels than the network takes."""
     if (given := len(preprocessing.mean)) != spec.in_channels:
-        raise ResnetkitError(
-            f"the network takes {spec.in_channels} channels, and its preprocessing gives {given}; of a checkpoint say "
-            "it with --preprocessing mean=...,std=..."
-        )
+        takes = f"the network takes {spec.in_channels} channels"
+        raise ResnetkitError(f"{takes}, and its preprocessing gives {given}{cure}")
 
 
 def _require_objects(metrics: Any, provenance: Any) -> None:

@@ -56,7 +56,7 @@ def load_foreign(path: Path, preprocessing: str | None = None, *, force: bool = 
         pixels, blue_first, reason, told = _pixels(found, beside, path, preprocessing)
         if found.size is not None and "size=" not in (preprocessing or ""):
             pixels = _of_size(pixels, found.size, cropped="crop=" in (preprocessing or ""))
-        require_channels(pixels, found.spec)
+        require_channels(pixels, found.spec, "; say it with --preprocessing mean=...,std=...")
     except (ModelFileRefused, ResourceExhausted):
         raise
     except ResnetkitError as error:

@@ -23,7 +23,7 @@ BLUE_FIRST = ("caffe",)
 PHOTO_CROP = 0.875  # torchvision's: shorter side 256, the centre 224
 SMALL_SIZE = 32
 LARGEST_SIZE = 8192
-CURE = "say how with --preprocessing"
+CURE = "say how with --preprocessing, which resnet convert takes, too"
 
 
 def parse_preprocessing(text: str, network: NetworkSpec) -> tuple[Preprocessing, bool]:
@@ -33,6 +33,8 @@ def parse_preprocessing(text: str, network: NetworkSpec) -> tuple[Preprocessing,
     `size` is the pixels a side that the network sees, `crop` their share of the resized shorter side. Raises
     ResnetkitError.
     """
+    if not isinstance(text, str):
+        raise ResnetkitError(f"preprocessing must be a word, as imagenet, or mean=...,std=...,size=...; not {text!r}")
     if "=" not in text:
         if text not in NAMED:
             raise ResnetkitError(f"preprocessing {text!r}: {did_you_mean(text, NAMED)} or mean=...,std=...,size=...")

@@ -6,8 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import resnetkit as rk
-from resnetkit.benchmark import subject
-from resnetkit.benchmark.ceilings import _multiplied_as_convolutions
+from resnetkit.benchmark import ceilings, subject
 from resnetkit.benchmark.equal import compare_work
 from resnetkit.benchmark.job import make_job
 from resnetkit.benchmark.ours import Inference, Loader, Step
@@ -127,14 +126,16 @@ def test_share_of_a_copy_by_what_timm_counts():
         assert found["share_of_copy"] == pytest.approx(passes, rel=2e-3)
 
 
-def test_a_gpu_multiplies_float32_as_its_convolutions_do():
-    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = products.allow_tf32
-    assert convolutions.allow_tf32 != before  # as PyTorch comes
-    for device, expected in (("cuda", convolutions.allow_tf32), ("cpu", before)):
-        with _multiplied_as_convolutions(torch.device(device)):
-            assert products.allow_tf32 == expected
-        assert products.allow_tf32 == before
+def test_a_gpu_multiplies_float32_as_its_convolutions_do(monkeypatch):
+    """Told by a stand-in for the clock; what PyTorch was set to before, it is afterwards."""
+    tf32, random = [], torch.randn
+    monkeypatch.setattr(ceilings, "_least", lambda *_: tf32.append(torch.backends.cuda.matmul.allow_tf32) or 1.0)
+    monkeypatch.setattr(torch, "randn", lambda *_, device: random(2, 2))
+    assert torch.backends.cudnn.allow_tf32 and torch.get_float32_matmul_precision() == "highest"  # as PyTorch comes
+    for device, expected in (("cuda", [True, True]), ("cpu", [False, False])):
+        tf32.clear()
+        ceilings.products(torch.device(device))
+        assert tf32 == expected and torch.get_float32_matmul_precision() == "highest"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -1,6 +1,7 @@
 """The command as a user types it."""
 
 import errno
+import importlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 import resnetkit as rk
 from resnetkit.cli import main
@@ -79,6 +81,8 @@ def test_the_help_of_train_names_every_recipe():
         (["inspect", "resnet5O"], 2, "did you mean resnet50"),
         (["inspect", "gone.safetensors"], 4, "no such model file"),
         (["inspect", "resnet18", "--preprocessing", "tf"], 2, "--preprocessing is for a checkpoint"),
+        (["lab", "gradients", "--device", "foo"], 2, "device 'foo' is not to be had here"),
+        (["tune", "--resume", "x", "--max-bad", "0.5"], 2, "give --resume alone"),
         (["train", "digits", "--preprocessing", "tf"], 2, "setting preprocessing does nothing without weights"),
         (["models", "resnot*"], 2, "no network matches"),
         (["models", "--weights", "resnot*"], 2, "no published weights match"),
@@ -217,8 +221,8 @@ def test_models_lists_published_weights():
 def test_all_that_is_known_of_published_weights_is_told_of_one():
     told, several = (resnet("models", "--weights", pattern).stdout for pattern in ("resnet20_*", "resnet26*"))
     (known,) = (entry for entry in catalogue() if entry.variant == "resnet20_cifar")
-    assert f"  sha256: {known.sha256}\n" in told and "  preprocessing mean: [0.485, 0.456, 0.406]\n" in told
-    assert f"  published: {known.published}\n" in told and "sha256" not in several and "None" not in told
+    assert f"\nsha256: {known.sha256}\n" in told and "\npreprocessing mean: [0.485, 0.456, 0.406]\n" in told
+    assert f"\npublished: {known.published}\n" in told and "sha256" not in several and "None" not in told
 
 
 def test_evaluate(model):
@@ -316,6 +320,19 @@ def test_predict_lists_as_many_classes_as_are_asked_for(model, images):
     assert [line.count("%") for line in in_lines] == [3, 7]
     done = resnet("predict", model, images, "--top", 7, "--batch-size", 2, "--json")
     assert [len(json.loads(line)["top"]) for line in done.stdout.splitlines()] == [7, 7, 7]
+
+
+def test_words_of_the_user_come_through(monkeypatch):
+    """To the library, from verbs whose answers would be the same without."""
+    seen = {}
+    monkeypatch.setattr("resnetkit.inference.predictor.Predictor", lambda *_, **given: seen.update(given) or 1 / 0)
+    monkeypatch.setattr("resnetkit.inference.predictor.find_images", list)
+    monkeypatch.setattr("resnetkit.weights.load.load", lambda *_: small_model())
+    exporting = importlib.import_module("resnetkit.export.export")  # rk.export is its function
+    monkeypatch.setattr(exporting, "export", lambda source, **given: seen.update(given) or 1 / 0)
+    for command in ("predict m x --workers 3", "export m --to timm --preprocessing tf"):
+        assert isinstance(CliRunner().invoke(main.app, command.split()).exception, ZeroDivisionError)
+    assert (seen["workers"], seen["preprocessing"]) == (3, "tf")
 
 
 def test_predict_answers_the_others_when_one_is_bad(model, images, tmp_path):

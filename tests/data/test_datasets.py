@@ -304,8 +304,14 @@ def test_a_table_beside_photos_hides_them_not(tmp_path):
         (tmp_path / label / "a.png").write_bytes(png(np.zeros((8, 8), np.uint8)))
     pq.write_table(pa.table({"path": ["a.png"], "label": ["cat"]}), tmp_path / "answers.parquet")
     assert open_dataset(tmp_path).parts["all"].names == ["cat/a.png", "dog/a.png"]
+    pq.write_table(pa.table({"image": ["cat/a.png"], "label": ["cat"]}), tmp_path / "paths.parquet")
+    assert open_dataset(tmp_path).classes == ["cat", "dog"]
     write_parquet(tmp_path / "set.parquet", [png(np.zeros((8, 8), np.uint8))] * 2, [0, 1], ["x", "y"])
-    (tmp_path / "answers.parquet").unlink()
+    assert open_dataset(tmp_path).classes == ["x", "y"]
+    table = pq.read_table(tmp_path / "set.parquet").rename_columns(["photo", "label"])
+    told = {"photo": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["x", "y"]}}
+    told = {"huggingface": json.dumps({"info": {"features": told}})}
+    pq.write_table(table.replace_schema_metadata(told), tmp_path / "set.parquet")
     assert open_dataset(tmp_path).classes == ["x", "y"]
 
 

@@ -189,11 +189,21 @@ def test_a_decompression_bomb_is_bad(monkeypatch):
         {"size": (32, 32), "resize": None, "std": (1.0, 0.0, 1.0)},
         {"size": (32, 32), "resize": None, "mean": (0.5,)},
         {"size": (32, 32), "resize": None, "interpolation": "nearest"},
+        {"size": 32, "resize": None},
+        {"size": (32.0, 32.0), "resize": None},
+        {"size": ("32", "32"), "resize": None},
+        {"size": (32, 32), "resize": None, "std": 0.2},
+        {"size": (32, 32), "resize": None, "channels": 3, "mean": (0.5,)},
     ],
 )
 def test_impossible_records_are_refused(record):
     with pytest.raises(ResnetkitError, match="preprocessing: "):
         Preprocessing(**record)
+
+
+def test_lists_are_as_good_as_tuples():
+    """And so equal, and with a hash."""
+    assert Preprocessing(size=[64, 48], resize=72) == PHOTO and hash(Preprocessing(size=[64, 48], resize=72))
 
 
 def test_record_round_trip_and_unknown_key():

@@ -1,6 +1,7 @@
 """Norms of gradients against autograd by hand, and the figures that the issue names, on a small network."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,8 +10,10 @@ from torch import nn
 
 from resnetkit.benchmark.subject import write_photos
 from resnetkit.errors import ResnetkitError
+from resnetkit.lab import gradients
 from resnetkit.lab.gradients import NETS, SETTINGS, Gradients, Norms, block_norms, initialised, train_and_watch
 from resnetkit.lab.images import few_images
+from resnetkit.training import loop
 from resnetkit.training.epochs import training_batches
 from resnetkit.training.prepare import prepare
 from resnetkit.training.recipe import make_recipe
@@ -28,9 +31,9 @@ def test_norms_are_autograds():
     for stage in by_hand.stages:
         outputs.append(stage(outputs[-1]))
     loss = F.cross_entropy(by_hand.head(outputs[-1]), labels)
-    gradients = torch.autograd.grad(loss, [stage[0].branch.conv1.weight for stage in by_hand.stages])
+    by_autograd = torch.autograd.grad(loss, [stage[0].branch.conv1.weight for stage in by_hand.stages])
     assert found.loss == pytest.approx(loss.item())
-    assert found.gradients == pytest.approx([float((g**2).sum() ** 0.5) for g in gradients], rel=1e-5)
+    assert found.gradients == pytest.approx([float((g**2).sum() ** 0.5) for g in by_autograd], rel=1e-5)
     assert found.activations == pytest.approx([float((o**2).mean() ** 0.5) for o in outputs[1:]], rel=1e-5)
 
 
@@ -102,12 +105,36 @@ def test_a_batch_smaller_than_the_classes(batch):
     assert found["loss"] > 0
 
 
-def test_it_computes_on_the_device_that_is_given():
-    """Here on one that nothing is computed on."""
-    with pytest.raises(ResnetkitError, match="device 'meta'"):
-        Gradients(depths=(8,), device="meta").measure(
-            {"net": "plain", "depth": 8, "setting": "no norm, He", "seed": 0}, None
-        )
+def test_it_computes_on_the_device_that_is_given(monkeypatch):
+    """Here on one where a tensor has no values."""
+    seen, meta = [], torch.device("meta")
+    monkeypatch.setattr(gradients, "find_device", lambda name: {"cuda": meta}[name])
+
+    def norms(net, x, labels):
+        seen.extend(tensor.device for tensor in (x, labels, *net.parameters()))
+        return Norms(1.0, [1.0], [1.0])
+
+    def watch(prepared, net, steps):
+        seen.extend(p.device for p in net.parameters())
+
+    monkeypatch.setattr(gradients, "block_norms", norms)
+    monkeypatch.setattr(gradients, "train_and_watch", watch)
+    Gradients(depths=(8,), device="cuda").measure(
+        {"net": "plain", "depth": 8, "setting": "no norm, He", "seed": 0}, None
+    )
+    assert len(seen) > 20 and set(seen) == {meta}
+
+
+def test_a_loss_that_is_no_number_ends_it_where_it_comes(monkeypatch):
+    """Where the loop looks seldom, as on a GPU, too."""
+    name, recipe = "resnet8_cifar", {"epochs": 1, "lr": 1e9, "batch_size": 16, "flip": False, "precision": "float32"}
+    prepared = prepare("digits", make_recipe({"model": name} | recipe), {}, 0.0)
+    found = []
+    for looks in (math.isfinite, lambda loss: True):
+        monkeypatch.setattr(loop, "math", SimpleNamespace(isfinite=looks))
+        found.append(train_and_watch(prepared, initialised(name, 10, 1, "none", "he", 0), 12))
+    assert found[0] == found[1] and 0 < found[0]["diverged"] < 12
+    assert len(found[0]["losses"]) == found[0]["diverged"] and all(map(math.isfinite, found[0]["losses"]))
 
 
 def test_photos_are_refused(tmp_path):

@@ -99,6 +99,11 @@ def test_the_user_has_the_first_word_on_pixels(checkpoint):
     assert model.provenance["taken_for"]["preprocessing_from"] == "as --preprocessing says"
 
 
+def test_pixels_are_said_in_words(checkpoint):
+    with pytest.raises(ModelFileRefused, match=r"a word, as imagenet, or mean=...,std=...,size=...; not Prepro"):
+        rk.load(checkpoint, Preprocessing(size=(32, 32), framing="squash"))
+
+
 def test_inspect_takes_the_users_word_on_pixels(checkpoint):
     done = CliRunner().invoke(app, ["inspect", str(checkpoint), "--preprocessing", "tf", "--json"])
     assert json.loads(done.stdout)["preprocessing"]["mean"] == [0.5] * 3

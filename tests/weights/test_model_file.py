@@ -47,7 +47,24 @@ def test_what_would_not_load_is_not_written(tmp_path):
         rk.Model(net, ["a", "b"], pixels).save(path)
     with pytest.raises(rk.ResnetkitError, match="takes 3 channels, and its preprocessing gives 1"):
         rk.Model(net, ["a", "b", "c"], small_model().preprocessing).save(path)
+    for odd, says in (
+        (torch.compile(net), "not a OptimizedModule; of one that was compiled"),
+        (torch.nn.Linear(1, 3), "holds a network of rk.build"),
+    ):
+        with pytest.raises(rk.ResnetkitError, match=says):
+            rk.Model(odd, ["a", "b", "c"], pixels).save(path)
+    for odd, says in (
+        ({"metrics": {"top1": torch.ones(1)}}, "its record is no JSON: Object of type Tensor"),
+        ({"provenance": {"images": 500}}, "images in its record is 500, no object"),
+    ):
+        with pytest.raises(rk.ResnetkitError, match=says):
+            rk.Model(net, ["a", "b", "c"], pixels, **odd).save(path)
     assert path.read_bytes() == before and rk.load(path).classes == ["a", "b", "c"]
+    assert rk.load(path).network.image_size == (8, 8)
+    net.head.classifier = torch.nn.Sequential(net.head.classifier)
+    with pytest.raises(rk.ResnetkitError, match="head.classifier.weight is missing"):
+        rk.Model(net, ["a", "b", "c"], pixels).save(path)
+    assert path.read_bytes() == before
 
 
 def test_build_takes_weights_from_a_model_file(tmp_path):
