@@ -17,10 +17,11 @@ PACKAGE = Path(__file__).parents[2]  # what a worker of another environment impo
 
 def variables(cores: Sequence[int], device: str) -> dict[str, str]:
     """The environment of a process that works with a thread on each of `cores`. With `device` cpu it sees no GPU: Keras
-    takes one unasked."""
+    takes one unasked. Bytecode is written, as an installed package has it, and a checkout after its first start."""
     path = os.pathsep.join([str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])])
     own = {"OMP_NUM_THREADS": str(len(cores)), "MKL_NUM_THREADS": str(len(cores)), "PYTHONPATH": path}
-    return os.environ | own | ({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
+    found = os.environ | own | ({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
+    return {name: value for name, value in found.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 class Worker:

@@ -200,6 +200,14 @@ def test_a_worker_on_a_processor_sees_no_gpu(monkeypatch, device, seen):
         assert worker.ask("seen") == seen
 
 
+def test_a_start_finds_its_bytecode(monkeypatch):
+    """Else modules of a checkout are compiled anew in each start, those of an installed package not."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    tell = "import sys; from resnetkit.benchmark.worker import serve; serve({'seen': lambda: sys.dont_write_bytecode})"
+    with Worker("x", [sys.executable, "-c", tell], CORES) as worker:
+        assert worker.ask("seen") is False
+
+
 def test_a_start_is_on_the_cores_of_the_job(monkeypatch, tmp_path):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(first_step, "TemporaryDirectory", lambda: nullcontext(tmp_path))
