@@ -2,7 +2,7 @@
 
 python benchmarks/first_step.py     a minute on 2 cores
 
-Beside it, start by start and on the same cores, a process that imports PyTorch and ends. Both are by the clock, so a
+Beside it, start by start and on the same cores, a process that imports PyTorch alone. Both are by the clock, so a
 machine that is not quiet makes them longer.
 """
 

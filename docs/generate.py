@@ -191,8 +191,8 @@ def first_step() -> str:
     here, steps = r["environment"], r["first_step"]
     return (
         f"From pressing return to the end of the first step of `{r['command']}`: {steps['median']:.1f} s, the median "
-        f"of {len(steps['seconds'])} starts, and {steps['most']:.1f} s at most. A process that imports PyTorch and "
-        f"ends takes {r['import_torch']['median']:.1f} s there, {machine(here)}, commit `{here['commit']}`.\n"
+        f"of {len(steps['seconds'])} starts, and {steps['most']:.1f} s at most. To import PyTorch alone "
+        f"takes {r['import_torch']['median']:.1f} s there, {machine(here)}, commit `{here['commit']}`.\n"
     )
 
 

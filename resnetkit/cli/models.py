@@ -53,11 +53,11 @@ def _list_weights(pattern: str, json: bool) -> None:
         for entry in entries:
             print_json(asdict(entry))
         return
-    if len(entries) == 1:
-        _print_facts(asdict(entries[0]))
-    else:
-        for entry in entries:
-            top1 = "" if entry.top1 is None else f"{entry.top1:.2%}"
+    for entry in entries:
+        top1, top5 = ("" if share is None else f"{share:.2%}" for share in (entry.top1, entry.top5))
+        if len(entries) == 1:
+            _print_facts(asdict(entry) | {"place": entry.place, "top1": top1, "top5": top5})
+        else:
             print(f"{entry.id:38} {top1:>7}  {entry.licence or '':16} {entry.place}")
     print("\ntype the id where a model goes: resnet predict ID photo.jpg, resnet train photos --weights ID")
 
@@ -66,5 +66,5 @@ def _print_facts(facts: dict[str, Any]) -> None:
     """All that is known of published weights, a line each."""
     pixels = {f"preprocessing {key}": value for key, value in facts["preprocessing"].items()}
     for name, value in (facts | pixels).items():
-        if name != "preprocessing" and value not in (None, {}):
+        if name != "preprocessing" and value not in (None, "", {}):
             print(f"{name}: {value}")

@@ -42,7 +42,7 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 32,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Threads that decode photos; 0: none beside [default: one a core, at most 4]."),
+        typer.Option(min=0, help="Threads that decode photos; 0: the main one alone [default: one a core, at most 4]."),
     ] = None,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     json: JsonFlag = False,

@@ -77,7 +77,7 @@ def _describe(found: "Tuning") -> str:
         )
         + " Only training images were used; the test part was not run.",
         f"next: resnet train {quote(found.data)} --recipe {quote(str(found.recipe))}"
-        + (f" --max-bad {found.max_bad:g}" if found.max_bad != MAX_BAD else ""),
+        + (f" --max-bad {found.max_bad}" if found.max_bad != MAX_BAD else ""),
     ]
     return "\n".join(lines)
 

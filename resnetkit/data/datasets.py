@@ -12,7 +12,7 @@ from resnetkit.data import cifar, idx, listed
 from resnetkit.data.archives import archive, shards
 from resnetkit.data.folders import folder
 from resnetkit.data.image_files import scan
-from resnetkit.data.parquet import has_images, parquet
+from resnetkit.data.parquet import beside_pictures, parquet
 from resnetkit.data.parts import Dataset as Dataset
 from resnetkit.data.parts import Part as Part
 from resnetkit.data.parts import numbered_where_equal, require_plain_names
@@ -91,8 +91,8 @@ def _open_folder(path: Path, column: str | None) -> Dataset:
     name = path.resolve().name
     found = scan(path)
     files = [file for file in found.others if file.suffix == ".parquet"]
-    if found.images and column is None:  # a table may lie beside photos
-        files = list(filter(has_images, files))
+    if found.images:
+        files = beside_pictures(files)
     if files:
         return parquet(name, path, files, column)
     _require_no_column(path, column)

@@ -80,14 +80,24 @@ def parquet(name: str, root: Path, files: list[Path], column: str | None = None)
     return Dataset(name, classes, parts)
 
 
-def has_images(file: Path) -> bool:
-    """Whether images lie in it, as in a table about photos beside it they do not: that has their paths at most."""
+def beside_pictures(files: list[Path]) -> list[Path]:
+    """Which of the files are a set, where pictures lie beside them: none where no image lies in any, which are then
+    tables about the pictures, else those with a column of images."""
+    return list(filter(_image_columns, files)) if any(map(_holds_images, files)) else []
+
+
+def _holds_images(file: Path) -> bool:
+    """Rather than numbers or the paths of some."""
+    schema = _metadata(file).schema.to_arrow_schema()
+    held = {field.name for field in schema if _holds_bytes(field.type)}
+    return bool(held) and not held.isdisjoint(_image_columns(file))
+
+
+def _holds_bytes(kind: Any) -> bool:
     import pyarrow as pa
 
-    about = _metadata(file)
-    schema = about.schema.to_arrow_schema()
-    kinds = [schema.field(name).type for name in _image_columns(schema.names, _features(file, about))]
-    return any(not (pa.types.is_string(kind) or pa.types.is_large_string(kind)) for kind in kinds)
+    alone = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return alone or (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
 
 
 def _metadata(file: Path) -> Any:
@@ -169,8 +179,7 @@ def _columns(file: Path, about: Any, column: str | None) -> tuple[str, str, list
     names = about.schema.to_arrow_schema().names
     features = _features(file, about)
     labels = [n for n in names if features.get(n, {}).get("_type") == "ClassLabel" or n in ("label", "labels")]
-    images = _image_columns(names, features)
-    image = _only(file, IMAGES, images, names, "keep one, or call the one to learn from `image`")
+    image = _only(file, IMAGES, _image_columns(file), names, "keep one, or call the one to learn from `image`")
     if column is None:
         label = _only(file, ("label",), labels, names, "say which behind the path, as PATH:" + (labels or names)[0])
     elif column in names:
@@ -183,8 +192,10 @@ def _columns(file: Path, about: Any, column: str | None) -> tuple[str, str, list
     return image, label, numbered_where_equal(classes)
 
 
-def _image_columns(names: list[str], features: dict[str, dict[str, Any]]) -> list[str]:
+def _image_columns(file: Path) -> list[str]:
     """By what the metadata says, else by their names."""
+    about = _metadata(file)
+    names, features = about.schema.to_arrow_schema().names, _features(file, about)
     told = [name for name in names if features.get(name, {}).get("_type") == "Image"]
     return told or [name for name in names if name in (*IMAGES, "bytes")]
 

@@ -4,6 +4,8 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
+from math import inf, isfinite
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ FRAMINGS = ("crop", "letterbox", "squash")
 LETTERBOX_GREY = 114  # about the mean of photographs, as detectors pad
 PIL_MODES = {"rgb": "RGB", "grey": "L"}
 COLOURS = {"rgb": 3, "grey": 1}
+CHANNELS = 'channels must be rgb, grey or a number of bands such as "5"'
 
 Shrink = Callable[[int, int], int]  # (height, width) of a picture, upright -> by what factor it may come smaller
 
@@ -59,23 +62,31 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        for name in ("size", "mean", "std"):
-            value = getattr(self, name)
-            if not isinstance(value, (tuple, list)) or not all(isinstance(each, (int, float)) for each in value):
-                raise ResnetkitError(f"preprocessing: {name} must be numbers in brackets; got {name}={value!r}")
-            object.__setattr__(self, name, tuple(value))
-        count = count_channels(str(self.channels))
-        problems = {
-            'channels must be rgb, grey or a number of bands such as "5"': not count,
-            f"mean and std need {count} values": not len(self.mean) == len(self.std) == count,
-            "std must be above 0": not all(value > 0 for value in self.std),
-            "interpolation must be bilinear or bicubic": self.interpolation not in ("bilinear", "bicubic"),
-            "size must be two whole numbers of at least 1": len(self.size) != 2
-            or not all(isinstance(side, int) and side >= 1 for side in self.size),
-            f"framing must be {', '.join(FRAMINGS)}": self.framing not in FRAMINGS,
-            "resize goes with framing crop and no other": (self.resize is not None) != (self.framing == "crop"),
-            "resize must be at least the larger side of size": self.resize is not None and self.resize < max(self.size),
-        }
+        whole = _are(self.size, Integral) and len(self.size) == 2 and min(self.size) >= 1
+        self._refuse(
+            {
+                "size must be two whole numbers of at least 1": not whole,
+                "resize must be a whole number": self.resize is not None and not _are([self.resize], Integral),
+                "mean and std must be numbers in brackets": not (_are(self.mean, Real) and _are(self.std, Real)),
+                CHANNELS: not isinstance(self.channels, str) or not count_channels(self.channels),
+            }
+        )
+        object.__setattr__(self, "size", tuple(map(int, self.size)))
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+        count = count_channels(self.channels)
+        self._refuse(
+            {
+                f"mean and std need {count} values": not len(self.mean) == len(self.std) == count,
+                "std must be above 0": not all(value > 0 for value in self.std),
+                "interpolation must be bilinear or bicubic": self.interpolation not in ("bilinear", "bicubic"),
+                f"framing must be {', '.join(FRAMINGS)}": self.framing not in FRAMINGS,
+                "resize goes with framing crop and no other": (self.resize is not None) != (self.framing == "crop"),
+                "resize must be at least the larger side of size": (self.resize or inf) < max(self.size),
+            }
+        )
+
+    def _refuse(self, problems: dict[str, bool]) -> None:
         for problem, present in problems.items():
             if present:
                 raise ResnetkitError(f"preprocessing: {problem}; got {self}")
@@ -248,6 +259,14 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image
+
+
+def _are(values: Any, kind: Any) -> bool:
+    """Whether they are finite numbers of a kind, NumPy's too, one after another."""
+    try:
+        return all(isinstance(value, kind) and isfinite(value) for value in values)
+    except (TypeError, OverflowError):
+        return False
 
 
 def count_channels(channels: str) -> int:

@@ -17,7 +17,7 @@ def require(model: Model) -> None:
 
 
 def write(model: Model, path: Path) -> None:
-    write_keras(to_keras(model.network), path)
+    write_keras(to_keras(model.network, model.preprocessing.size), path)
 
 
 def read(path: Path) -> Recognised:

@@ -20,15 +20,15 @@ from resnetkit.weights.keras_tensors import to_keras_kernel
 from resnetkit.weights.outline import Part, outline
 
 
-def to_keras(net: ResNet) -> Any:
-    """A `keras.Model`: float (N, *net.image_size, channels) -> probabilities, or pooled features without a classifier.
+def to_keras(net: ResNet, image_size: tuple[int, int] | None = None) -> Any:
+    """A `keras.Model`: float (N, *image_size, channels) -> probabilities, or pooled features without a classifier.
 
-    Pixels are prepared as for `net`. Raises ResnetkitError for what Keras's layers cannot express, and where Keras is
-    missing.
+    `image_size` is (height, width) [default: net.image_size]. Pixels are prepared as for `net`. Raises ResnetkitError
+    for what Keras's layers cannot express, and where Keras is missing.
     """
     require_expressible(net)
     writer = _Writer(net)
-    inputs = writer.keras.Input((*net.image_size, net.spec.in_channels), name="images")
+    inputs = writer.keras.Input((*(image_size or net.image_size), net.spec.in_channels), name="images")
     plan = outline(net)
     x = writer.run(plan.stem, inputs)
     for block in plan.blocks:

@@ -65,6 +65,7 @@ class Tuning:
             **self.metrics,
             "best": self.best.to_dict(),
             "importances": self.importances,
+            "max_bad": self.max_bad,
             "trials": [trial.to_dict() for trial in self.trials],
         }
 
@@ -255,7 +256,7 @@ def _introduction(job: _Job) -> list[str]:
         f"folder {job.folder.path}",
     ]
     if bad := job.prepared.dataset.bad:
-        lines.insert(1, f"bad    {len(bad)} files are left out; resnet data check {quote(job.told['data'])} names them")
+        lines.insert(1, f"bad    {len(bad)} files are left out: {job.folder.path / 'bad_files.csv'}")
     if leaked := job.prepared.leaks["holdout"]:
         lines.append(f"leak   {leaked} images held out are training images too, so the figures flatter")
     return lines

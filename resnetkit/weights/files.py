@@ -53,9 +53,11 @@ class Model:
         """
         if not isinstance(self.network, ResNet):
             raise ResnetkitError(
-                f"a model file holds a network of rk.build, not a {type(self.network).__name__}; of one that was "
+                f"a model file holds a network of rk.build, not {type(self.network).__name__}; of one that was "
                 "compiled or wrapped as a whole give the network itself"
             )
+        if not isinstance(self.preprocessing, Preprocessing):
+            raise ResnetkitError(f"preprocessing is an rk.Preprocessing, not {self.preprocessing!r}")
         record = {
             "schema": SCHEMAS[self.task],
             "task": self.task,
@@ -73,7 +75,10 @@ class Model:
             raise ResnetkitError(f"{path}: not saved, for its record is no JSON: {error}") from error
         tensors = self.network.state_dict()
         _as_recorded(read, tensors)
-        save_tensors(Path(path), tensors, record)
+        try:
+            save_tensors(Path(path), tensors, record)
+        except RuntimeError as error:  # tensors that are one, or have no values
+            raise ResnetkitError(f"{path}: not saved: {one_line(error)}") from error
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
@@ -152,7 +157,7 @@ def _as_recorded(record: dict[str, Any], tensors: dict[str, Tensor]) -> Model:
         check_tensors(network, tensors)
     except KeyError as error:
         raise ResnetkitError(f"its record lacks {error}") from error
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
         raise ResnetkitError(str(error)) from error
     return Model(network, classes, preprocessing, metrics, provenance, calibration=calibration)
 

@@ -23,7 +23,7 @@ BLUE_FIRST = ("caffe",)
 PHOTO_CROP = 0.875  # torchvision's: shorter side 256, the centre 224
 SMALL_SIZE = 32
 LARGEST_SIZE = 8192
-CURE = "say how with --preprocessing, which resnet convert takes, too"
+CURE = "say how with --preprocessing, which resnet convert takes"
 
 
 def parse_preprocessing(text: str, network: NetworkSpec) -> tuple[Preprocessing, bool]:

@@ -128,14 +128,15 @@ def test_share_of_a_copy_by_what_timm_counts():
 
 def test_a_gpu_multiplies_float32_as_its_convolutions_do(monkeypatch):
     """Told by a stand-in for the clock; what PyTorch was set to before, it is afterwards."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # as PyTorch comes
     tf32, random = [], torch.randn
     monkeypatch.setattr(ceilings, "_least", lambda *_: tf32.append(torch.backends.cuda.matmul.allow_tf32) or 1.0)
     monkeypatch.setattr(torch, "randn", lambda *_, device: random(2, 2))
-    assert torch.backends.cudnn.allow_tf32 and torch.get_float32_matmul_precision() == "highest"  # as PyTorch comes
-    for device, expected in (("cuda", [True, True]), ("cpu", [False, False])):
+    before = torch.get_float32_matmul_precision()
+    for device, multiplied in (("cuda", True), ("cpu", torch.backends.cuda.matmul.allow_tf32)):
         tf32.clear()
         ceilings.products(torch.device(device))
-        assert tf32 == expected and torch.get_float32_matmul_precision() == "highest"
+        assert tf32 == [multiplied] * 2 and torch.get_float32_matmul_precision() == before
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -223,6 +223,9 @@ def test_all_that_is_known_of_published_weights_is_told_of_one():
     (known,) = (entry for entry in catalogue() if entry.variant == "resnet20_cifar")
     assert f"\nsha256: {known.sha256}\n" in told and "\npreprocessing mean: [0.485, 0.456, 0.406]\n" in told
     assert f"\npublished: {known.published}\n" in told and "sha256" not in several and "None" not in told
+    assert "\ntop1: 91.73%\n" in told and f"\nplace: {known.place}\n" in told
+    on_the_hub = resnet("models", "--weights", "resnetv2_50.a1h_in1k").stdout
+    assert on_the_hub.startswith("id: preact_resnet50.a1h_in1k\n") and "\nplace: hf:timm/resnetv2_50." in on_the_hub
 
 
 def test_evaluate(model):

@@ -305,8 +305,13 @@ def test_a_table_beside_photos_hides_them_not(tmp_path):
     pq.write_table(pa.table({"path": ["a.png"], "label": ["cat"]}), tmp_path / "answers.parquet")
     assert open_dataset(tmp_path).parts["all"].names == ["cat/a.png", "dog/a.png"]
     pq.write_table(pa.table({"image": ["cat/a.png"], "label": ["cat"]}), tmp_path / "paths.parquet")
+    pq.write_table(pa.table({"path": ["cat/a.png"], "bytes": [76]}), tmp_path / "sizes.parquet")
     assert open_dataset(tmp_path).classes == ["cat", "dog"]
+    (tmp_path / "sizes.parquet").unlink()
     write_parquet(tmp_path / "set.parquet", [png(np.zeros((8, 8), np.uint8))] * 2, [0, 1], ["x", "y"])
+    with pytest.raises(ResnetkitError, match="paths.parquet#0: the image column holds no bytes; embed the images"):
+        open_dataset(tmp_path)  # which may be its other half
+    (tmp_path / "paths.parquet").unlink()
     assert open_dataset(tmp_path).classes == ["x", "y"]
     table = pq.read_table(tmp_path / "set.parquet").rename_columns(["photo", "label"])
     told = {"photo": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["x", "y"]}}

@@ -1,6 +1,7 @@
 """Pixels against Pillow's own, and files as people have them."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -193,7 +194,12 @@ def test_a_decompression_bomb_is_bad(monkeypatch):
         {"size": (32.0, 32.0), "resize": None},
         {"size": ("32", "32"), "resize": None},
         {"size": (32, 32), "resize": None, "std": 0.2},
-        {"size": (32, 32), "resize": None, "channels": 3, "mean": (0.5,)},
+        {"size": (32, 32), "resize": None, "channels": 5, "mean": (0.5,) * 5, "std": (0.5,) * 5},
+        {"size": (32, 32), "resize": (36, 36)},
+        {"size": (32, 32), "resize": 36.0},
+        {"size": (), "resize": 5},
+        {"size": (32, 32), "resize": None, "mean": (float("nan"), 0.5, 0.5)},
+        {"size": (32, 32), "resize": None, "mean": (10**400, 0.5, 0.5)},
     ],
 )
 def test_impossible_records_are_refused(record):
@@ -204,6 +210,8 @@ def test_impossible_records_are_refused(record):
 def test_lists_are_as_good_as_tuples():
     """And so equal, and with a hash."""
     assert Preprocessing(size=[64, 48], resize=72) == PHOTO and hash(Preprocessing(size=[64, 48], resize=72))
+    measured = Preprocessing(size=tuple(np.array([64, 48])), resize=72, mean=np.float32([0.5, 0.25, 0]))
+    assert json.loads(json.dumps(measured.to_dict()))["mean"] == [0.5, 0.25, 0]
 
 
 def test_record_round_trip_and_unknown_key():

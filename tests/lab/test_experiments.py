@@ -186,6 +186,18 @@ def test_a_model_that_has_changed_is_another(tmp_path):
         conduct(save(1), tmp_path / "lab")
 
 
+def test_a_folder_from_before_a_setting_is_gone_on_with(tmp_path):
+    """With the setting as it comes."""
+    experiment, file = Depth(data="digits", depths=(8,), batch=8, steps=1, seeds=1), tmp_path / "lab/lab.json"
+    first = conduct(experiment, tmp_path / "lab").record
+    told = json.loads(file.read_text())
+    told["settings"].pop("device")
+    file.write_text(json.dumps(told))
+    assert conduct(experiment, tmp_path / "lab").record["cells"] == first["cells"]
+    with pytest.raises(ResnetkitError, match="other settings"):
+        conduct(replace(experiment, device="cpu"), tmp_path / "lab")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]"])
 def test_a_folder_that_does_not_say_what_was_asked(tmp_path, text):
     (tmp_path / "lab.json").write_text(text)

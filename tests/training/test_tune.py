@@ -9,6 +9,7 @@ import pytest
 
 import resnetkit as rk
 from resnetkit.benchmark.subject import write_photos
+from resnetkit.cli.tune import _describe
 from resnetkit.data.parts import Part
 from resnetkit.errors import Diverged, Interrupted, ResnetkitError, ResourceExhausted, TooManyBadImages
 from resnetkit.training import trial as trials
@@ -308,7 +309,7 @@ def test_mistakes_are_named(arguments, says, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_unreadable_images_are_as_many_as_are_allowed(tmp_path):
+def test_unreadable_images_are_as_many_as_are_allowed(tmp_path, capsys):
     """A resumed search allows as many as it was begun with."""
     write_photos(tmp_path / "photos", count=12, size=(20, 20))
     for path in sorted((tmp_path / "photos/train").rglob("*.jpg"))[:3]:
@@ -318,7 +319,12 @@ def test_unreadable_images_are_as_many_as_are_allowed(tmp_path):
         rk.tune(tmp_path / "photos", out=tmp_path / "tune", **small)
     assert not (tmp_path / "tune").exists()
     found = rk.tune(tmp_path / "photos", out=tmp_path / "tune", max_bad=0.5, **small)
-    assert rk.tune(resume=tmp_path / "tune").best == found.best
+    (left_out,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("bad "))
+    assert left_out == f"bad    3 files are left out: {tmp_path / 'tune/bad_files.csv'}"
+    assert len((tmp_path / "tune/bad_files.csv").read_text().splitlines()) == 4
+    assert "--max-bad 0.5" in _describe(found).splitlines()[-1] and found.to_dict()["max_bad"] == 0.5
+    again = rk.tune(resume=tmp_path / "tune")
+    assert (again.best, again.max_bad) == (found.best, 0.5)
 
 
 def test_a_tune_folder_is_no_run(tuned):

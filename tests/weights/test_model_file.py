@@ -48,7 +48,7 @@ def test_what_would_not_load_is_not_written(tmp_path):
     with pytest.raises(rk.ResnetkitError, match="takes 3 channels, and its preprocessing gives 1"):
         rk.Model(net, ["a", "b", "c"], small_model().preprocessing).save(path)
     for odd, says in (
-        (torch.compile(net), "not a OptimizedModule; of one that was compiled"),
+        (torch.compile(net), "not OptimizedModule; of one that was compiled"),
         (torch.nn.Linear(1, 3), "holds a network of rk.build"),
     ):
         with pytest.raises(rk.ResnetkitError, match=says):
@@ -59,6 +59,10 @@ def test_what_would_not_load_is_not_written(tmp_path):
     ):
         with pytest.raises(rk.ResnetkitError, match=says):
             rk.Model(net, ["a", "b", "c"], pixels, **odd).save(path)
+    with pytest.raises(rk.ResnetkitError, match="preprocessing is an rk.Preprocessing, not 'imagenet'"):
+        rk.Model(net, ["a", "b", "c"], "imagenet").save(path)
+    with torch.device("meta"), pytest.raises(rk.ResnetkitError, match="not saved: .* no data"):
+        rk.Model(rk.build("resnet8_cifar", 3), ["a", "b", "c"], pixels).save(path)
     assert path.read_bytes() == before and rk.load(path).classes == ["a", "b", "c"]
     assert rk.load(path).network.image_size == (8, 8)
     net.head.classifier = torch.nn.Sequential(net.head.classifier)
