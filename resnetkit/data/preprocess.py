@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from math import inf, isfinite
+from math import isfinite
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,7 @@ class Preprocessing:
             }
         )
         object.__setattr__(self, "size", tuple(map(int, self.size)))
+        object.__setattr__(self, "resize", None if self.resize is None else int(self.resize))
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         count = count_channels(self.channels)
@@ -82,7 +83,8 @@ class Preprocessing:
                 "interpolation must be bilinear or bicubic": self.interpolation not in ("bilinear", "bicubic"),
                 f"framing must be {', '.join(FRAMINGS)}": self.framing not in FRAMINGS,
                 "resize goes with framing crop and no other": (self.resize is not None) != (self.framing == "crop"),
-                "resize must be at least the larger side of size": (self.resize or inf) < max(self.size),
+                "resize must be at least the larger side of size": self.resize is not None
+                and self.resize < max(self.size),
             }
         )
 

@@ -57,7 +57,7 @@ class Model:
                 "compiled or wrapped as a whole give the network itself"
             )
         if not isinstance(self.preprocessing, Preprocessing):
-            raise ResnetkitError(f"preprocessing is an rk.Preprocessing, not {self.preprocessing!r}")
+            raise ResnetkitError(f"the preprocessing of a model is an rk.Preprocessing, not {self.preprocessing!r}")
         record = {
             "schema": SCHEMAS[self.task],
             "task": self.task,

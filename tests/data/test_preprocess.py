@@ -198,6 +198,7 @@ def test_a_decompression_bomb_is_bad(monkeypatch):
         {"size": (32, 32), "resize": (36, 36)},
         {"size": (32, 32), "resize": 36.0},
         {"size": (), "resize": 5},
+        {"size": (32, 32), "resize": 0},
         {"size": (32, 32), "resize": None, "mean": (float("nan"), 0.5, 0.5)},
         {"size": (32, 32), "resize": None, "mean": (10**400, 0.5, 0.5)},
     ],
@@ -210,7 +211,7 @@ def test_impossible_records_are_refused(record):
 def test_lists_are_as_good_as_tuples():
     """And so equal, and with a hash."""
     assert Preprocessing(size=[64, 48], resize=72) == PHOTO and hash(Preprocessing(size=[64, 48], resize=72))
-    measured = Preprocessing(size=tuple(np.array([64, 48])), resize=72, mean=np.float32([0.5, 0.25, 0]))
+    measured = Preprocessing(size=tuple(np.array([64, 48])), resize=np.int64(72), mean=np.float32([0.5, 0.25, 0]))
     assert json.loads(json.dumps(measured.to_dict()))["mean"] == [0.5, 0.25, 0]
 
 

@@ -59,7 +59,7 @@ def test_what_would_not_load_is_not_written(tmp_path):
     ):
         with pytest.raises(rk.ResnetkitError, match=says):
             rk.Model(net, ["a", "b", "c"], pixels, **odd).save(path)
-    with pytest.raises(rk.ResnetkitError, match="preprocessing is an rk.Preprocessing, not 'imagenet'"):
+    with pytest.raises(rk.ResnetkitError, match="preprocessing of a model is an rk.Preprocessing, not 'imagenet'"):
         rk.Model(net, ["a", "b", "c"], "imagenet").save(path)
     with torch.device("meta"), pytest.raises(rk.ResnetkitError, match="not saved: .* no data"):
         rk.Model(rk.build("resnet8_cifar", 3), ["a", "b", "c"], pixels).save(path)
