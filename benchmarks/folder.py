@@ -74,6 +74,7 @@ def measure(prepared: Prepared, tell: Callable[[str], None]) -> dict:
     memory = from_memory(prepared)
     cached = prepared.with_settings(cache=True)
     turns = {"folder": from_folder(prepared), "cache": from_folder(cached), MEMORY: memory, CONTROL: memory}
+    tell("filling the cache")
     for _ in range(2):  # the first fills the cache, the second looks at its checksums
         for turn in turns.values():
             turn()
@@ -83,7 +84,9 @@ def measure(prepared: Prepared, tell: Callable[[str], None]) -> dict:
         return turns[name]() / (perf_counter() - began)
 
     def settled(found: Rounds) -> bool:
-        return agrees(ratio(found.values[MEMORY], found.values[CONTROL], more_is_better=True))
+        control = ratio(found.values[MEMORY], found.values[CONTROL], more_is_better=True)
+        tell(f"after {len(found)} rounds and {found.dropped} dropped the control is {control['median']:.3f}")
+        return agrees(control)
 
     found = take_rounds(list(turns), images_per_second, Probe(DEVICE), FEWEST, settled)
     if not len(found):
