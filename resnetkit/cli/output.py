@@ -12,12 +12,15 @@ WEAKEST = 3  # classes named
 SIGNIFICANT = 0.05
 
 
+PIXELS = "imagenet, cifar10, kuangliu, caffe, tf, unit, raw, or mean=...,std=...,size=...,channels=bgr"
+
 PreprocessingOption = Annotated[
     str | None,
-    typer.Option(
-        help="Of another library's checkpoint: imagenet, cifar10, kuangliu, caffe, tf, unit, raw, or "
-        "mean=...,std=...,size=...,crop=...,channels=bgr (left out: mean 0, std 1)."
-    ),
+    typer.Option(help=f"Of another library's checkpoint: {PIXELS},crop=... (left out: mean 0, std 1)."),
+]
+
+MaxBadOption = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Share of unreadable images left out [default: 0.1].")
 ]
 
 WorkersOption = Annotated[

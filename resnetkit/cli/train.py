@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from resnetkit.cli.output import JsonFlag, WorkersOption, describe_metrics, print_json
+from resnetkit.cli.output import PIXELS, JsonFlag, MaxBadOption, WorkersOption, describe_metrics, print_json
 
 
 def train(
@@ -20,10 +20,7 @@ def train(
     ] = None,
     preprocessing: Annotated[
         str | None,
-        typer.Option(
-            help="Pixels of a foreign checkpoint in --weights: imagenet, cifar10, kuangliu, caffe, tf, unit, raw, or "
-            "mean=...,std=...,size=...,channels=bgr (left out: mean 0, std 1)."
-        ),
+        typer.Option(help=f"Pixels of a foreign checkpoint in --weights: {PIXELS} (left out: mean 0, std 1)."),
     ] = None,
     freeze: Annotated[
         str | None, typer.Option(help="The last part that keeps its weights: stem, stages.1, ..., backbone.")
@@ -49,9 +46,7 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder [default: runs/<data>-<model>-<number>].")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run, exactly.")] = None,
-    max_bad: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of unreadable images left out [default: 0.1].")
-    ] = None,
+    max_bad: MaxBadOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     workers: WorkersOption = None,
     cache: Annotated[

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnetkit.cli.output import JsonFlag, WorkersOption, print_json
+from resnetkit.cli.output import JsonFlag, MaxBadOption, WorkersOption, print_json
 
 if TYPE_CHECKING:
     from resnetkit.training.tune import Tuning
@@ -28,9 +28,7 @@ def tune(
     seed: Annotated[int | None, typer.Option(help="Repeats a search on a CPU.")] = None,
     out: Annotated[Path | None, typer.Option(help="The folder [default: runs/tune-<data>-<number>].")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Run the trials that are missing.")] = None,
-    max_bad: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of unreadable images left out [default: 0.1].")
-    ] = None,
+    max_bad: MaxBadOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     workers: WorkersOption = None,
     json: JsonFlag = False,

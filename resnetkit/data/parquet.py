@@ -83,14 +83,16 @@ def parquet(name: str, root: Path, files: list[Path], column: str | None = None)
 def beside_pictures(files: list[Path]) -> list[Path]:
     """Which of the files are a set, where pictures lie beside them: none where no image lies in any, which are then
     tables about the pictures, else those with a column of images."""
-    return list(filter(_image_columns, files)) if any(map(_holds_images, files)) else []
+    about = {file: _metadata(file) for file in files}
+    if not any(_holds_images(file, metadata) for file, metadata in about.items()):
+        return []
+    return [file for file, metadata in about.items() if _image_columns(metadata, _features(file, metadata))]
 
 
-def _holds_images(file: Path) -> bool:
+def _holds_images(file: Path, about: Any) -> bool:
     """Rather than numbers or the paths of some."""
-    schema = _metadata(file).schema.to_arrow_schema()
-    held = {field.name for field in schema if _holds_bytes(field.type)}
-    return bool(held) and not held.isdisjoint(_image_columns(file))
+    held = {field.name for field in about.schema.to_arrow_schema() if _holds_bytes(field.type)}
+    return bool(held) and not held.isdisjoint(_image_columns(about, _features(file, about)))
 
 
 def _holds_bytes(kind: Any) -> bool:
@@ -179,7 +181,9 @@ def _columns(file: Path, about: Any, column: str | None) -> tuple[str, str, list
     names = about.schema.to_arrow_schema().names
     features = _features(file, about)
     labels = [n for n in names if features.get(n, {}).get("_type") == "ClassLabel" or n in ("label", "labels")]
-    image = _only(file, IMAGES, _image_columns(file), names, "keep one, or call the one to learn from `image`")
+    image = _only(
+        file, IMAGES, _image_columns(about, features), names, "keep one, or call the one to learn from `image`"
+    )
     if column is None:
         label = _only(file, ("label",), labels, names, "say which behind the path, as PATH:" + (labels or names)[0])
     elif column in names:
@@ -192,10 +196,9 @@ def _columns(file: Path, about: Any, column: str | None) -> tuple[str, str, list
     return image, label, numbered_where_equal(classes)
 
 
-def _image_columns(file: Path) -> list[str]:
+def _image_columns(about: Any, features: dict[str, dict[str, Any]]) -> list[str]:
     """By what the metadata says, else by their names."""
-    about = _metadata(file)
-    names, features = about.schema.to_arrow_schema().names, _features(file, about)
+    names = about.schema.to_arrow_schema().names
     told = [name for name in names if features.get(name, {}).get("_type") == "Image"]
     return told or [name for name in names if name in (*IMAGES, "bytes")]
 

@@ -65,6 +65,11 @@ class Folder:
     def recipe(self) -> Recipe:
         return load_recipe(str(self.path / "recipe.toml"))
 
+    def left_out(self, prepared: Prepared) -> list[str]:
+        """A line on the files that bad_files.csv lists, if any."""
+        bad = prepared.dataset.bad
+        return [f"bad    {len(bad)} files are left out: {self.path / 'bad_files.csv'}"] if bad else []
+
     def check_same_data(self, prepared: Prepared) -> None:
         """Raises ResnetkitError where the images or what is done to their pixels are others than when the run began."""
         if (self.path / "split.csv").read_bytes() != prepared.split_table.encode(errors="surrogateescape"):

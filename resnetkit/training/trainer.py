@@ -120,12 +120,10 @@ class Trainer:
         bands = "" if channels in COLOURS else f" in {channels} bands"
         lines = [
             f"data   {dataset.name}: {len(dataset.classes)} classes, {sizes} images, seen at {height}x{width}{bands}",
+            *self.folder.left_out(prepared),
             f"model  {recipe.model}: {parameters:,} parameters, on {self.device} in {recipe.precision}",
             f"run    {self.folder.path}",
         ]
-        if dataset.bad:
-            where = self.folder.path / "bad_files.csv"
-            lines.insert(1, f"bad    {len(dataset.bad)} files are left out: {where}")
         for part, count in prepared.leaks.items():
             if count:
                 lines.append(f"leak   {count} {part} images are training images too, so its figures flatter")

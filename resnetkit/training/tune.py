@@ -251,12 +251,11 @@ def _introduction(job: _Job) -> list[str]:
     lines = [
         f"data   {job.prepared.dataset.name}: trials train on {len(parts['train']):,} images and are judged on "
         f"{held:,} others held out of the training part; no other part is run",
+        *job.folder.left_out(job.prepared),
         f"model  {recipe.model}, {recipe.epochs} epochs a trial, on {job.device} in {job.told['precision']}",
         f"search {', '.join(job.space)}; trial 0 is the recipe as it is",
         f"folder {job.folder.path}",
     ]
-    if bad := job.prepared.dataset.bad:
-        lines.insert(1, f"bad    {len(bad)} files are left out: {job.folder.path / 'bad_files.csv'}")
     if leaked := job.prepared.leaks["holdout"]:
         lines.append(f"leak   {leaked} images held out are training images too, so the figures flatter")
     return lines
